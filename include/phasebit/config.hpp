@@ -15,6 +15,6 @@
 
 // What the caller has promised. Never used for what a device, a guest or a peer wrote.
 // `message` is a sentence for the programmer; a broken promise ends the program (see expects.hpp).
-#define PHASEBIT_EXPECTS(condition, message)                             \
-  (static_cast<bool>(condition) ? static_cast<void>(0)                   \
+#define PHASEBIT_EXPECTS(condition, message)           \
+  (static_cast<bool>(condition) ? static_cast<void>(0) \
                                 : ::phasebit::detail::expects_failed(message, __FILE__, __LINE__))

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: BSL-1.0
+// Time and patience for the few loops that wait for hardware.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+
+namespace phasebit {
+
+// now() is monotonic, in nanoseconds from any origin. relax() is called once per turn of a polling
+// loop: a pause instruction, a yield, or one step of a simulated device. Neither fails; both are
+// called by one thread at a time.
+template <class T>
+concept PollClock = requires(T& clock) {
+  { clock.now() } noexcept -> std::same_as<std::uint64_t>;
+  { clock.relax() } noexcept;
+};
+
+inline constexpr std::uint64_t nanoseconds_per_ms = 1'000'000;
+
+// Calls `done` until it returns true (-> true) or `nanoseconds` have passed (-> false). Asks at
+// least once, and once more after time has run out, so that a preempted caller is not told lies.
+template <PollClock Clock, class Done>
+[[nodiscard]] bool poll_until(Clock& clock, std::uint64_t nanoseconds, Done&& done) noexcept {
+  const std::uint64_t begin = clock.now();
+  for (;;) {
+    if (done()) return true;
+    if (clock.now() - begin > nanoseconds) return done();
+    clock.relax();
+  }
+}
+
+}  // namespace phasebit
