@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSL-1.0
+"""Shows that each check fails on what it is there to refuse: a check that cannot fail checks nothing.
+
+Each case copies the tree's rules beside one wrong file, and wants the check to fail with a text.
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import tree
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+SPDX = "// SPDX-License-Identifier: BSL-1.0\n"
+HPP = SPDX + "#pragma once\n"
+CORE = "include/phasebit/core/a.hpp"
+
+house = lambda rule: [sys.executable, HERE / "house.py", rule, "--root", "."]  # noqa: E731
+script = lambda name, *more: [sys.executable, HERE / name, "--root", ".", *more]  # noqa: E731
+
+# (command, {file: text}, what the output must match)
+CASES = [
+    (house("spdx"), {CORE: "#pragma once\n"}, r"a\.hpp:1: the first line"),
+    (house("spdx"), {"tests/a.sh": "#!/bin/sh\ntrue\n"}, r"a\.sh:1: the first line"),
+    (house("header_length"), {CORE: HPP + "\n" * 499}, r"501 lines"),
+    (house("macros"), {CORE: HPP + "#define PHASEBIT_A\n"}, r"a\.hpp:3: PHASEBIT_A: only config"),
+    (house("macros"), {"include/phasebit/config.hpp": HPP + "# define LIKELY\n"}, r"LIKELY: a macro"),
+    (house("ordering"), {CORE: HPP + "volatile int a;\n"}, r"a\.hpp:3: `volatile`"),
+    (house("ordering"), {CORE: HPP + "inline void f() { asm(\"\"); }\n"}, r"`asm`"),
+    (house("ordering"), {CORE: HPP + "inline int f(int* a) { return __atomic_load_n(a, 0); }\n"}, r"`__atomic"),
+    (house("todo"), {CORE: HPP + "// TODO: more\n"}, r"a\.hpp:3: TODO"),
+    (house("disabled"), {"tests/core/a_test.cpp": SPDX + "TEST_CASE(\"a\" * doctest::skip()) {}\n"}, r"doctest::skip"),
+    (house("layering"), {CORE: HPP + "#include <phasebit/nvme/b.hpp>\n", "include/phasebit/nvme/b.hpp": HPP},
+     r"core \(L0\) includes phasebit/nvme/b\.hpp of nvme \(L3\)"),
+    (house("layering"), {"include/phasebit/backend/vfio/a.hpp": HPP + "#include <phasebit/backend/mmio/b.hpp>\n",
+                         "include/phasebit/backend/mmio/b.hpp": HPP}, r"backend_vfio \(L4\) includes"),
+    (house("layering"), {"include/phasebit/sriov/a.hpp": HPP + "#include <phasebit/accel/b.hpp>\n",
+                         "include/phasebit/accel/b.hpp": HPP}, r"does not say that sriov needs accel"),
+    (house("layering"), {CORE: HPP + "#include <phasebit/phasebit.hpp>\n"}, r"a room does not include"),
+    (house("layering"), {CORE: HPP + "#include <phasebit/core/none.hpp>\n"}, r"none\.hpp does not exist"),
+    (house("layering"), {CORE: HPP + "#include \"b.hpp\"\n", "include/phasebit/core/b.hpp": HPP}, r"included as <phasebit"),
+    (house("layering"), {"include/phasebit/attic/a.hpp": HPP}, r"is in no room"),
+    (house("fronts"), {CORE: HPP}, r"freestanding\.hpp:1: does not include phasebit/core/a\.hpp"),
+    (script("preprocessed_size.py"), {CORE: HPP + "#include <map>\n#include <algorithm>\n#include <regex>\n"},
+     r"a\.hpp: \d+ preprocessed lines, budget 20000"),
+    (script("compile_headers.py", "--work", "w"), {CORE: HPP + "inline std::size_t a;\n"}, r"does not compile alone"),
+    (script("compile_headers.py", "--work", "w"), {CORE: HPP + "inline char f(int a) { return a; }\n"}, r"-Werror=conversion"),
+    (script("compile_headers.py", "--work", "w", "--freestanding"), {CORE: HPP + "inline void f() { throw 1; }\n"},
+     r"exception handling disabled"),
+    ([HERE / "format.sh"], {CORE: HPP + "int  a ;\n"}, r"code should be clang-formatted"),
+    ([HERE / "scripts.sh"], {"tests/a.sh": "#!/bin/sh\nrm -r $1/*\n"}, r"SC2115|SC2086"),
+    ([HERE / "scripts.sh"], {"tests/a.py": "def f(:\n"}, r"SyntaxError"),
+    ([HERE / "tidy.sh"], {CORE: HPP + "inline int f(int* a) { if (a = nullptr) return 1; return *a; }\n"}, r"bugprone|clang-diagnostic"),
+    ([HERE / "tidy.sh"], {CORE: HPP + "inline int* a() { return 0; }\n"}, r"modernize-use-nullptr"),
+    (script("../fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: never\nint a = 1;\n"}, r"a\.cpp compiles, and must not"),
+    (script("../fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: never\nint a = b;\n"}, r"does not say: never"),
+    (script("../fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: b\nint a = b;\n"}, r"fails for another reason"),
+    (script("../fail/check.py", "a.cpp"), {"a.cpp": "int a = b;\n"}, r"no EXPECT"),
+    (script("../freestanding/symbols.py", "--work", "w"),
+     {"tests/freestanding/use_a.cpp": "extern int other(); int f() { return other(); }\n"}, r"use_a\.cpp.*needs.*other"),
+    (script("../freestanding/symbols.py", "--work", "w"),
+     {"tests/freestanding/use_a.cpp": "int f() { static int* a = new int; return *a; }\n"}, r"use_a\.cpp.*needs.*_Znwm"),
+]
+
+
+def main():
+    wrong = 0
+    for command, files, expected in CASES:
+        with tempfile.TemporaryDirectory() as folder:
+            for kept in (".clang-format", ".clang-tidy", "cmake/rooms.cmake", "include/phasebit/config.hpp"):
+                Path(folder, kept).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / kept, Path(folder, kept))
+            for front in ("version", "phasebit", "freestanding"):
+                Path(folder, f"include/phasebit/{front}.hpp").write_text(HPP)
+            for file, text in files.items():
+                Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
+                Path(folder, file).write_text(text)
+            done = subprocess.run([str(c) for c in command], cwd=folder, text=True, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace",
+                                  env=os.environ | {"PHASEBIT_ROOT": folder, "CCACHE_DISABLE": "1"})
+        name = " ".join(Path(str(c)).name for c in command if str(c) != sys.executable)
+        if done.returncode == tree.SKIPPED:
+            print(f"not tried, for its tool is missing: {name}")
+        elif done.returncode == 0 or not re.search(expected, done.stdout, re.S):
+            wrong += 1
+            print(f"{name} did not refuse {files} with /{expected}/, status {done.returncode}:\n{done.stdout}")
+    print(f"{len(CASES) - wrong} of {len(CASES)} wrong inputs are refused")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSL-1.0
+"""Compiles each header alone, as the first include of a translation unit.
+
+Usage: compile_headers.py --compiler "g++ -m64" [--freestanding] [--without-hosted] [--work DIR]
+
+With ccache on the path, a header that has not changed since the last run costs nothing.
+"""
+import argparse
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import tree
+
+FLAGS = ["-std=c++20", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow", "-Werror"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2])
+    parser.add_argument("--compiler", default="g++")
+    parser.add_argument("--freestanding", action="store_true", help="L0 to L3, with no operating system")
+    parser.add_argument("--without-hosted", action="store_true", help="fmt and Boost are not there")
+    parser.add_argument("--work", type=Path, default=Path("build/headers"))
+    args = parser.parse_args()
+
+    compiler = shlex.split(args.compiler)
+    if not shutil.which(compiler[0]):
+        print(f"skipped: {compiler[0]} is not installed")
+        return tree.SKIPPED
+    if shutil.which("ccache"):
+        compiler.insert(0, "ccache")
+
+    flags = list(FLAGS)
+    if args.freestanding:
+        flags += ["-ffreestanding", "-fno-exceptions", "-fno-rtti"]
+        names = tree.freestanding(args.root)
+    else:
+        names = [tree.include_name(args.root, h) for h in tree.headers(args.root)]
+        if args.without_hosted:
+            names = [n for n in names if not n.startswith("phasebit/hosted")]
+
+    commands = []
+    args.work.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        unit = args.work / (name.removesuffix(".hpp").replace("/", ".") + ".cpp")
+        text = f"#include <{name}>\n#include <{name}>\n"
+        if not unit.exists() or unit.read_text() != text:
+            unit.write_text(text)
+        commands.append(compiler + flags + [f"-I{args.root}/include", "-c", str(unit), "-o",
+                                            str(unit.with_suffix(".o"))])
+
+    failed = 0
+    for name, (_, status, output) in zip(names, tree.run_all(commands)):
+        if status:
+            failed += 1
+            print(f"{name} does not compile alone with {args.compiler}:\n{output}")
+    print(f"{len(names) - failed} of {len(names)} headers compile alone with {args.compiler}")
+    return 1 if failed or not names else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
