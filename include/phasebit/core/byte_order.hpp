@@ -13,17 +13,21 @@ namespace phasebit {
 static_assert(std::endian::native == std::endian::little || std::endian::native == std::endian::big,
               "mixed-endian machines are not supported");
 
+// Written in shifts, which compilers make one instruction where there is one. The builtin would be
+// a call into the compiler's support library where there is none (RISC-V without Zbb).
 template <std::unsigned_integral T>
 [[nodiscard]] constexpr T byteswap(T value) noexcept {
   if constexpr (sizeof(T) == 1) {
     return value;
   } else if constexpr (sizeof(T) == 2) {
-    return __builtin_bswap16(value);
+    return static_cast<T>((value << 8) | (value >> 8));
   } else if constexpr (sizeof(T) == 4) {
-    return __builtin_bswap32(value);
+    return (value << 24) | ((value & 0xff00U) << 8) | ((value >> 8) & 0xff00U) | (value >> 24);
   } else {
     static_assert(sizeof(T) == 8);
-    return __builtin_bswap64(value);
+    const auto high = byteswap(static_cast<std::uint32_t>(value));
+    const auto low = byteswap(static_cast<std::uint32_t>(value >> 32));
+    return (static_cast<T>(high) << 32) | low;
   }
 }
 

@@ -114,11 +114,16 @@ class text_cursor {
     }
     return *this;
   }
+  // Not by way of a string_view, which would call strlen.
+  constexpr text_cursor& text(const char* s) noexcept {
+    for (; *s != '\0' && used_ != out_.size(); ++s) out_[used_++] = *s;
+    return *this;
+  }
   constexpr text_cursor& hex(std::uint64_t v, int least_digits = 1) noexcept {
     char digits[16]{};
     int count = 0;
     for (; v != 0 || count < least_digits; v >>= 4) digits[count++] = "0123456789abcdef"[v & 15U];
-    while (count != 0) text({&digits[--count], 1});
+    while (count != 0) text(std::string_view{&digits[--count], 1});
     return *this;
   }
   constexpr text_cursor& decimal(std::uint32_t v) noexcept {
@@ -128,7 +133,7 @@ class text_cursor {
       digits[count++] = static_cast<char>('0' + v % 10U);
       v /= 10U;
     } while (v != 0);
-    while (count != 0) text({&digits[--count], 1});
+    while (count != 0) text(std::string_view{&digits[--count], 1});
     return *this;
   }
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {out_.data(), used_}; }
