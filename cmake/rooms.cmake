@@ -6,7 +6,7 @@
 # room | layer | folder below include/phasebit | rooms it may include and links
 #
 # A room exists once its folder (or <folder>.hpp) holds a header. `below` stands for every room of a
-# lower layer.
+# lower layer. A room of the same layer is included only where it stands further up and is named.
 set(PHASEBIT_ROOM_TABLE
   "core                 | 0 | core                 |"
   "memory               | 1 | memory               | core"
@@ -17,10 +17,11 @@ set(PHASEBIT_ROOM_TABLE
   "nvme                 | 3 | nvme                 | core memory pcie block"
   "virtio               | 3 | virtio               | core memory pcie block"
   "sriov                | 3 | sriov                | core memory pcie"
-  "backend_simulated    | 4 | backend/simulated    | below"
+  "backend_posix        | 4 | backend/posix        | core memory"
+  "backend_simulated    | 4 | backend/simulated    | core memory pcie block accel iommu nvme virtio sriov backend_posix"
   "backend_mmio         | 4 | backend/mmio         | core memory pcie"
-  "backend_vfio         | 4 | backend/vfio         | core memory pcie iommu sriov"
-  "backend_qtest        | 4 | backend/qtest        | core memory pcie"
+  "backend_vfio         | 4 | backend/vfio         | core memory pcie iommu sriov backend_posix"
+  "backend_qtest        | 4 | backend/qtest        | core memory pcie backend_posix"
   "transport_vhost_user | 5 | transport/vhost_user | below"
   "transport_vfio_user  | 5 | transport/vfio_user  | below"
   "transport_nvme_tcp   | 5 | transport/nvme_tcp   | below"

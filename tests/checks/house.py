@@ -98,7 +98,8 @@ def layering(root):
             other = tree.room_of(table, included)
             if other is None:
                 yield file, number, f"a room does not include {included}"
-            elif other != room and other.layer >= room.layer:
+            elif other.layer > room.layer or (
+                    other.layer == room.layer and other != room and other.name not in room.needs):
                 yield file, number, (f"{room.name} (L{room.layer}) includes {included} of "
                                      f"{other.name} (L{other.layer})")
             elif other != room and other.name not in room.needs:
