@@ -8,6 +8,8 @@ add_library(phasebit_own_options INTERFACE)
 target_compile_options(phasebit_own_options INTERFACE
   -Wall -Wextra -Wpedantic -Wconversion -Wshadow $<$<BOOL:${PHASEBIT_WERROR}>:-Werror>)
 
+set(CMAKE_CXX_EXTENSIONS OFF)
+
 find_package(Threads REQUIRED)
 
 # An executable that may use every room there is.
