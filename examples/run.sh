@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 source .ci/packages.sh
 
 need_packages "the examples" \
-  "${BUILD_PACKAGES[@]}" libcli11-dev nlohmann-json3-dev libhdr-histogram-dev -- \
+  "${BUILD_PACKAGES[@]}" libcli11-dev nlohmann-json3-dev -- \
   ccache qemu-system-x86 qemu-utils
 need_tools
 
