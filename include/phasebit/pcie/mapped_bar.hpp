@@ -37,7 +37,9 @@ class mapped_bar {
   explicit mapped_bar(std::span<std::byte> mapping) noexcept : mapping_(mapping) {}
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) noexcept {
-    return le<std::uint32_t>::from_wire(mmio_load<std::uint32_t>(at(offset, 4)));
+    const auto bits = mmio_load<std::uint32_t>(at(offset, 4));
+    after_mmio_read();
+    return le<std::uint32_t>::from_wire(bits);
   }
   void write32(std::uint32_t offset, std::uint32_t value) noexcept {
     before_mmio_write();
@@ -46,8 +48,11 @@ class mapped_bar {
   // One 64-bit load where the machine has one, else two of 32 bits, low half first.
   [[nodiscard]] std::uint64_t read64(std::uint32_t offset) noexcept {
     if constexpr (sizeof(void*) >= 8) {
-      return le<std::uint64_t>::from_wire(mmio_load<std::uint64_t>(at(offset, 8)));
+      const auto bits = mmio_load<std::uint64_t>(at(offset, 8));
+      after_mmio_read();
+      return le<std::uint64_t>::from_wire(bits);
     } else {
+      PHASEBIT_EXPECTS(offset % 8 == 0, "a register is accessed at its own alignment");
       const std::uint64_t low = read32(offset);
       return low | std::uint64_t{read32(offset + 4)} << 32;
     }

@@ -73,7 +73,8 @@ struct function_address {
   }
 };
 
-// Reads "01:00.0" or "0000:01:00.0", nothing before or behind; nothing else is an address.
+// Reads "01:00.0" or "0000:01:00.0", nothing before or behind; nothing else is an address. Segments
+// above ffff, which Linux invents for devices behind a VMD, are none of PCI's.
 [[nodiscard]] constexpr std::optional<function_address> parse_function_address(
     std::string_view text) noexcept {
   const auto hex = [](std::string_view digits) -> std::optional<unsigned> {
@@ -95,15 +96,15 @@ struct function_address {
   };
   unsigned segment = 0;
   if (text.size() == 12 && text[4] == ':') {
-    const auto parsed = hex(text.substr(0, 4));
+    const auto parsed = hex({text.data(), 4});
     if (!parsed) return std::nullopt;
     segment = *parsed;
     text.remove_prefix(5);
   }
   if (text.size() != 7 || text[2] != ':' || text[5] != '.') return std::nullopt;
-  const auto bus = hex(text.substr(0, 2));
-  const auto device = hex(text.substr(3, 2));
-  const auto function = hex(text.substr(6, 1));
+  const auto bus = hex({text.data(), 2});
+  const auto device = hex({text.data() + 3, 2});
+  const auto function = hex({text.data() + 6, 1});
   if (!bus || !device || !function || *device > 31 || *function > 7) return std::nullopt;
   return function_address{
       static_cast<std::uint16_t>(segment),

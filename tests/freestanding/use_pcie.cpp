@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <phasebit/pcie/bar.hpp>
+#include <phasebit/pcie/capability.hpp>
+#include <phasebit/pcie/config_space.hpp>
+#include <phasebit/pcie/emitter.hpp>
+#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/sriov_capability.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+using namespace phasebit;
+
+namespace {
+
+using image = pcie::config_image<4096>;
+
+}  // namespace
+
+extern "C" bool use_emitter(image* to, const pcie::function_description* from) {
+  return pcie::emit_function(*to, *from).has_value();
+}
+
+extern "C" bool use_bridge_emitter(image* to, const pcie::bridge_description* from) {
+  return pcie::emit_bridge(*to, *from).has_value();
+}
+
+extern "C" std::uint64_t use_bars(image* config, unsigned index) {
+  const auto bars = pcie::size_bars(*config);
+  return bars ? (*bars)[index % 6].size : 0;
+}
+
+extern "C" std::uint32_t use_msix(image* config, std::byte* registers, std::size_t bytes) {
+  const auto found = pcie::read_msix(*config);
+  if (!found) return 0;
+  auto table = pcie::msix_table<pcie::mapped_bar>::attach(
+      pcie::mapped_bar{std::span<std::byte>{registers, bytes}}, *found);
+  if (!table) return 0;
+  table->program(0, {bus_addr{0xfee0'0000}, 3});
+  table->unmask(0);
+  pcie::set_msix_control(*config, *found, true);
+  return table->vectors();
+}
+
+extern "C" std::uint16_t use_sriov(image* config) {
+  const auto found = pcie::read_sriov(*config);
+  return found ? found->total_vfs : std::uint16_t{0};
+}
