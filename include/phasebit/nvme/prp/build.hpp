@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: BSL-1.0
+// The driver's side of PRPs: from buffers to the two fields of a command and its list.
+#pragma once
+
+#include <phasebit/config.hpp>
+#include <phasebit/nvme/prp/list_writer.hpp>
+#include <phasebit/nvme/prp/types.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+namespace phasebit::nvme::prp {
+
+namespace detail {
+
+[[nodiscard, gnu::cold, gnu::noinline]] inline verdict refuse_contiguous(
+    std::uint64_t begin, std::size_t bytes) noexcept {
+  if (bytes == 0) return verdict::refused(errc::invalid_argument, "a transfer of no bytes");
+  if ((begin & 3U) != 0) {
+    return verdict::refused(errc::misaligned, "the buffer does not begin on a dword");
+  }
+  return verdict::refused(errc::overflow, "the buffer wraps around the address space");
+}
+
+[[nodiscard]] constexpr verdict too_few_lists() noexcept {
+  return verdict::refused(errc::exhausted, "the transfer has more pages than its lists can hold");
+}
+
+// A list of more than one page, or one that does not fit: rare, hence kept out of the caller.
+template <ListSource More>
+[[nodiscard, gnu::cold, gnu::noinline]] verdict build_chained(std::uint64_t second,
+                                                              std::size_t entries,
+                                                              unsigned page_shift,
+                                                              const list_memory& list,
+                                                              More& more) noexcept {
+  list_writer<More> writer{list, entries, page_shift, more};
+  return writer.put_run(second, entries) ? verdict{} : too_few_lists();
+}
+
+}  // namespace detail
+
+// Describes `bytes` contiguous bytes at `begin`. The list is touched only for more than two pages;
+// then up to a cache line's worth of its slots beyond the last entry is written too. Refuses with
+// invalid_argument (no bytes), misaligned (not on a dword), overflow (wraps), exhausted (lists too
+// short). `page_shift` is that of CC.MPS; `list` must be free of the device until the command has
+// completed. Touches nothing else: threads with lists of their own do not meet.
+template <class More = no_more_lists>
+  requires ListSource<std::remove_reference_t<More>>
+PHASEBIT_ALWAYS_INLINE verdict build_contiguous(bus_addr begin, std::size_t bytes,
+                                                unsigned page_shift, const list_memory& list,
+                                                pointers& out, More&& more = {}) noexcept {
+  const std::uint64_t first = begin.value();
+  // Three faults and one branch: none of them ever happens to a program that works.
+  if (((first & 3U) != 0) | (bytes == 0) | (first + bytes < first)) [[unlikely]] {
+    return detail::refuse_contiguous(first, bytes);
+  }
+  const std::uint64_t page = std::uint64_t{1} << page_shift;
+  const std::uint64_t second = (first | (page - 1)) + 1;
+  const auto in_first = static_cast<std::size_t>(second - first);
+  out.prp1 = first;
+  if (bytes <= in_first) {
+    out.prp2 = 0;
+    return {};
+  }
+  const std::size_t rest = bytes - in_first;
+  if (rest <= page) {
+    out.prp2 = second;
+    return {};
+  }
+  out.prp2 = list.bus.value();
+  const std::size_t entries = ((rest - 1) >> page_shift) + 1;
+  const std::size_t need = entries * sizeof(entry);
+  const auto until_page_end =
+      static_cast<std::size_t>(page - (list.bus.value() & (page - 1)));
+  if ((need > list.size()) | (need > until_page_end)) [[unlikely]] {
+    return detail::build_chained(second, entries, page_shift, list, more);
+  }
+  detail::fill_lines(list.data(), second, page_shift, entries);
+  return {};
+}
+
+namespace detail {
+
+// Pieces that follow one another in memory without a gap, from piece `first` to `last`, included.
+struct run {
+  std::uint64_t begin;
+  std::uint64_t end;
+  std::size_t first;
+  std::size_t last;
+
+  [[nodiscard]] constexpr std::size_t pages(unsigned page_shift) const noexcept {
+    return static_cast<std::size_t>(((end - 1) >> page_shift) - (begin >> page_shift)) + 1;
+  }
+};
+
+// The run that begins with piece `i` of pieces that have been checked.
+[[nodiscard]] constexpr run run_at(std::span<const piece> pieces, std::size_t i) noexcept {
+  const std::uint64_t begin = pieces[i].begin.value();
+  run r{begin, begin + pieces[i].bytes, i, i};
+  while (r.last + 1 != pieces.size() && pieces[r.last + 1].begin.value() == r.end) {
+    r.end += pieces[++r.last].bytes;
+  }
+  return r;
+}
+
+[[nodiscard]] constexpr verdict check_each(std::span<const piece> pieces,
+                                           std::size_t max_bytes) noexcept {
+  std::size_t total = 0;
+  for (std::size_t i = 0; i != pieces.size(); ++i) {
+    const auto& [begin, bytes] = pieces[i];
+    if (bytes == 0) return verdict::refused(errc::invalid_argument, "a piece of no bytes", i);
+    if (!range_end(begin, bytes)) {
+      return verdict::refused(errc::overflow, "the piece wraps around the address space", i);
+    }
+    if (bytes > max_bytes - total) {
+      return verdict::refused(errc::out_of_range, "the pieces are longer than a transfer may be",
+                              i);
+    }
+    total += bytes;
+  }
+  return {};
+}
+
+// Counts the pages of checked pieces, if PRPs can say them at all.
+[[nodiscard]] constexpr verdict count_pages(std::span<const piece> pieces, unsigned page_shift,
+                                            std::size_t& pages) noexcept {
+  const std::uint64_t page = std::uint64_t{1} << page_shift;
+  for (std::size_t i = 0; i != pieces.size();) {
+    const run r = run_at(pieces, i);
+    if (i == 0 && !is_aligned(r.begin, 4)) {
+      return verdict::refused(errc::misaligned, "the first piece does not begin on a dword", i);
+    }
+    if (i != 0 && !is_aligned(r.begin, page)) {
+      return verdict::refused(errc::misaligned, "a piece after the first does not begin on a page",
+                              i);
+    }
+    if (r.last + 1 != pieces.size() && !is_aligned(r.end, page)) {
+      return verdict::refused(errc::misaligned, "a piece before the last does not end on a page",
+                              r.last);
+    }
+    pages += r.pages(page_shift);
+    i = r.last + 1;
+  }
+  return {};
+}
+
+}  // namespace detail
+
+// Describes pieces that the device reads or writes one after another. PRPs have no lengths, so that
+// every piece but the first begins on a memory page and every piece but the last ends on one; a
+// piece that merely continues its predecessor counts as a part of it. Refuses as above, naming the
+// piece at fault, and with out_of_range where the sum is beyond `max_bytes`.
+template <class More = no_more_lists>
+  requires ListSource<std::remove_reference_t<More>>
+[[nodiscard]] verdict build(std::span<const piece> pieces, unsigned page_shift,
+                            std::size_t max_bytes, const list_memory& list, pointers& out,
+                            More&& more = {}) noexcept {
+  PHASEBIT_EXPECTS(page_shift >= min_page_shift && page_shift <= max_page_shift,
+                   "a memory page is 4 KiB to 128 MiB");
+  if (pieces.empty()) return verdict::refused(errc::invalid_argument, "a transfer of no pieces");
+  if (const verdict v = detail::check_each(pieces, max_bytes); !v) return v;
+  std::size_t pages = 0;
+  if (const verdict v = detail::count_pages(pieces, page_shift, pages); !v) return v;
+
+  const detail::run head = detail::run_at(pieces, 0);
+  const std::uint64_t second = (head.begin | ((std::uint64_t{1} << page_shift) - 1)) + 1;
+  const std::size_t head_entries = head.pages(page_shift) - 1;
+  pointers made{.prp1 = head.begin, .prp2 = 0};
+  if (pages == 2) {
+    made.prp2 = head_entries != 0 ? second : pieces[head.last + 1].begin.value();
+  } else if (pages > 2) {
+    made.prp2 = list.bus.value();
+    list_writer<std::remove_reference_t<More>> writer{list, pages - 1, page_shift, more};
+    bool fits = writer.put_run(second, head_entries);
+    for (std::size_t i = head.last + 1; fits && i != pieces.size();) {
+      const detail::run r = detail::run_at(pieces, i);
+      fits = writer.put_run(r.begin, r.pages(page_shift));
+      i = r.last + 1;
+    }
+    if (!fits) return detail::too_few_lists();
+  }
+  out = made;
+  return {};
+}
+
+}  // namespace phasebit::nvme::prp
