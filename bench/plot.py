@@ -24,7 +24,7 @@ def nanoseconds(run):
 def series_of(runs):
     """{line: {x or None: least nanoseconds}}"""
     series = {}
-    for run in runs:
+    for run in sorted(runs, key=lambda r: (r.get("family_index", 0), r.get("per_family_instance_index", 0))):
         if run.get("run_type") != "iteration" or run.get("error_occurred"):
             continue
         parts = [p for p in run.get("run_name", run["name"]).split("/")
@@ -51,10 +51,16 @@ def main():
         print(f"{source}: nothing to draw")
         return 0
 
+    values = [ns for points in series.values() for ns in points.values() if ns > 0]
     swept = any(x is not None for points in series.values() for x in points)
     script = [f"set terminal svg size 960,{480 + 14 * len(series)} font 'sans,12' background '#ffffff'",
               f"set output {quoted(str(target))}", "set grid", "set key below left Left reverse noenhanced",
-              f"set title {quoted(source.stem)} noenhanced", "set ylabel 'ns per operation'", "set yrange [0:*]"]
+              f"set title {quoted(source.stem)} noenhanced", "set ylabel 'ns per operation'"]
+    # From zero where the eye can compare lengths, by powers where it could not see the small ones.
+    if swept and values and max(values) > 50 * min(values):
+        script.append("set logscale y 10")
+    else:
+        script.append("set yrange [0:*]")
     if swept:
         xs = sorted({x for points in series.values() for x in points if x is not None})
         low, high = xs[0], max(xs[-1], xs[0] + 1)
@@ -72,7 +78,7 @@ def main():
     else:
         script += ["set style fill solid 0.7", "set boxwidth 0.7", "set xtics rotate by -30 noenhanced", "unset key", "$s << EOD"]
         script += [f'{i} {points[None]:.4f} "{line}"' for i, (line, points) in enumerate(series.items())]
-        script += ["EOD", "plot $s using 1:2:xtic(3) with boxes, $s using 1:2:(sprintf('%.1f', $2)) with labels offset 0,0.7"]
+        script += ["EOD", "plot $s using 1:2:xtic(3) with boxes, $s using 1:2:(sprintf('%.3g', $2)) with labels offset 0,0.7"]
     subprocess.run(["gnuplot"], input="\n".join(script) + "\n", text=True, check=True)
     print(f"drawn: {target}")
     return 0
