@@ -4,22 +4,28 @@
 
 #include <phasebit/core/expects.hpp>
 
-#include <bit>
 #include <concepts>
 #include <cstddef>
-#include <cstdint>
+#include <limits>
+#include <type_traits>
 
 namespace phasebit {
+
+// std::has_single_bit counts the bits, which takes a library call where the processor can not.
+template <std::unsigned_integral T>
+[[nodiscard]] constexpr bool is_power_of_two(T value) noexcept {
+  return value != 0 && (value & (value - 1)) == 0;
+}
 
 // `alignment` is a power of two in all three.
 template <std::unsigned_integral T>
 [[nodiscard]] constexpr bool is_aligned(T value, std::type_identity_t<T> alignment) noexcept {
-  PHASEBIT_EXPECTS(std::has_single_bit(alignment), "an alignment is a power of two");
+  PHASEBIT_EXPECTS(is_power_of_two(alignment), "an alignment is a power of two");
   return (value & (alignment - 1)) == 0;
 }
 template <std::unsigned_integral T>
 [[nodiscard]] constexpr T align_down(T value, std::type_identity_t<T> alignment) noexcept {
-  PHASEBIT_EXPECTS(std::has_single_bit(alignment), "an alignment is a power of two");
+  PHASEBIT_EXPECTS(is_power_of_two(alignment), "an alignment is a power of two");
   return static_cast<T>(value & ~(alignment - 1));
 }
 // The sum must not wrap.
@@ -30,11 +36,27 @@ template <std::unsigned_integral T>
   return rounded;
 }
 
+namespace detail {
+
+consteval std::size_t scaled_size(unsigned long long n, int shift) noexcept {
+  PHASEBIT_EXPECTS(n <= std::numeric_limits<std::size_t>::max() >> shift, "a size beyond size_t");
+  return static_cast<std::size_t>(n << shift);
+}
+
+}  // namespace detail
+
 namespace literals {
 
-consteval std::size_t operator""_KiB(unsigned long long n) { return std::size_t(n) << 10; }
-consteval std::size_t operator""_MiB(unsigned long long n) { return std::size_t(n) << 20; }
-consteval std::size_t operator""_GiB(unsigned long long n) { return std::size_t(n) << 30; }
+// A size that std::size_t cannot hold does not compile.
+consteval std::size_t operator""_KiB(unsigned long long n) noexcept {
+  return detail::scaled_size(n, 10);
+}
+consteval std::size_t operator""_MiB(unsigned long long n) noexcept {
+  return detail::scaled_size(n, 20);
+}
+consteval std::size_t operator""_GiB(unsigned long long n) noexcept {
+  return detail::scaled_size(n, 30);
+}
 
 }  // namespace literals
 

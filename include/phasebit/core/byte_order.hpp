@@ -46,9 +46,10 @@ struct unsigned_of<T> {
 }  // namespace detail
 
 // A T stored in byte order Order; reads and writes convert. It has T's size and alignment, no
-// padding, and a trivial default constructor, so that wire structs stay trivially copyable.
+// padding, and a trivial default constructor, so that wire structs stay trivially copyable. It is
+// compared as the T that it converts to. Not for bool, which has no bytes that are all valid.
 template <class T, std::endian Order>
-  requires(std::integral<T> || std::is_enum_v<T>)
+  requires((std::integral<T> && !std::same_as<T, bool>) || std::is_enum_v<T>)
 class ordered {
   using bits_type = typename detail::unsigned_of<T>::type;
 
@@ -68,8 +69,6 @@ class ordered {
   [[nodiscard]] static constexpr T from_wire(bits_type bits) noexcept {
     return static_cast<T>(convert(bits));
   }
-
-  friend constexpr bool operator==(ordered, ordered) noexcept = default;
 
  private:
   static constexpr bits_type convert(bits_type v) noexcept {

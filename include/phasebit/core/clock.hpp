@@ -4,6 +4,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <type_traits>
 
 namespace phasebit {
 
@@ -20,7 +21,9 @@ inline constexpr std::uint64_t nanoseconds_per_ms = 1'000'000;
 
 // Calls `done` until it returns true (-> true) or `nanoseconds` have passed (-> false). Asks at
 // least once, and once more after time has run out, so that a preempted caller is not told lies.
+// `done` must not throw; with ~0 nanoseconds the wait has no end but its answer.
 template <PollClock Clock, class Done>
+  requires std::is_invocable_r_v<bool, Done&>
 [[nodiscard]] bool poll_until(Clock& clock, std::uint64_t nanoseconds, Done&& done) noexcept {
   const std::uint64_t begin = clock.now();
   for (;;) {

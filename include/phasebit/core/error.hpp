@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <span>
 #include <string_view>
 
@@ -34,14 +35,21 @@ enum class errc : std::uint8_t {
   cancelled,         // ended before it was done, on purpose
 };
 
-// The code's name as it is spelt above.
+namespace detail {
+
+inline constexpr std::string_view errc_names[] = {
+    "invalid_argument", "misaligned",     "out_of_range", "overflow", "overlap",
+    "not_found",        "already_exists", "exhausted",    "busy",     "not_supported",
+    "not_ready",        "timed_out",      "removed",      "protocol", "loop",
+    "not_mapped",       "access_denied",  "permission",   "io",       "cancelled"};
+static_assert(std::size(errc_names) == static_cast<std::size_t>(errc::cancelled) + 1);
+
+}  // namespace detail
+
+// The code's name as it is spelt above; "unknown" for a number that is none.
 [[nodiscard]] constexpr std::string_view name(errc code) noexcept {
-  constexpr std::string_view names[] = {
-      "invalid_argument", "misaligned",     "out_of_range", "overflow", "overlap",
-      "not_found",        "already_exists", "exhausted",    "busy",     "not_supported",
-      "not_ready",        "timed_out",      "removed",      "protocol", "loop",
-      "not_mapped",       "access_denied",  "permission",   "io",       "cancelled"};
-  return names[static_cast<std::size_t>(code)];
+  const auto number = static_cast<std::size_t>(code);
+  return number < std::size(detail::errc_names) ? detail::errc_names[number] : "unknown";
 }
 
 // A short text kept inside its owner: a BDF, a driver's name, the end of a path.
@@ -52,9 +60,10 @@ class error_subject {
 
   constexpr error_subject() noexcept : text_{} {}
   constexpr error_subject(std::string_view text) noexcept : text_{} {
-    const std::size_t cut = text.size() > capacity ? text.size() - capacity : 0;
-    for (char c : text.substr(cut)) text_[size_++] = c;
-    if (cut != 0) text_[0] = text_[1] = text_[2] = '.';
+    const bool cut = text.size() > capacity;
+    if (cut) text.remove_prefix(text.size() - capacity);
+    for (char c : text) text_[size_++] = c;
+    if (cut) text_[0] = text_[1] = text_[2] = '.';
   }
 
   [[nodiscard]] constexpr std::string_view view() const noexcept { return {text_, size_}; }

@@ -4,6 +4,7 @@
 // nothing here touches a device, so that each access to it is one that the caller wrote.
 //
 //   struct cap : register_value<cap, std::uint64_t> {
+//     using register_value::register_value;
 //     static constexpr field<15, 0, std::uint16_t> mqes{};
 //   };
 //   const cap caps{bar.read64(0)};
@@ -29,12 +30,25 @@ using least_unsigned = std::conditional_t<
         std::conditional_t<Bits <= 16, std::uint16_t,
                            std::conditional_t<Bits <= 32, std::uint32_t, std::uint64_t>>>>;
 
+// How many bits a field's type can hold.
+template <class Value>
+[[nodiscard]] constexpr unsigned value_bits() noexcept {
+  if constexpr (std::is_enum_v<Value>) {
+    return value_bits<std::underlying_type_t<Value>>();
+  } else if constexpr (std::is_same_v<Value, bool>) {
+    return 1;
+  } else {
+    return sizeof(Value) * 8;
+  }
+}
+
 }  // namespace detail
 
 // Bits Hi:Lo of a word, as a Value (an integer, bool or enum). Constexpr; no undefined shifts.
 template <unsigned Hi, unsigned Lo = Hi, class Value = detail::least_unsigned<Hi - Lo + 1>>
 struct field {
   static_assert(Hi >= Lo && Hi < 64, "a field is written field<Hi, Lo>, as specifications do");
+  static_assert(detail::value_bits<Value>() > Hi - Lo, "the type is too narrow for the field");
   using value_type = Value;
 
   static constexpr unsigned hi = Hi;
@@ -44,6 +58,7 @@ struct field {
 
   // The field's bits in place.
   template <std::unsigned_integral Word>
+    requires(Hi < sizeof(Word) * 8)
   static constexpr Word mask = static_cast<Word>(max << Lo);
 
   template <std::unsigned_integral Word>

@@ -17,6 +17,7 @@ namespace phasebit {
 // Reading the value of a failed result, or the error of a good one, is a caller's mistake.
 template <class T = void>
 class [[nodiscard]] result {
+  static_assert(std::is_object_v<T>, "a result holds an object; let it hold a pointer or a span");
   static_assert(std::is_nothrow_move_constructible_v<T>, "result<T> never throws; T must not");
   static constexpr bool trivial_copy = std::is_trivially_copy_constructible_v<T>;
   static constexpr bool trivial_move = std::is_trivially_move_constructible_v<T>;
@@ -27,8 +28,12 @@ class [[nodiscard]] result {
  public:
   using value_type = T;
 
+  // A value, or what converts to one implicitly: an integer does not become an address here.
+  constexpr result(T value) noexcept
+    requires std::is_scalar_v<T>
+      : value_(value), good_(true) {}
   template <class U = T>
-    requires(std::is_nothrow_constructible_v<T, U &&> &&
+    requires(!std::is_scalar_v<T> && std::is_nothrow_convertible_v<U &&, T> &&
              !std::same_as<std::remove_cvref_t<U>, result> &&
              !std::same_as<std::remove_cvref_t<U>, phasebit::error>)
   constexpr result(U&& value) noexcept : value_(std::forward<U>(value)), good_(true) {}
@@ -56,6 +61,16 @@ class [[nodiscard]] result {
   constexpr result& operator=(result&&) noexcept
     requires trivial_assign
   = default;
+  constexpr result& operator=(const result& other) noexcept
+    requires(!trivial_assign && std::is_nothrow_copy_constructible_v<T>)
+  {
+    if (this != &other) {
+      clear();
+      good_ = other.good_;
+      copy_from(other);
+    }
+    return *this;
+  }
   constexpr result& operator=(result&& other) noexcept
     requires(!trivial_assign)
   {
@@ -92,6 +107,10 @@ class [[nodiscard]] result {
   template <class U>
   [[nodiscard]] constexpr T value_or(U&& otherwise) const& noexcept {
     return good_ ? value_ : static_cast<T>(std::forward<U>(otherwise));
+  }
+  template <class U>
+  [[nodiscard]] constexpr T value_or(U&& otherwise) && noexcept {
+    return good_ ? std::move(value_) : static_cast<T>(std::forward<U>(otherwise));
   }
   // Calls `next` with the value and returns its result; an error passes through.
   template <class F>
@@ -147,6 +166,13 @@ class [[nodiscard]] result<void> {
   constexpr explicit operator bool() const noexcept { return good_; }
   [[nodiscard]] constexpr const phasebit::error& error() const noexcept {
     PHASEBIT_EXPECTS(!good_, "error() of a result that has a value");
+    return error_;
+  }
+
+  // Calls `next` where all went well and returns its result; an error passes through.
+  template <class F>
+  constexpr auto and_then(F&& next) const noexcept -> std::invoke_result_t<F> {
+    if (good_) return std::forward<F>(next)();
     return error_;
   }
 

@@ -5,7 +5,8 @@
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/expects.hpp>
 
-#include <concepts>
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <span>
 #include <type_traits>
@@ -22,6 +23,11 @@ concept WireStruct = std::is_trivially_copyable_v<T> && std::is_standard_layout_
 template <WireStruct T>
 [[nodiscard]] constexpr T load_wire(std::span<const std::byte> bytes) noexcept {
   PHASEBIT_EXPECTS(bytes.size() >= sizeof(T), "fewer bytes than the struct has");
+  if (std::is_constant_evaluated()) {
+    std::array<std::byte, sizeof(T)> raw{};
+    for (std::size_t i = 0; i != sizeof(T); ++i) raw[i] = bytes[i];
+    return std::bit_cast<T>(raw);
+  }
   T value;
   __builtin_memcpy(&value, bytes.data(), sizeof(T));
   return value;
@@ -31,7 +37,12 @@ template <WireStruct T>
 template <WireStruct T>
 constexpr void store_wire(std::span<std::byte> bytes, const T& value) noexcept {
   PHASEBIT_EXPECTS(bytes.size() >= sizeof(T), "fewer bytes than the struct has");
-  __builtin_memcpy(bytes.data(), &value, sizeof(T));
+  if (std::is_constant_evaluated()) {
+    const auto raw = std::bit_cast<std::array<std::byte, sizeof(T)>>(value);
+    for (std::size_t i = 0; i != sizeof(T); ++i) bytes[i] = raw[i];
+  } else {
+    __builtin_memcpy(bytes.data(), &value, sizeof(T));
+  }
 }
 
 // The bytes of a wire struct, for handing it to whoever moves bytes.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/address.hpp>
+#include <phasebit/core/expects.hpp>
 #include <phasebit/core/result.hpp>
 
 #include <concepts>
