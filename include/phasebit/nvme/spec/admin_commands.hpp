@@ -17,7 +17,7 @@
 
 namespace phasebit::nvme {
 
-// Identify: 5.17, figures 270 to 272.
+// Identify: 5.17.
 struct identify_command {
   static constexpr field<7, 0, nvme::cns> cns_bits{};      // CDW10
   static constexpr field<31, 16> cntid_bits{};             // CDW10
@@ -33,7 +33,7 @@ struct identify_command {
   std::uint8_t uuid = 0;
 };
 
-// Create I/O Completion Queue and Submission Queue: 5.5 and 5.6, figures 153 to 159.
+// Create I/O Completion Queue and Submission Queue: 5.4 and 5.5.
 struct create_queue_command {
   static constexpr field<15, 0> qid_bits{};       // CDW10
   static constexpr field<31, 16> qsize_bits{};    // CDW10, entries minus one
@@ -92,7 +92,7 @@ struct get_features_options {
   std::uint32_t cdw11 = 0;
 };
 
-// Get Log Page: 5.16, figures 196 to 201.
+// Get Log Page: 5.16, figures 197 to 201.
 struct log_page_command {
   static constexpr field<7, 0, log_page_id> lid_bits{};    // CDW10
   static constexpr field<14, 8> lsp_bits{};                // CDW10
@@ -118,6 +118,7 @@ struct log_page_options {
   std::uint8_t uuid = 0;
 };
 
+// Abort: 5.1.
 struct abort_command {
   static constexpr field<15, 0> sqid_bits{};  // CDW10
   static constexpr field<31, 16> cid_bits{};  // CDW10

@@ -16,7 +16,7 @@ enum class async_event_type : std::uint8_t {
   notice = 2,
   immediate = 3,
   one_shot = 4,
-  command_set = 6,
+  io_command_set = 6,
   vendor = 7,
 };
 

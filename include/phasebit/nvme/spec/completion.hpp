@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The 16-byte completion queue entry: NVMe Base 2.0, section 3.3.3.2, figures 89 to 92.
+// The 16-byte completion queue entry: NVMe Base 2.0, section 3.3.3.2.
 #pragma once
 
 #include <phasebit/core/field.hpp>

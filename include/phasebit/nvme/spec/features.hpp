@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Features: their numbers (NVMe Base 2.0, section 5.27.1, figure 317) and the fields of the dword that
-// Set Features takes in CDW11 and Get Features returns in DW0 of its completion.
+// Features: their numbers (NVMe Base 2.0, section 5.27.1) and the fields of the dword that Set
+// Features takes in CDW11 and Get Features returns in DW0 of its completion.
 #pragma once
 
 #include <phasebit/core/expects.hpp>
@@ -168,7 +168,7 @@ static_assert(offsetof(host_memory_descriptor, address) == 0 &&
               offsetof(host_memory_descriptor, pages) == 8 &&
               offsetof(host_memory_descriptor, reserved12) == 12);
 
-// Data of Timestamp: figure 331.
+// Data of Timestamp: section 5.27.1.9.
 struct timestamp {
   std::uint8_t milliseconds[6];  // since 1970, least significant byte first
   std::uint8_t attributes;
@@ -203,7 +203,7 @@ struct host_thermal_management : register_value<host_thermal_management, std::ui
   static constexpr field<31, 16> tmt1{};
 };
 
-// Data of Host Behavior Support: figure 343.
+// Data of Host Behavior Support: section 5.27.1.18.
 struct host_behavior_support {
   std::uint8_t acre;    // the host understands command retry delays
   std::uint8_t etdas;   // extended telemetry

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Identify Namespace of the NVM command set, CNS 00h: NVM Command Set 1.0, section 4.1.5.1, figure
-// 97; and its LBA format, figure 98.
+// Identify Namespace of the NVM command set, CNS 00h: NVM Command Set 1.0, section 4.1.5.1.
 #pragma once
 
 #include <phasebit/core/field.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Log pages: their numbers (NVMe Base 2.0, section 5.16.1, figure 202) and the layouts that a host
-// or a controller cannot do without.
+// Log pages: their numbers (NVMe Base 2.0, section 5.16.1) and the layouts that a host or a
+// controller cannot do without.
 #pragma once
 
 #include <phasebit/core/field.hpp>
@@ -42,7 +42,7 @@ enum class log_page_id : std::uint8_t {
   sanitize_status = 0x81,
 };
 
-// One entry of the Error Information log: figure 207. Newest first; error_count 0 is an empty one.
+// One entry of the Error Information log: figure 206. Newest first; error_count 0 is an empty one.
 struct error_information {
   le<std::uint64_t> error_count;
   le<std::uint16_t> sqid;
@@ -157,7 +157,7 @@ struct changed_namespace_log {
 };
 static_assert(WireStruct<changed_namespace_log> && sizeof(changed_namespace_log) == 4096);
 
-// Commands Supported and Effects: figures 210 and 211. Indexed by opcode.
+// Commands Supported and Effects: section 5.16.1.6. Indexed by opcode.
 struct commands_supported_log {
   std::array<le<std::uint32_t>, 256> acs;   // admin
   std::array<le<std::uint32_t>, 256> iocs;  // I/O

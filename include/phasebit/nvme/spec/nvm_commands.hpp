@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Builders of the NVM command set's commands: NVM Command Set 1.0, section 3.2. Each returns a whole
-// entry but for the command id and the data pointer, which the queue fills in. Block counts are
-// what people count, from 1; the wire's zero-based value is made here.
+// Builders of the commands on a range of blocks: NVM Command Set 1.0, section 3.2. Each returns a
+// whole entry but for the command id and the data pointer, which the queue fills in. Block counts
+// are what people count, from 1; the wire's zero-based value is made here.
 #pragma once
 
 #include <phasebit/config.hpp>
@@ -13,7 +13,8 @@
 
 namespace phasebit::nvme {
 
-// Protection Information Action and Check, CDW12 bits 29:26: figure 13 of NVM Command Set 1.0.
+// Protection Information Action and Check, CDW12 bits 29:26: NVM Command Set 1.0,
+// section 5.2.2.
 struct prinfo {
   bool action = false;             // PRACT: the controller inserts, or strips, the tuples
   bool check_guard = false;        // PRCHK bit 2

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Numbers of the commands: admin (NVMe Base 2.0, figure 138) and NVM command set (NVM Command Set
-// 1.0, figure 12).
+// 1.0, section 3.2).
 #pragma once
 
 #include <cstdint>
@@ -65,7 +65,8 @@ enum class nvm_opcode : std::uint8_t {
 };
 inline constexpr std::uint8_t first_vendor_nvm_opcode = 0x80;
 
-// Which way a command's data goes, as bits 1:0 of its opcode say (Base 2.0, figure 88).
+// Which way a command's data goes, as bits 1:0 of its opcode say (Base 2.0, figure 138,
+// footnote 3; command sets and vendors keep to it).
 enum class data_direction : std::uint8_t { none = 0, to_device = 1, from_device = 2, both = 3 };
 
 [[nodiscard]] constexpr data_direction direction_of(std::uint8_t opcode) noexcept {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The 16-byte descriptor of scatter gather lists: NVMe Base 2.0, section 4.1.2, figures 108 to 118.
+// The 16-byte descriptor of scatter gather lists: NVMe Base 2.0, section 4.1.2.
 #pragma once
 
 #include <phasebit/core/address.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// How a command ended: NVMe Base 2.0, section 3.3.3.2.1, figures 92 to 97, and NVM Command Set
-// 1.0, section 3.1.2. A status is data, not an `error`: it belongs to one command of one device.
+// How a command ended: NVMe Base 2.0, section 3.3.3.2.1, and NVM Command Set 1.0,
+// section 3.1.2. A status is data, not an `error`: it belongs to one command of one device.
 // status_text.hpp has a sentence for each.
 #pragma once
 

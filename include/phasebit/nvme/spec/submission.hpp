@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The 64-byte submission queue entry: NVMe Base 2.0, section 3.3.3.1, figures 86 and 87.
+// The 64-byte submission queue entry: NVMe Base 2.0, section 3.3.3.1, figure 87.
 #pragma once
 
 #include <phasebit/core/wire.hpp>

@@ -27,10 +27,10 @@ static_assert(WireStruct<le_u128> && sizeof(le_u128) == 16);
 // view points into `field`. What a device put there is not checked to be printable.
 template <class Chars>
 [[nodiscard]] constexpr std::string_view text_of(const Chars& field) noexcept {
-  std::string_view all{field.data(), field.size()};
-  all = all.substr(0, all.find('\0'));
-  while (!all.empty() && all.back() == ' ') all.remove_suffix(1);
-  return all;
+  std::size_t end = 0;
+  while (end != field.size() && field[end] != '\0') ++end;
+  while (end != 0 && field[end - 1] == ' ') --end;
+  return {field.data(), end};
 }
 
 // Writes `text` into an ASCII field, cut where it does not fit, padded with spaces as the
