@@ -13,7 +13,7 @@ inline constexpr std::size_t cache_line = 64;
 
 // A T alone on its cache line or lines.
 template <class T>
-struct alignas(cache_line) alignas(T) own_line {
+struct alignas(alignof(T) > cache_line ? alignof(T) : cache_line) own_line {
   T value;
 
   [[nodiscard]] constexpr T& operator*() noexcept { return value; }
