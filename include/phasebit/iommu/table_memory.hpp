@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: BSL-1.0
+// Where page tables lie: how a walk gets from a table's address to its bytes, and who hands out
+// the pages that tables are made of.
+#pragma once
+
+#include <phasebit/core/address.hpp>
+#include <phasebit/core/result.hpp>
+#include <phasebit/iommu/table_word.hpp>
+
+#include <concepts>
+#include <cstddef>
+
+namespace phasebit::iommu {
+
+// One table, as the processor and as the walker sees it.
+template <class Space>
+struct table_page {
+  table_word* words = nullptr;
+  address<Space> at;
+};
+
+// Resolves table addresses. find() answers with a pointer to `bytes` bytes that may be read until
+// the tables change hands, or with nullptr where no table can lie: what it is asked for comes out of
+// entries that somebody else may have written, so it validates. Any number of threads ask at once.
+// `space` is that of table addresses and of the walk's results alike.
+template <class T>
+concept TableReader = requires(T& tables, address<typename T::space> at, std::size_t bytes) {
+  { tables.find(at, bytes) } noexcept -> std::same_as<table_word*>;
+};
+
+// Hands out tables too. allocate() gives `bytes` zero bytes (a power of two, at least the format's
+// granule), aligned to their size for processor and walker. release() takes back exactly what was
+// given; the bytes are zero again. Both may be called by as many threads as change tables at once.
+//
+// Where the hardware walks memory without looking into the processor's caches, the model has a
+// third function, written(words, count), which writes these words back.
+template <class T>
+concept TableMemory =
+    TableReader<T> && requires(T& tables, std::size_t bytes, table_page<typename T::space> page) {
+      { tables.allocate(bytes) } noexcept -> std::same_as<result<table_page<typename T::space>>>;
+      { tables.release(page, bytes) } noexcept -> std::same_as<void>;
+    };
+
+template <class T>
+concept NoncoherentTables = requires(T& tables, table_word* words, std::size_t count) {
+  { tables.written(words, count) } noexcept;
+};
+
+}  // namespace phasebit::iommu

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: BSL-1.0
+// The 64-bit words of page tables: written by us, read at any moment by hardware and by other
+// threads. Little-endian in memory, native as values.
+#pragma once
+
+#include <phasebit/core/byte_order.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace phasebit::iommu {
+
+// A word as it lies in a table; only the functions below look at it.
+using table_word = std::uint64_t;
+
+namespace detail {
+
+inline constexpr bool whole_words = std::atomic_ref<std::uint64_t>::is_always_lock_free;
+
+[[nodiscard]] constexpr std::uint64_t wire(std::uint64_t value) noexcept {
+  return le<std::uint64_t>::to_wire(value);
+}
+
+// A machine without 64-bit atomic accesses (Cortex-M) writes a word in halves: the half that holds
+// the present bits, which is the low one in every format, is cleared first and written last, so
+// that a walker sees the old entry, none, or the new one.
+class halves {
+ public:
+  explicit halves(const table_word* word) noexcept
+      : low_(reinterpret_cast<half*>(const_cast<table_word*>(word)) + low_index),
+        high_(reinterpret_cast<half*>(const_cast<table_word*>(word)) + (1 - low_index)) {}
+
+  [[nodiscard]] std::uint64_t load() const noexcept {
+    for (;;) {
+      const std::uint32_t low = at(low_).load(std::memory_order_acquire);
+      const std::uint32_t high = at(high_).load(std::memory_order_acquire);
+      if (at(low_).load(std::memory_order_relaxed) == low) return std::uint64_t{high} << 32 | low;
+    }
+  }
+  void store(std::uint64_t value) const noexcept {
+    at(low_).store(0, std::memory_order_release);
+    at(high_).store(static_cast<std::uint32_t>(value >> 32), std::memory_order_release);
+    at(low_).store(static_cast<std::uint32_t>(value), std::memory_order_release);
+  }
+
+ private:
+  using half [[gnu::may_alias]] = std::uint32_t;
+  static constexpr int low_index = std::endian::native == std::endian::little ? 0 : 1;
+  static std::atomic_ref<std::uint32_t> at(half* word) noexcept {
+    return std::atomic_ref<std::uint32_t>{*reinterpret_cast<std::uint32_t*>(word)};
+  }
+  half* low_;
+  half* high_;
+};
+
+// Never torn. What the writer did before its store_entry is seen after this.
+[[nodiscard]] inline std::uint64_t load_entry(const table_word* word) noexcept {
+  if constexpr (whole_words) {
+    return wire(std::atomic_ref{*const_cast<table_word*>(word)}.load(std::memory_order_acquire));
+  } else {
+    return wire(halves{word}.load());
+  }
+}
+// For loops over entries of a table that the caller owns: orders nothing.
+[[nodiscard]] inline std::uint64_t load_entry_relaxed(const table_word* word) noexcept {
+  if constexpr (whole_words) {
+    return wire(std::atomic_ref{*const_cast<table_word*>(word)}.load(std::memory_order_relaxed));
+  } else {
+    return wire(halves{word}.load());
+  }
+}
+
+// Publishes an entry that points at a table: the table's words are seen before it.
+inline void store_entry(table_word* word, std::uint64_t value) noexcept {
+  if constexpr (whole_words) {
+    std::atomic_ref{*word}.store(wire(value), std::memory_order_release);
+  } else {
+    halves{word}.store(wire(value));
+  }
+}
+// For leaves and zeros, which point at nothing that a walker would read.
+inline void store_entry_relaxed(table_word* word, std::uint64_t value) noexcept {
+  if constexpr (whole_words) {
+    std::atomic_ref{*word}.store(wire(value), std::memory_order_relaxed);
+  } else {
+    halves{word}.store(wire(value));
+  }
+}
+
+// Replaces `expected`, and otherwise says in it what is there. Hardware that sets accessed and dirty
+// bits meanwhile loses nothing. On a machine without 64-bit atomics there is one writer.
+[[nodiscard]] inline bool exchange_entry(table_word* word, std::uint64_t& expected,
+                                         std::uint64_t value) noexcept {
+  if constexpr (whole_words) {
+    std::uint64_t there = wire(expected);
+    const bool done = std::atomic_ref{*word}.compare_exchange_strong(
+        there, wire(value), std::memory_order_acq_rel, std::memory_order_acquire);
+    expected = wire(there);
+    return done;
+  } else {
+    const std::uint64_t there = wire(halves{word}.load());
+    if (there != expected) {
+      expected = there;
+      return false;
+    }
+    halves{word}.store(wire(value));
+    return true;
+  }
+}
+
+}  // namespace detail
+
+}  // namespace phasebit::iommu
