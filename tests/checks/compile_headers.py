@@ -2,9 +2,11 @@
 # SPDX-License-Identifier: BSL-1.0
 """Compiles each header alone, as the first include of a translation unit.
 
-Usage: compile_headers.py --compiler "g++ -m64" [--freestanding] [--without-hosted] [--work DIR]
+Usage: compile_headers.py --compiler "g++ -m64" [--freestanding] [--together] [--without-hosted]
+                          [--work DIR]
 
-With ccache on the path, a header that has not changed since the last run costs nothing.
+--together compiles one unit per folder instead, for compilers that only have to agree with one that
+saw each header alone. With ccache on the path, a header that has not changed since the last run costs nothing.
 """
 import argparse
 import shlex
@@ -22,6 +24,7 @@ def main():
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2])
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--freestanding", action="store_true", help="L0 to L3, with no operating system")
+    parser.add_argument("--together", action="store_true", help="one translation unit per folder")
     parser.add_argument("--without-hosted", action="store_true", help="fmt and Boost are not there")
     parser.add_argument("--work", type=Path, default=Path("build/headers"))
     args = parser.parse_args()
@@ -42,22 +45,28 @@ def main():
         if args.without_hosted:
             names = [n for n in names if not n.startswith("phasebit/hosted")]
 
+    units = {}
+    for name in names:
+        key = str(Path(name).parent) if args.together else name.removesuffix(".hpp")
+        units.setdefault(key, []).append(name)
+
     commands = []
     args.work.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        unit = args.work / (name.removesuffix(".hpp").replace("/", ".") + ".cpp")
-        text = f"#include <{name}>\n#include <{name}>\n"
+    for key, included in units.items():
+        unit = args.work / (key.replace("/", ".") + (".together.cpp" if args.together else ".cpp"))
+        text = "".join(f"#include <{name}>\n" for name in included * 2)
         if not unit.exists() or unit.read_text() != text:
             unit.write_text(text)
         commands.append(compiler + flags + [f"-I{args.root}/include", "-c", str(unit), "-o",
                                             str(unit.with_suffix(".o"))])
 
     failed = 0
-    for name, (_, status, output) in zip(names, tree.run_all(commands)):
+    for (key, included), (_, status, output) in zip(units.items(), tree.run_all(commands)):
         if status:
             failed += 1
-            print(f"{name} does not compile alone with {args.compiler}:\n{output}")
-    print(f"{len(names) - failed} of {len(names)} headers compile alone with {args.compiler}")
+            what = f"{key}/*.hpp" if args.together else included[0]
+            print(f"{what} does not compile alone with {args.compiler}:\n{output}")
+    print(f"{len(units) - failed} of {len(units)} units ({len(names)} headers) compile with {args.compiler}")
     return 1 if failed or not names else 0
 
 
