@@ -58,6 +58,11 @@ struct async_event : register_value<async_event, std::uint32_t> {
   [[nodiscard]] static constexpr async_event of(health_event what) noexcept {
     return of(async_event_type::health, static_cast<std::uint8_t>(what), log_page_id::health);
   }
+  [[nodiscard]] static constexpr async_event of_namespace_change() noexcept {
+    return of(async_event_type::notice,
+              static_cast<std::uint8_t>(notice_event::namespace_attributes),
+              log_page_id::changed_namespaces);
+  }
   [[nodiscard]] static constexpr async_event of(async_event_type type, std::uint8_t information,
                                                 log_page_id page) noexcept {
     return async_event{}

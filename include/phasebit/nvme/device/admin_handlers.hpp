@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: BSL-1.0
+// The admin commands that a controller of this library answers: NVMe Base 2.0, section 5.
+#pragma once
+
+#include <phasebit/nvme/device/host_data.hpp>
+#include <phasebit/nvme/device/identify.hpp>
+#include <phasebit/nvme/device/queue_commands.hpp>
+#include <phasebit/nvme/device/state.hpp>
+#include <phasebit/nvme/spec/admin_commands.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit::nvme::device {
+
+// Executes one admin command of the copy `c`; everything it does to the outside is in the state.
+template <class State>
+class admin_handlers {
+ public:
+  explicit constexpr admin_handlers(State& s) noexcept : s_(s) {}
+
+  [[nodiscard]] command_result execute(const submission_entry& c) noexcept {
+    // Base 2.0, figure 87: admin commands over PCIe use PRPs, and nothing here is fused.
+    if (c.psdt() != data_pointer::prp || c.fuse() != fused::none) return status_code::invalid_field;
+    // All commands but event requests end before the next is fetched, so that only those can
+    // be in flight.
+    if (s_.events.has_request(c.command_id())) return status_code::command_id_conflict;
+    switch (static_cast<admin_opcode>(c.opcode())) {
+      case admin_opcode::delete_io_sq:
+        return delete_submission_queue(s_, c);
+      case admin_opcode::create_io_sq:
+        return create_submission_queue(s_, c);
+      case admin_opcode::get_log_page:
+        return get_log_page(c);
+      case admin_opcode::delete_io_cq:
+        return delete_completion_queue(s_, c);
+      case admin_opcode::create_io_cq:
+        return create_completion_queue(s_, c);
+      case admin_opcode::identify:
+        return identify(c);
+      case admin_opcode::abort:
+        return abort(c);
+      case admin_opcode::set_features:
+        return set_features(c);
+      case admin_opcode::get_features:
+        return get_features(c);
+      case admin_opcode::async_event_request:
+        return async_event_request(c);
+      case admin_opcode::keep_alive:
+        s_.silence_ms = 0;
+        return status_code::success;
+      case admin_opcode::doorbell_buffer_config:
+        if (s_.config.shadow_doorbells) return doorbell_buffer_config(c);
+        return status_code::invalid_opcode;
+      default:
+        return status_code::invalid_opcode;
+    }
+  }
+
+ private:
+  using page_span = std::span<std::byte, block::max_block_size>;
+
+  [[nodiscard]] page_span cleared_page() noexcept {
+    s_.buffer.bytes.fill(std::byte{0});
+    return s_.buffer.bytes;
+  }
+  [[nodiscard]] host_data<typename State::dma_type> data_of(const submission_entry& c) noexcept {
+    return {*s_.dma, c, s_.regs.page_shift()};
+  }
+
+  [[nodiscard]] command_result identify(const submission_entry& c) noexcept {
+    const fixed_limits limits{State::policy::async_events, State::policy::error_log_entries};
+    const page_span page = cleared_page();
+    const auto built = identify_pages{s_.config, limits}.build(c, *s_.namespaces, page);
+    return built.ok() ? data_of(c).to_host(page) : built;
+  }
+
+  [[nodiscard]] command_result get_log_page(const submission_entry& c) noexcept {
+    using f = log_page_command;
+    const std::uint32_t dw10 = c.cdw10;
+    const std::uint64_t dwords =
+        (std::uint64_t{f::numdu_bits.get(c.cdw11.get())} << 16 | f::numdl_bits.get(dw10)) + 1;
+    const std::uint64_t offset = c.cdw12.get() | std::uint64_t{c.cdw13.get()} << 32;
+    if ((offset & 3U) != 0 || f::ot_bit.get(c.cdw14.get())) return status_code::invalid_field;
+    if (s_.config.mdts != 0 && dwords * 4 > std::uint64_t{4096} << s_.config.mdts) {
+      return status_code::invalid_field;
+    }
+    const page_span page = cleared_page();
+    std::size_t size = 0;
+    auto reported = async_event_type::vendor;
+    switch (f::lid_bits.get(dw10)) {
+      case log_page_id::error_information:
+        size = s_.errors.write(page);
+        reported = async_event_type::error;
+        break;
+      case log_page_id::health:
+        size = write_health(page, s_.health, s_.errors.count());
+        reported = async_event_type::health;
+        break;
+      case log_page_id::firmware_slots:
+        size = write_firmware_slots(page, s_.config);
+        break;
+      case log_page_id::changed_namespaces:
+        size = s_.changed.write(page);
+        reported = async_event_type::notice;
+        break;
+      case log_page_id::commands_supported:
+        size = write_commands_supported(page, s_.config);
+        break;
+      default:
+        return status_code::invalid_log_page;
+    }
+    if (offset >= size) return status_code::invalid_field;
+    const std::size_t rest = size - static_cast<std::size_t>(offset);
+    const std::size_t asked = dwords * 4 < rest ? static_cast<std::size_t>(dwords * 4) : rest;
+    const auto sent = data_of(c).to_host(page.subspan(static_cast<std::size_t>(offset), asked));
+    if (sent == status_code::success && !f::rae_bit.get(dw10)) {
+      s_.events.acknowledge(reported);
+      if (reported == async_event_type::notice) s_.changed.clear();
+    }
+    return sent;
+  }
+
+  // Every command but an event request is over before this one was fetched.
+  [[nodiscard]] command_result abort(const submission_entry& c) noexcept {
+    const std::uint16_t sqid = abort_command::sqid_bits.get(c.cdw10.get());
+    const std::uint16_t cid = abort_command::cid_bits.get(c.cdw10.get());
+    if (sqid > s_.queues.pairs || !s_.queues.sq[sqid].exists()) return status_code::invalid_field;
+    if (sqid == 0 && s_.events.abort_request(cid)) return status_code::success;
+    return {status_code::success, abort_command::not_aborted.of(true)};
+  }
+
+  [[nodiscard]] command_result set_features(const submission_entry& c) noexcept {
+    switch (features_command::fid_bits.get(c.cdw10.get())) {
+      case feature_id::number_of_queues:
+        return set_number_of_queues(c);
+      case feature_id::timestamp: {
+        if (features_command::save_bit.get(c.cdw10.get())) {
+          return status_code::feature_not_saveable;
+        }
+        timestamp t{};
+        const auto got = data_of(c).from_host(writable_wire_bytes(t));
+        if (got == status_code::success) s_.clock.set(t.value());
+        return got;
+      }
+      case feature_id::keep_alive_timer:
+        s_.silence_ms = 0;
+        return s_.features.set(c);
+      default:
+        return s_.features.set(c);
+    }
+  }
+
+  // 5.27.1.5: once, before the first I/O queue; 0-based; the answer may be less than was asked.
+  [[nodiscard]] command_result set_number_of_queues(const submission_entry& c) noexcept {
+    const number_of_queues asked{c.cdw11};
+    if (asked[number_of_queues::nsqr] == 0xffff || asked[number_of_queues::ncqr] == 0xffff) {
+      return status_code::invalid_field;
+    }
+    if (s_.queues.io_queues_exist()) return status_code::command_sequence_error;
+    if (const auto done = s_.features.set(c); !done.ok()) return done;
+    const auto grant = [this](std::uint32_t wanted) noexcept {
+      return static_cast<std::uint16_t>(wanted < s_.queues.pairs ? wanted : s_.queues.pairs);
+    };
+    s_.queues.granted_sq = grant(asked.submission_queues());
+    s_.queues.granted_cq = grant(asked.completion_queues());
+    return {status_code::success, granted()};
+  }
+  [[nodiscard]] std::uint32_t granted() const noexcept {
+    return number_of_queues::of(s_.queues.granted_sq, s_.queues.granted_cq).raw;
+  }
+
+  [[nodiscard]] command_result get_features(const submission_entry& c) noexcept {
+    command_result found = s_.features.get(c);
+    const auto select = features_command::select_bits.get(c.cdw10.get());
+    if (!found.ok() || select == feature_select::supported) return found;
+    const auto id = features_command::fid_bits.get(c.cdw10.get());
+    if (id == feature_id::number_of_queues) {
+      found.dw0 = select == feature_select::current
+                      ? granted()
+                      : number_of_queues::of(s_.queues.pairs, s_.queues.pairs).raw;
+    }
+    if (id == feature_id::timestamp) {
+      const timestamp now = select == feature_select::current ? s_.clock.now() : timestamp{};
+      const auto sent = data_of(c).to_host(wire_bytes(now));
+      if (sent != status_code::success) return sent;
+    }
+    return found;
+  }
+
+  [[nodiscard]] command_result async_event_request(const submission_entry& c) noexcept {
+    if (!s_.events.add_request(c.command_id())) return status_code::async_event_limit_exceeded;
+    command_result pending;
+    pending.later = true;
+    return pending;
+  }
+
+  // 5.8: both buffers on a page of CC.MPS. The admin queue stays with its registers.
+  [[nodiscard]] command_result doorbell_buffer_config(const submission_entry& c) noexcept {
+    const std::uint64_t mask = (std::uint64_t{1} << s_.regs.page_shift()) - 1;
+    const bus_addr shadow{c.prp1.get()};
+    const bus_addr events{c.prp2.get()};
+    if (((shadow.value() | events.value()) & mask) != 0) return status_code::invalid_field;
+    s_.shadow.enable(shadow, events);
+    for (std::uint16_t q = 1; q <= s_.queues.highest; ++q) {
+      auto& sq = s_.queues.sq[q];
+      auto& cq = s_.queues.cq[q];
+      if ((sq.exists() && !s_.shadow.begin(q, ring_side::submission, sq.tail)) ||
+          (cq.exists() && !s_.shadow.begin(q, ring_side::completion, cq.head))) {
+        s_.shadow.disable();
+        return status_code::data_transfer_error;
+      }
+      if (sq.exists()) s_.doorbells.store(q, ring_side::submission, doorbell_seen);
+    }
+    return status_code::success;
+  }
+
+  State& s_;
+};
+
+}  // namespace phasebit::nvme::device

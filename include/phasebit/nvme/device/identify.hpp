@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: BSL-1.0
+// The answers to Identify: NVMe Base 2.0, section 5.17.
+#pragma once
+
+#include <phasebit/nvme/device/command_result.hpp>
+#include <phasebit/nvme/device/concepts.hpp>
+#include <phasebit/nvme/device/registers.hpp>
+#include <phasebit/nvme/device/settings.hpp>
+#include <phasebit/nvme/spec/admin_commands.hpp>
+#include <phasebit/nvme/spec/identify.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit::nvme::device {
+
+// Limits of Copy, which Identify Namespace announces: ranges in all, blocks of one, blocks in all.
+inline constexpr std::uint32_t max_copy_ranges = 16;
+inline constexpr std::uint32_t max_copy_range_blocks = 65'535;
+inline constexpr std::uint32_t max_copy_blocks = max_copy_ranges * max_copy_range_blocks;
+
+// What the policy fixed, for whoever is not a template of it.
+struct fixed_limits {
+  std::size_t async_events = 1;
+  std::size_t error_log_entries = 1;
+};
+
+// EUI-64 of a namespace. Made from the serial number where the settings give none: FNV-1a, marked as
+// locally administered, so that two controllers of different serials have different namespaces.
+[[nodiscard]] constexpr std::uint64_t eui64_of(const settings& s, std::uint32_t nsid) noexcept {
+  std::uint64_t first = s.first_eui64;
+  if (first == 0) {
+    first = 0xcbf2'9ce4'8422'2325;
+    for (char c : s.serial) first = (first ^ static_cast<unsigned char>(c)) * 0x100'0000'01b3;
+    first = (first & ~std::uint64_t{0x0100'0000'0000'ffff}) | 0x0200'0000'0000'0000;
+  }
+  return first + (nsid - 1);
+}
+
+// Fills `page`, which is zero, with the answer.
+class identify_pages {
+ public:
+  constexpr identify_pages(const settings& s, fixed_limits limits) noexcept
+      : settings_(&s), limits_(limits) {}
+
+  template <NamespaceSet Namespaces>
+  [[nodiscard]] command_result build(const submission_entry& c, Namespaces& namespaces,
+                                     std::span<std::byte, identify_bytes> page) const noexcept {
+    const std::uint32_t nsid = c.nsid;
+    const auto csi = identify_command::csi_bits.get(c.cdw11.get());
+    switch (identify_command::cns_bits.get(c.cdw10.get())) {
+      case cns::identify_namespace:
+        return answer_namespace(namespaces, nsid, page);
+      case cns::identify_controller:
+        return answer(page, controller(namespaces.highest_nsid()));
+      case cns::active_namespace_list:
+        return namespace_list(namespaces, nsid, page);
+      case cns::namespace_id_descriptors:
+        return descriptors(namespaces, nsid, page);
+      // NVM Command Set 1.0, 4.1.5.2 and 4.1.5.3: zeros, as there is nothing beyond the defaults.
+      case cns::command_set_namespace:
+        if (csi != command_set::nvm) return status_code::invalid_field;
+        return active(namespaces, nsid);
+      case cns::command_set_controller:
+        return csi == command_set::nvm ? status_code::success : status_code::invalid_field;
+      case cns::command_set_active_namespace_list:
+        if (csi != command_set::nvm) return status_code::invalid_field;
+        return namespace_list(namespaces, nsid, page);
+      case cns::controller_list:
+        return controller_list(c, page);
+      default:
+        return status_code::invalid_field;
+    }
+  }
+
+  [[nodiscard]] identify_controller controller(std::uint32_t highest_nsid) const noexcept {
+    using ic = identify_controller;
+    const settings& s = *settings_;
+    identify_controller id{};
+    id.vid = s.pci_vendor;
+    id.ssvid = s.pci_subsystem_vendor;
+    set_text(id.sn, s.serial);
+    set_text(id.mn, s.model);
+    set_text(id.fr, s.firmware);
+    id.rab = 5;
+    id.mdts = s.mdts;
+    id.cntlid = s.controller_id;
+    id.ver = registers::version.raw;
+    id.oaes =
+        async_event_configuration{}.with(async_event_configuration::namespace_attributes, true).raw;
+    id.cntrltype = controller_type::io;
+    id.oacs = ic::oacs_doorbell_buffer.of<std::uint16_t>(s.shadow_doorbells);
+    id.acl = 3;
+    id.aerl = static_cast<std::uint8_t>(limits_.async_events - 1);
+    id.frmw = 0x03;  // one slot, read only: 5.17.2.1, FRMW
+    id.lpa = 0x06;   // Commands Supported and Effects; offsets in Get Log Page
+    id.elpe = static_cast<std::uint8_t>(limits_.error_log_entries - 1);
+    id.wctemp = 343;
+    id.cctemp = 353;
+    id.kas = 1;
+    id.sqes = 0x66;
+    id.cqes = 0x44;
+    id.nn = highest_nsid;
+    id.mnan = 0;
+    id.oncs = static_cast<std::uint16_t>(
+        ic::oncs_compare.of(true) | ic::oncs_dataset_management.of(true) |
+        ic::oncs_write_zeroes.of(true) | ic::oncs_save_select.of(true) |
+        ic::oncs_timestamp.of(true) | ic::oncs_verify.of(true) | ic::oncs_copy.of(true));
+    id.vwc = static_cast<std::uint8_t>(ic::vwc_present.of(s.volatile_write_cache) |
+                                       ic::vwc_flush_all.of(std::uint8_t{3}));
+    id.ocfs = 1;  // Copy with descriptors of format 0
+    if (s.scatter_gather_lists) {
+      id.sgls = ic::sgls_support.of(std::uint8_t{1}) | ic::sgls_bit_bucket.of(true) |
+                ic::sgls_longer_than_data.of(true);
+    }
+    for (std::size_t i = 0; i != s.subsystem_nqn.size() && i + 1 < id.subnqn.size(); ++i) {
+      id.subnqn[i] = s.subsystem_nqn[i];
+    }
+    id.psd[0].mp = 100;
+    return id;
+  }
+
+  template <block::BlockMedia Media>
+  [[nodiscard]] identify_namespace of_namespace(const Media& media,
+                                                std::uint32_t nsid) const noexcept {
+    using in = identify_namespace;
+    identify_namespace id{};
+    id.nsze = id.ncap = id.nuse = media.block_count();
+    id.dlfeat = static_cast<std::uint8_t>(
+        in::dlfeat_write_zeroes.of(block::TrimmableMedia<Media>));  // what is read then: unsaid
+    id.nvmcap.low = media.block_count() << block::block_shift(media);
+    id.mssrl = static_cast<std::uint16_t>(max_copy_range_blocks);
+    id.mcl = max_copy_blocks;
+    id.msrc = static_cast<std::uint8_t>(max_copy_ranges - 1);
+    id.nsattr = in::nsattr_write_protected.of<std::uint8_t>(block::read_only(media));
+    store_eui64(id.eui64, nsid);
+    id.lbaf[0].lbads = static_cast<std::uint8_t>(block::block_shift(media));
+    return id;
+  }
+
+ private:
+  using page_span = std::span<std::byte, identify_bytes>;
+
+  template <WireStruct T>
+  [[nodiscard]] static command_result answer(page_span page, const T& what) noexcept {
+    store_wire(page, what);
+    return status_code::success;
+  }
+  // Base 2.0, 5.17.1: a number that no namespace can have is another error than one that none has.
+  template <NamespaceSet Namespaces>
+  [[nodiscard]] static command_result active(Namespaces& namespaces, std::uint32_t nsid) noexcept {
+    if (nsid == 0 || nsid > namespaces.highest_nsid()) {
+      return status_code::invalid_namespace_or_format;
+    }
+    return namespaces.find(nsid) != nullptr ? status_code::success : status_code::invalid_field;
+  }
+
+  template <NamespaceSet Namespaces>
+  [[nodiscard]] command_result answer_namespace(Namespaces& namespaces, std::uint32_t nsid,
+                                                page_span page) const noexcept {
+    // FFFFFFFFh asks for what is common to all namespaces, if they can be created, which they can
+    // not here. An inactive namespace is all zeros.
+    if (nsid == 0 || nsid > namespaces.highest_nsid()) {
+      return status_code::invalid_namespace_or_format;
+    }
+    if (const auto* media = namespaces.find(nsid)) return answer(page, of_namespace(*media, nsid));
+    return status_code::success;
+  }
+
+  // Active numbers above `after`, ascending.
+  template <NamespaceSet Namespaces>
+  [[nodiscard]] static command_result namespace_list(Namespaces& namespaces, std::uint32_t after,
+                                                     page_span page) noexcept {
+    if (after >= 0xffff'fffeU) return status_code::invalid_namespace_or_format;
+    std::size_t at = 0;
+    const std::uint32_t last = namespaces.highest_nsid();
+    for (std::uint32_t nsid = after + 1; nsid <= last && at != page.size(); ++nsid) {
+      if (namespaces.find(nsid) == nullptr) continue;
+      store_wire(page.subspan(at), le<std::uint32_t>{nsid});
+      at += sizeof(nsid);
+    }
+    return status_code::success;
+  }
+
+  // Figure 277: type, length, two reserved bytes, the id; ended by zeros.
+  template <NamespaceSet Namespaces>
+  [[nodiscard]] command_result descriptors(Namespaces& namespaces, std::uint32_t nsid,
+                                           page_span page) const noexcept {
+    const command_result there = active(namespaces, nsid);
+    if (!there.ok()) return there;
+    constexpr std::byte eui64_type{1}, eui64_size{8}, csi_type{4}, csi_size{1};
+    page[0] = eui64_type;
+    page[1] = eui64_size;
+    std::uint8_t id[8];
+    store_eui64(id, nsid);
+    for (std::size_t i = 0; i != 8; ++i) page[4 + i] = std::byte{id[i]};
+    page[12] = csi_type;
+    page[13] = csi_size;  // and the command set: NVM is 0
+    return status_code::success;
+  }
+
+  // Base 2.0, 5.17.2.12: a count, then identifiers at or above CNTID.
+  [[nodiscard]] command_result controller_list(const submission_entry& c,
+                                               page_span page) const noexcept {
+    if (identify_command::cntid_bits.get(c.cdw10.get()) <= settings_->controller_id) {
+      store_wire(page, le<std::uint16_t>{std::uint16_t{1}});
+      store_wire(page.subspan(2), le<std::uint16_t>{settings_->controller_id});
+    }
+    return status_code::success;
+  }
+
+  void store_eui64(std::uint8_t (&to)[8], std::uint32_t nsid) const noexcept {
+    const std::uint64_t value = eui64_of(*settings_, nsid);
+    for (unsigned i = 0; i != 8; ++i) to[i] = static_cast<std::uint8_t>(value >> (56 - 8 * i));
+  }
+
+  const settings* settings_;
+  fixed_limits limits_;
+};
+
+}  // namespace phasebit::nvme::device

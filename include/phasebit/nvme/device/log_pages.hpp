@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: BSL-1.0
+// What a controller remembers of its own life, as Get Log Page tells it: NVMe Base 2.0, section 5.16.
+#pragma once
+
+#include <phasebit/nvme/device/command_result.hpp>
+#include <phasebit/nvme/device/settings.hpp>
+#include <phasebit/nvme/spec/log_pages.hpp>
+#include <phasebit/nvme/spec/nvm_commands.hpp>
+#include <phasebit/nvme/spec/submission.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit::nvme::device {
+
+// The newest Entries errors, and how many there ever were. Survives controller resets, as the
+// specification asks; `count` never does anything but grow.
+template <std::size_t Entries>
+class error_log {
+  static_assert(Entries >= 1 && Entries <= 64, "the log page is at most one page");
+
+ public:
+  constexpr void add(error_information entry) noexcept {
+    entry.error_count = ++count_;
+    entries_[newest_ = newest_ + 1 == Entries ? 0 : newest_ + 1] = entry;
+  }
+  [[nodiscard]] constexpr std::uint64_t count() const noexcept { return count_; }
+
+  // Newest first.
+  [[nodiscard]] std::size_t write(std::span<std::byte> page) const noexcept {
+    for (std::size_t i = 0, from = newest_; i != Entries; ++i) {
+      store_wire(page.subspan(i * sizeof(error_information)), entries_[from]);
+      from = from == 0 ? Entries - 1 : from - 1;
+    }
+    return Entries * sizeof(error_information);
+  }
+
+ private:
+  std::array<error_information, Entries> entries_{};
+  std::size_t newest_ = Entries - 1;
+  std::uint64_t count_ = 0;
+};
+
+// Counts for the health log. Blocks are counted in 512 bytes.
+struct health_counters {
+  std::uint64_t read_commands = 0;
+  std::uint64_t write_commands = 0;
+  std::uint64_t sectors_read = 0;
+  std::uint64_t sectors_written = 0;
+  std::uint64_t media_errors = 0;
+  std::uint64_t unsafe_shutdowns = 0;
+};
+
+namespace detail {
+
+// Units of 1000 sectors, rounded up, without a division that 32-bit machines lack: multiplied by
+// the reciprocal 2^74 / 1000 would need 128 bits, so the quotient is found bit by bit.
+[[nodiscard]] constexpr std::uint64_t thousands(std::uint64_t sectors) noexcept {
+  std::uint64_t quotient = 0;
+  std::uint64_t rest = 0;
+  for (int bit = 63; bit >= 0; --bit) {
+    rest = rest << 1 | (sectors >> bit & 1U);
+    if (rest >= 1000) {
+      rest -= 1000;
+      quotient |= std::uint64_t{1} << bit;
+    }
+  }
+  return quotient + (rest != 0);
+}
+
+}  // namespace detail
+
+// Namespaces that came or went since the host last looked (5.16.1.5), ascending. More than fit are
+// told as such: FFFFFFFFh and nothing else.
+class changed_namespaces {
+ public:
+  constexpr void add(std::uint32_t nsid) noexcept {
+    std::size_t at = count_;
+    for (std::size_t i = 0; i != count_; ++i) {
+      if (nsids_[i] == nsid) return;
+    }
+    if (count_ == nsids_.size()) {
+      overflown_ = true;
+      return;
+    }
+    for (; at != 0 && nsids_[at - 1] > nsid; --at) nsids_[at] = nsids_[at - 1];
+    nsids_[at] = nsid;
+    ++count_;
+  }
+  constexpr void clear() noexcept {
+    count_ = 0;
+    overflown_ = false;
+  }
+  [[nodiscard]] std::size_t write(std::span<std::byte> page) const noexcept {
+    if (overflown_) {
+      store_wire(page, le<std::uint32_t>{all_namespaces});
+    } else {
+      for (std::size_t i = 0; i != count_; ++i) {
+        store_wire(page.subspan(i * 4), le<std::uint32_t>{nsids_[i]});
+      }
+    }
+    return sizeof(changed_namespace_log);
+  }
+
+ private:
+  std::array<std::uint32_t, 32> nsids_{};
+  std::size_t count_ = 0;
+  bool overflown_ = false;
+};
+
+[[nodiscard]] inline std::size_t write_health(std::span<std::byte> page, const health_counters& h,
+                                              std::uint64_t errors) noexcept {
+  constexpr std::uint16_t kelvin = 313;
+  health_log log{};
+  log.composite_temperature[0] = kelvin & 0xff;
+  log.composite_temperature[1] = kelvin >> 8;
+  log.available_spare = 100;
+  log.available_spare_threshold = 10;
+  log.data_units_read.low = detail::thousands(h.sectors_read);
+  log.data_units_written.low = detail::thousands(h.sectors_written);
+  log.host_read_commands.low = h.read_commands;
+  log.host_write_commands.low = h.write_commands;
+  log.power_cycles.low = 1;
+  log.unsafe_shutdowns.low = h.unsafe_shutdowns;
+  log.media_errors.low = h.media_errors;
+  log.error_log_entries.low = errors;
+  store_wire(page, log);
+  return sizeof log;
+}
+
+[[nodiscard]] inline std::size_t write_firmware_slots(std::span<std::byte> page,
+                                                      const settings& s) noexcept {
+  firmware_slot_log log{};
+  log.afi = 1;
+  set_text(log.frs[0], s.firmware);
+  store_wire(page, log);
+  return sizeof log;
+}
+
+// Which commands there are: the one list that dispatch and this log page share.
+inline constexpr std::array admin_commands{
+    admin_opcode::delete_io_sq, admin_opcode::create_io_sq,
+    admin_opcode::get_log_page, admin_opcode::delete_io_cq,
+    admin_opcode::create_io_cq, admin_opcode::identify,
+    admin_opcode::abort,        admin_opcode::set_features,
+    admin_opcode::get_features, admin_opcode::async_event_request,
+    admin_opcode::keep_alive};
+inline constexpr std::array nvm_commands{
+    nvm_opcode::flush,        nvm_opcode::write,  nvm_opcode::read, nvm_opcode::compare,
+    nvm_opcode::write_zeroes, nvm_opcode::verify, nvm_opcode::copy, nvm_opcode::dataset_management};
+
+[[nodiscard]] inline std::size_t write_commands_supported(std::span<std::byte> page,
+                                                          const settings& s) noexcept {
+  using log = commands_supported_log;
+  constexpr std::uint32_t supported = log::csupp.of(true);
+  const auto put = [&](std::size_t index, std::uint32_t effects) noexcept {
+    store_wire(page.subspan(index * 4), le<std::uint32_t>{effects});
+  };
+  for (admin_opcode opcode : admin_commands) put(static_cast<std::size_t>(opcode), supported);
+  if (s.shadow_doorbells) {
+    put(static_cast<std::size_t>(admin_opcode::doorbell_buffer_config), supported);
+  }
+  for (nvm_opcode opcode : nvm_commands) {
+    const bool changes = opcode == nvm_opcode::write || opcode == nvm_opcode::write_zeroes ||
+                         opcode == nvm_opcode::copy || opcode == nvm_opcode::dataset_management;
+    put(256 + static_cast<std::size_t>(opcode), supported | log::lbcc.of(changes));
+  }
+  return sizeof(log);
+}
+
+}  // namespace phasebit::nvme::device

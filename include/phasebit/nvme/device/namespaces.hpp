@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: BSL-1.0
+// Which media a controller shows, under which numbers.
+#pragma once
+
+#include <phasebit/core/expects.hpp>
+#include <phasebit/nvme/device/concepts.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace phasebit::nvme::device {
+
+// Namespace 1 and no other. Keeps a reference.
+template <block::BlockMedia Media>
+class single_namespace {
+ public:
+  using media_type = Media;
+
+  explicit constexpr single_namespace(Media& media) noexcept : media_(&media) {}
+
+  [[nodiscard]] constexpr Media* find(std::uint32_t nsid) const noexcept {
+    return nsid == 1 ? media_ : nullptr;
+  }
+  [[nodiscard]] static constexpr std::uint32_t highest_nsid() noexcept { return 1; }
+
+ private:
+  Media* media_;
+};
+
+// Namespaces 1 to Capacity, each there or not. Keeps references. Changed by the thread that polls
+// the controller; tell the controller afterwards (namespace_changed), and it tells its host.
+template <block::BlockMedia Media, std::size_t Capacity>
+class namespace_table {
+  static_assert(Capacity >= 1 && Capacity <= 1024, "a controller here has 1 to 1024 namespaces");
+
+ public:
+  using media_type = Media;
+
+  // `nsid` is 1 to Capacity and not in use.
+  constexpr void attach(std::uint32_t nsid, Media& media) noexcept {
+    PHASEBIT_EXPECTS(nsid >= 1 && nsid <= Capacity, "no such namespace number");
+    PHASEBIT_EXPECTS(media_[nsid - 1] == nullptr, "the namespace number is in use");
+    media_[nsid - 1] = &media;
+  }
+  constexpr void detach(std::uint32_t nsid) noexcept {
+    PHASEBIT_EXPECTS(nsid >= 1 && nsid <= Capacity, "no such namespace number");
+    media_[nsid - 1] = nullptr;
+  }
+
+  [[nodiscard]] constexpr Media* find(std::uint32_t nsid) const noexcept {
+    return nsid >= 1 && nsid <= Capacity ? media_[nsid - 1] : nullptr;
+  }
+  [[nodiscard]] static constexpr std::uint32_t highest_nsid() noexcept {
+    return static_cast<std::uint32_t>(Capacity);
+  }
+
+ private:
+  std::array<Media*, Capacity> media_{};
+};
+
+}  // namespace phasebit::nvme::device

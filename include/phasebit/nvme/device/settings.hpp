@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: BSL-1.0
+// What kind of controller it is: chosen once by whoever builds it, shown in registers and Identify.
+#pragma once
+
+#include <phasebit/nvme/device/completion_filter.hpp>
+#include <phasebit/nvme/spec/registers.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace phasebit::nvme::device {
+
+// What differs between controllers of one type. The texts must outlive the controller.
+struct settings {
+  std::string_view serial = "PHASEBIT0001";
+  std::string_view model = "phasebit software controller";
+  std::string_view firmware = "1.0";
+  std::string_view subsystem_nqn = "nqn.2026-11.org.phasebit:controller";
+  std::uint16_t pci_vendor = 0;
+  std::uint16_t pci_subsystem_vendor = 0;
+  std::uint16_t controller_id = 0;
+  // EUI-64 of namespace 1; others follow. 0: made from the serial number.
+  std::uint64_t first_eui64 = 0;
+
+  std::uint16_t io_queue_pairs = 64;  // at most Policy::max_io_queue_pairs; doorbells permitting
+  std::uint32_t max_queue_entries = 4096;  // 2 to 65536, of an I/O queue
+  std::uint16_t interrupt_vectors = 65;
+  std::uint8_t doorbell_stride = 0;  // CAP.DSTRD
+  std::uint8_t mdts = 5;             // longest transfer, 2^mdts pages of 4 KiB; 0 is no limit
+  std::uint8_t largest_page = 4;     // CAP.MPSMAX: 4096 << largest_page bytes
+  std::uint8_t ready_timeout = 2;    // CAP.TO, in 500 ms: for how long a driver should wait
+  std::uint8_t fetch_burst = 32;     // commands per queue and round; at least 1
+  bool volatile_write_cache = true;
+  bool scatter_gather_lists = true;
+  bool shadow_doorbells = true;
+};
+
+// What the compiler has to know. Derive from it and change what should be different.
+struct default_policy {
+  static constexpr std::size_t max_io_queue_pairs = 64;
+  static constexpr std::size_t async_events = 4;        // outstanding requests: AERL + 1
+  static constexpr std::size_t error_log_entries = 16;  // ELPE + 1
+  using completion_filter = pass_completions;
+};
+
+}  // namespace phasebit::nvme::device

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: BSL-1.0
+// Everything that one controller consists of; the handlers of commands work on it.
+#pragma once
+
+#include <phasebit/nvme/device/async_events.hpp>
+#include <phasebit/nvme/device/block_moves.hpp>
+#include <phasebit/nvme/device/concepts.hpp>
+#include <phasebit/nvme/device/doorbells.hpp>
+#include <phasebit/nvme/device/features.hpp>
+#include <phasebit/nvme/device/log_pages.hpp>
+#include <phasebit/nvme/device/queues.hpp>
+#include <phasebit/nvme/device/registers.hpp>
+#include <phasebit/nvme/device/settings.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit::nvme::device {
+
+// Entry 0 of each is the admin queue. `pairs` is how many I/O pairs the controller has at all;
+// `granted` of them may be created since Number of Queues.
+template <std::size_t MaxPairs>
+struct queue_table {
+  std::array<submission_queue, MaxPairs + 1> sq{};
+  std::array<completion_queue, MaxPairs + 1> cq{};
+  std::uint16_t pairs = 0;
+  std::uint16_t granted_sq = 0;
+  std::uint16_t granted_cq = 0;
+  std::uint16_t highest = 0;  // no queue above this exists
+
+  [[nodiscard]] constexpr bool io_queues_exist() const noexcept { return highest != 0; }
+  constexpr void find_highest() noexcept {
+    while (highest != 0 && !sq[highest].exists() && !cq[highest].exists()) --highest;
+  }
+  constexpr void clear() noexcept {
+    for (auto& q : sq) q = submission_queue{};
+    for (auto& q : cq) q = completion_queue{};
+    granted_sq = granted_cq = pairs;
+    highest = 0;
+  }
+};
+
+template <DmaTranslator Dma, InterruptSink Interrupts, NamespaceSet Namespaces, RingOrder Order,
+          class Policy>
+struct controller_state {
+  using filter_type = typename Policy::completion_filter;
+  using dma_type = Dma;
+  using media_type = typename Namespaces::media_type;
+  using order = Order;
+  using policy = Policy;
+
+  controller_state(Dma& dma_in, Interrupts& interrupts_in, Namespaces& namespaces_in,
+                   std::span<std::uint32_t> words, const settings& s,
+                   filter_type filter_in) noexcept
+      : dma(&dma_in),
+        interrupts(&interrupts_in),
+        namespaces(&namespaces_in),
+        config(s),
+        regs(s),
+        doorbells(words, s.doorbell_stride),
+        shadow(dma_in, s.doorbell_stride),
+        features(s),
+        filter(static_cast<filter_type&&>(filter_in)) {
+    const std::size_t with_doorbells = doorbells.pairs() - 1;
+    std::size_t pairs = s.io_queue_pairs;
+    if (pairs > Policy::max_io_queue_pairs) pairs = Policy::max_io_queue_pairs;
+    if (pairs > with_doorbells) pairs = with_doorbells;
+    queues.pairs = static_cast<std::uint16_t>(pairs);
+    queues.clear();
+  }
+
+  Dma* dma;
+  Interrupts* interrupts;
+  Namespaces* namespaces;
+  settings config;
+  registers regs;
+  queue_table<Policy::max_io_queue_pairs> queues{};
+  doorbell_words<Order> doorbells;
+  shadow_doorbells<Order, Dma> shadow;
+  feature_set features;
+  async_events<Policy::async_events> events{};
+  error_log<Policy::error_log_entries> errors{};
+  health_counters health{};
+  block_buffer buffer{};
+  changed_namespaces changed{};
+  timestamp_clock clock{};
+  std::uint32_t silence_ms = 0;  // since the last Keep Alive
+  [[no_unique_address]] filter_type filter;
+};
+
+}  // namespace phasebit::nvme::device

@@ -1,0 +1,252 @@
+// SPDX-License-Identifier: BSL-1.0
+// A host of the simplest kind: memory, rings written by hand, and a controller that is polled by the
+// same thread. It shares the wire structs with the controller and nothing else.
+#pragma once
+
+#include <phasebit/block/memory_media.hpp>
+#include <phasebit/nvme/device/controller.hpp>
+#include <phasebit/nvme/device/namespaces.hpp>
+#include <phasebit/nvme/spec/admin_commands.hpp>
+#include <phasebit/nvme/spec/nvm_commands.hpp>
+
+#include <array>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <optional>
+#include <span>
+#include <vector>
+
+namespace test_host {
+
+using namespace phasebit;
+using namespace phasebit::nvme;
+
+// The host's memory as a device reaches it: high bus addresses, nothing around them, and on demand
+// a hole, small pieces, or a count of how often it was asked.
+struct memory {
+  using from = bus_space;
+  using to = local_space;
+
+  static constexpr std::uint64_t base = 0x7'4000'0000;
+
+  explicit memory(std::size_t bytes)
+      : size(bytes), bytes_at(static_cast<std::byte*>(std::aligned_alloc(1U << 16, bytes))) {
+    std::memset(bytes_at, 0, bytes);
+  }
+  memory(const memory&) = delete;
+  memory& operator=(const memory&) = delete;
+  ~memory() { std::free(bytes_at); }
+
+  result<segment<local_space>> translate(bus_addr a, std::uint64_t wanted,
+                                         phasebit::access how) noexcept {
+    ++translations;
+    const std::uint64_t offset = a.value() - base;
+    if (a.value() < base || offset >= size) return failure(errc::not_mapped, "outside", a.value());
+    if (offset >= hole_begin && offset < hole_end && (hole_read || writes(how))) {
+      return failure(errc::access_denied, "a hole", a.value());
+    }
+    std::uint64_t n = wanted < size - offset ? wanted : size - offset;
+    if (offset < hole_begin && n > hole_begin - offset) n = hole_begin - offset;
+    if (n > longest_piece) n = longest_piece;
+    return segment<local_space>{to_local(bytes_at + offset), n};
+  }
+
+  bus_addr bus(std::size_t offset) const noexcept { return bus_addr{base + offset}; }
+  std::byte* at(bus_addr a) noexcept { return bytes_at + (a.value() - base); }
+  std::span<std::byte> bytes(bus_addr a, std::size_t n) noexcept { return {at(a), n}; }
+
+  std::size_t size;
+  std::byte* bytes_at;
+  std::uint64_t hole_begin = ~std::uint64_t{0};
+  std::uint64_t hole_end = ~std::uint64_t{0};
+  bool hole_read = true;
+  std::uint64_t longest_piece = ~std::uint64_t{0};
+  std::uint64_t translations = 0;
+};
+static_assert(DmaTranslator<memory>);
+
+struct interrupts {
+  std::map<unsigned, unsigned> raised;
+  void raise(std::uint16_t vector) noexcept { ++raised[vector]; }
+};
+static_assert(device::InterruptSink<interrupts>);
+
+struct queue_pair {
+  std::uint16_t id = 0;
+  bus_addr sq{};
+  bus_addr cq{};
+  std::uint32_t depth = 0;
+  std::uint32_t tail = 0;
+  std::uint32_t head = 0;
+  bool phase = true;
+};
+
+using namespaces = device::namespace_table<block::memory_media, 4>;
+
+template <class Policy = device::default_policy>
+struct machine {
+  using controller_type = device::controller<memory, interrupts, namespaces, thread_order, Policy>;
+
+  static device::settings small() noexcept {
+    device::settings s;
+    s.io_queue_pairs = 8;
+    s.interrupt_vectors = 9;
+    s.max_queue_entries = 256;
+    return s;
+  }
+
+  explicit machine(const device::settings& s = small(), std::uint32_t block_size = 512)
+      : config(s),
+        store(1U << 20),
+        media(store, block_size),
+        words((std::size_t{s.io_queue_pairs} + 1) * 2 << s.doorbell_stride),
+        controller(ram, irq, attached(), words, s) {}
+
+  // -- registers --
+  template <class Register>
+  Register reg() {
+    if constexpr (sizeof(typename Register::word_type) == 8) {
+      return Register{controller.read64(Register::offset)};
+    } else {
+      return Register{controller.read32(Register::offset)};
+    }
+  }
+  void write64(std::uint32_t offset, std::uint64_t v) {
+    controller.write32(offset, static_cast<std::uint32_t>(v));
+    controller.write32(offset + 4, static_cast<std::uint32_t>(v >> 32));
+  }
+  static nvme::cc enabled_cc() {
+    return nvme::cc{}.with(nvme::cc::en, true).with(nvme::cc::iosqes, 6).with(nvme::cc::iocqes, 4);
+  }
+  void enable(std::uint32_t depth = 32, nvme::cc how = enabled_cc()) {
+    pairs.clear();
+    // Allocated only once, so that a test may enable as often as it likes.
+    if (!admin_memory) admin_memory = allocate(2U << 18, 1U << 16);
+    std::memset(ram.at(*admin_memory), 0, 2U << 18);
+    queue_pair q{.id = 0, .sq = *admin_memory, .cq = *admin_memory + (1U << 18), .depth = depth};
+    controller.write32(nvme::aqa::offset, nvme::aqa::for_entries(depth, depth).raw);
+    write64(nvme::asq::offset, q.sq.value());
+    write64(nvme::acq::offset, q.cq.value());
+    controller.write32(nvme::cc::offset, how.raw);
+    pairs[0] = q;
+  }
+
+  // -- memory --
+  bus_addr allocate(std::size_t bytes, std::size_t alignment = 4096) {
+    next = (next + alignment - 1) & ~(alignment - 1);
+    const bus_addr a = ram.bus(next);
+    next += bytes;
+    if (next > ram.size) std::abort();
+    return a;
+  }
+  bus_addr page() { return allocate(4096); }
+
+  // -- doorbells --
+  std::uint32_t& word(std::uint16_t qid, device::ring_side side) {
+    return words[(std::size_t{qid} * 2 + static_cast<std::size_t>(side)) << config.doorbell_stride];
+  }
+  void ring_tail(std::uint16_t qid, std::uint32_t value) {
+    thread_order::store(word(qid, device::ring_side::submission), value);
+  }
+  void ring_head(std::uint16_t qid, std::uint32_t value) {
+    thread_order::store(word(qid, device::ring_side::completion), value);
+  }
+
+  // -- commands --
+  // Puts the entry into the ring; the doorbell is rung by ring_tail.
+  void push(std::uint16_t qid, submission_entry e, std::uint16_t cid) {
+    auto& q = pairs[qid];
+    e.set_command_id(cid);
+    std::memcpy(ram.at(q.sq + q.tail * 64), &e, sizeof e);
+    q.tail = q.tail + 1 == q.depth ? 0 : q.tail + 1;
+  }
+  void submit(std::uint16_t qid, const submission_entry& e, std::uint16_t cid) {
+    push(qid, e, cid);
+    ring_tail(qid, pairs[qid].tail);
+  }
+  std::optional<completion_entry> peek(std::uint16_t qid) {
+    auto& q = pairs[qid];
+    completion_entry e;
+    std::memcpy(&e, ram.at(q.cq + q.head * 16), sizeof e);
+    if (e.phase() != q.phase) return std::nullopt;
+    return e;
+  }
+  std::optional<completion_entry> reap(std::uint16_t qid) {
+    const auto e = peek(qid);
+    if (e) {
+      auto& q = pairs[qid];
+      if (++q.head == q.depth) {
+        q.head = 0;
+        q.phase = !q.phase;
+      }
+      ring_head(qid, q.head);
+    }
+    return e;
+  }
+  // Submits and polls until its completion is there.
+  completion_entry run(std::uint16_t qid, const submission_entry& e) {
+    const std::uint16_t cid = next_cid++;
+    submit(qid, e, cid);
+    for (int turn = 0; turn != 8; ++turn) {
+      controller.poll();
+      while (const auto c = reap(qid)) {
+        if (c->command_id() == cid) return *c;
+        strays.push_back(*c);
+      }
+    }
+    std::abort();
+  }
+  completion_entry admin(const submission_entry& e) { return run(0, e); }
+  status_code admin_code(const submission_entry& e) { return admin(e).status().code(); }
+  status_code io_code(const submission_entry& e, std::uint16_t qid = 1) {
+    return run(qid, e).status().code();
+  }
+
+  void create(std::uint16_t qid, std::uint32_t depth, std::uint16_t vector = 1) {
+    queue_pair q{.id = qid,
+                 .sq = allocate(std::size_t{depth} * 64, 1U << 16),
+                 .cq = allocate(std::size_t{depth} * 16, 1U << 16),
+                 .depth = depth};
+    if (admin_code(nvme::admin::create_io_cq(
+            {.qid = qid, .entries = depth, .memory = q.cq, .vector = vector})) !=
+            status_code::success ||
+        admin_code(nvme::admin::create_io_sq(
+            {.qid = qid, .entries = depth, .memory = q.sq, .cqid = qid})) != status_code::success) {
+      std::abort();
+    }
+    pairs[qid] = q;
+  }
+
+  device::settings config;
+  memory ram{8U << 20};
+  std::size_t next = 0;
+  interrupts irq;
+  std::vector<std::byte> store;
+  block::memory_media media;
+  namespaces spaces;
+  std::vector<std::uint32_t> words;
+  std::map<std::uint16_t, queue_pair> pairs;
+  std::optional<bus_addr> admin_memory;
+  std::deque<completion_entry> strays;
+  std::uint16_t next_cid = 0x100;
+  controller_type controller;
+
+ private:
+  // Namespace 2 is never attached.
+  namespaces& attached() {
+    spaces.attach(1, media);
+    return spaces;
+  }
+};
+
+// The entry with a data pointer of at most two pages.
+inline submission_entry with_data(submission_entry e, bus_addr first, bus_addr second = {}) {
+  e.prp1 = first.value();
+  e.prp2 = second.value();
+  return e;
+}
+
+}  // namespace test_host
