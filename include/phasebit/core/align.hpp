@@ -6,6 +6,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <type_traits>
 
@@ -43,7 +44,28 @@ consteval std::size_t scaled_size(unsigned long long n, int shift) noexcept {
   return static_cast<std::size_t>(n << shift);
 }
 
+// Long division, bit by bit: the divisor is moved up below the dividend and then down again.
+[[nodiscard]] constexpr std::uint64_t long_remainder(std::uint64_t a, std::uint64_t b) noexcept {
+  unsigned shift = 0;
+  while ((b << shift) <= (a >> 1) && (b << shift) >> 63 == 0) ++shift;
+  for (++shift; shift-- != 0;) {
+    if (a >= (b << shift)) a -= b << shift;
+  }
+  return a;
+}
+
 }  // namespace detail
+
+// a modulo b; b is not 0. Machines of 32 bits would call a support function for the operator, which
+// freestanding firmware does not have.
+[[nodiscard]] constexpr std::uint64_t remainder(std::uint64_t a, std::uint64_t b) noexcept {
+  PHASEBIT_EXPECTS(b != 0, "a division by zero");
+  if constexpr (sizeof(void*) >= 8) {
+    return a % b;
+  } else {
+    return detail::long_remainder(a, b);
+  }
+}
 
 namespace literals {
 
