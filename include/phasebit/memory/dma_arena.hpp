@@ -41,8 +41,7 @@ class dma_arena {
     }
     const auto at = free_.allocate(bytes, alignment);
     if (!at) return at.error();
-    const dma_region region =
-        whole_.part(static_cast<std::size_t>(*at - whole_.bus), bytes);
+    const dma_region region = whole_.part(static_cast<std::size_t>(*at - whole_.bus), bytes);
     __builtin_memset(region.data(), 0, bytes);
     return region;
   }
@@ -84,7 +83,8 @@ class static_arena {
  public:
   static_arena() noexcept : arena_({storage_, bus_addr{to_local(storage_).value()}}) {}
   explicit static_arena(bus_addr begin) noexcept : arena_({storage_, begin}) {
-    PHASEBIT_EXPECTS(is_aligned(begin, Alignment), "the bus address is less aligned than the arena");
+    PHASEBIT_EXPECTS(is_aligned(begin, Alignment),
+                     "the bus address is less aligned than the arena");
   }
   static_arena(const static_arena&) = delete;
   static_arena& operator=(const static_arena&) = delete;

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <doctest/doctest.h>
-
 #include <phasebit/nvme/prp/build.hpp>
 
 #include <array>
@@ -9,6 +7,8 @@
 #include <span>
 #include <utility>
 #include <vector>
+
+#include <doctest/doctest.h>
 
 using namespace phasebit;
 using namespace phasebit::literals;
@@ -94,11 +94,16 @@ TEST_CASE("one and two pages need no list") {
     std::uint64_t prp2;
   };
   constexpr row rows[] = {
-      {0x100'0000, 0x200, 0},          {0x100'0000, 0x1000, 0},
-      {0x100'0000, 0x1008, 0x1001000}, {0x100'0000, 0x2000, 0x1001000},
-      {0x100'0004, 0x200, 0},          {0x100'0004, 0xffc, 0},
-      {0x100'0004, 0x1000, 0x1001000}, {0x100'0004, 0x1008, 0x1001000},
-      {0x100'0004, 0x1ffc, 0x1001000}, {0x100'0ffc, 0x200, 0x1001000},
+      {0x100'0000, 0x200, 0},
+      {0x100'0000, 0x1000, 0},
+      {0x100'0000, 0x1008, 0x1001000},
+      {0x100'0000, 0x2000, 0x1001000},
+      {0x100'0004, 0x200, 0},
+      {0x100'0004, 0xffc, 0},
+      {0x100'0004, 0x1000, 0x1001000},
+      {0x100'0004, 0x1008, 0x1001000},
+      {0x100'0004, 0x1ffc, 0x1001000},
+      {0x100'0ffc, 0x200, 0x1001000},
       {0x100'0ffc, 4, 0},
   };
   for (const row& r : rows) {
@@ -255,12 +260,12 @@ TEST_CASE("further lists are asked for one by one, and only when needed") {
   }
   const prp::list_memory spare[] = {l.memory.part(4_KiB, 4_KiB), l.memory.part(8_KiB, 4_KiB)};
   prp::pointers out;
-  REQUIRE(prp::build_contiguous(bus_addr{0x10000}, 1535 * 4_KiB, 12, first, out,
-                                prp::lists_of{spare}));
+  REQUIRE(
+      prp::build_contiguous(bus_addr{0x10000}, 1535 * 4_KiB, 12, first, out, prp::lists_of{spare}));
   CHECK(decode(l, out, 1535) == pages_of(0x10000, 1535 * 4_KiB));
-  CHECK(refused(prp::build_contiguous(bus_addr{0x10000}, 1536 * 4_KiB, 12, first, out,
-                                      prp::lists_of{spare}),
-                errc::exhausted));
+  CHECK(refused(
+      prp::build_contiguous(bus_addr{0x10000}, 1536 * 4_KiB, 12, first, out, prp::lists_of{spare}),
+      errc::exhausted));
 }
 
 TEST_CASE("nothing beyond the last entry's cache line is written") {

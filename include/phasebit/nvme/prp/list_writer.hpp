@@ -106,7 +106,8 @@ class list_writer {
   // or all but the link's slot, for a link can stand in a page's very last slot only.
   void open_page() noexcept {
     const std::size_t page = std::size_t{1} << page_shift_;
-    const std::size_t until_end = page - (static_cast<std::size_t>(memory_.bus.value()) & (page - 1));
+    const std::size_t until_end =
+        page - (static_cast<std::size_t>(memory_.bus.value()) & (page - 1));
     const bool links = memory_.size() >= until_end;
     const std::size_t bytes = links ? until_end : memory_.size();
     const std::size_t slots = bytes / sizeof(entry);
