@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: BSL-1.0
+// QEMU's device models as a backend: NVMe, virtio and IOMMU models that nobody here wrote, driven
+// without a guest. docs/qtest.md tells how.
+#pragma once
+
+#include <phasebit/backend/qtest/bar.hpp>
+#include <phasebit/backend/qtest/board.hpp>
+#include <phasebit/backend/qtest/config.hpp>
+#include <phasebit/backend/qtest/connection.hpp>
+#include <phasebit/backend/qtest/function.hpp>
+#include <phasebit/backend/qtest/interrupts.hpp>
+#include <phasebit/backend/qtest/launch.hpp>
+#include <phasebit/backend/qtest/machine.hpp>
+#include <phasebit/backend/qtest/options.hpp>
+#include <phasebit/backend/qtest/process.hpp>
+#include <phasebit/backend/qtest/ram.hpp>

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: BSL-1.0
+// A machine of QEMU's device models, enumerated and ready to be driven:
+//
+//   auto vm = qtest::machine::start({.drives = {{"d0", "disk.img"}},
+//                                    .devices = {"nvme,serial=x,drive=d0"}});
+//   auto nvme = vm->open_class(0x010802);
+#pragma once
+
+#include <phasebit/backend/posix/stream.hpp>
+#include <phasebit/backend/qtest/function.hpp>
+#include <phasebit/backend/qtest/launch.hpp>
+#include <phasebit/backend/qtest/options.hpp>
+#include <phasebit/pcie/enumerate.hpp>
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <sys/stat.h>
+
+namespace phasebit::backend::qtest {
+
+// Owns the connection, the shared memory and, where start() made it, QEMU itself, which ends with
+// it. Functions that were opened end before it. Move-only. Const members by any thread.
+class machine {
+ public:
+  machine(machine&&) noexcept = default;
+  machine& operator=(machine&&) noexcept = default;
+  ~machine() = default;
+
+  // Starts a QEMU and enumerates its devices: they have addresses, memory and bus mastering are on.
+  // Errors say what is missing: not_found (QEMU, an image), out_of_range (an image too small), io
+  // (QEMU ended; the subject is the end of what it said), timed_out, exhausted.
+  [[nodiscard]] static result<machine> start(const options& o) noexcept {
+    auto l = launch(o);
+    if (!l) return l.error();
+    machine m{std::make_unique<state>(o.board, std::move(*l), o.answer_timeout_ms)};
+    m.state_->exit_timeout_ms = o.exit_timeout_ms;
+    const auto ready = m.bring_up(o.most_functions);
+    if (!ready) return ready.error();
+    return m;
+  }
+
+  // Takes over a QEMU that somebody else started and will end. Its devices are reset by nobody, but
+  // enumerated anew. Errors: not_found, permission, io, timed_out, exhausted.
+  [[nodiscard]] static result<machine> connect(const connect_options& o) noexcept {
+    launched l;
+    const auto file = posix::open_file(o.memory_path.c_str(), O_RDWR);
+    if (!file) return file.error();
+    struct ::stat about {};
+    if (::fstat(file->get(), &about) != 0) {
+      return posix::os_error("the memory file cannot be looked at").of(o.memory_path);
+    }
+    if (about.st_size < ::off_t{2} << 20) {
+      return failure(errc::out_of_range, "the memory file is smaller than 2 MiB",
+                     static_cast<std::uint64_t>(about.st_size))
+          .of(o.memory_path);
+    }
+    auto mapping =
+        posix::memory_mapping::shared(file->get(), static_cast<std::size_t>(about.st_size));
+    if (!mapping) return mapping.error();
+    l.ram = std::move(*mapping);
+    auto socket = posix::connect_unix(o.socket);
+    if (!socket) return socket.error();
+    l.socket = std::move(*socket);
+    machine m{std::make_unique<state>(o.board, std::move(l), o.answer_timeout_ms)};
+    const auto ready = m.bring_up(o.most_functions);
+    if (!ready) return ready.error();
+    return m;
+  }
+
+  // Every function found, the board's own included; a bridge before what is behind it.
+  [[nodiscard]] std::span<const pcie::enumerated_function> functions() const noexcept {
+    return state_->functions;
+  }
+
+  // Errors: not_found, or the fault that enumeration met there.
+  [[nodiscard]] result<function> open(pcie::requester_id id) const noexcept {
+    for (const pcie::enumerated_function& f : functions()) {
+      if (f.id == id) return open(f);
+    }
+    std::array<char, 8> text{};
+    return failure(errc::not_found, "the machine has no such function").of(id.print(text));
+  }
+  // The `nth` function of a class: 0x010802 is NVMe; an interface of FFh stands for any.
+  [[nodiscard]] result<function> open_class(std::uint32_t class_code,
+                                            unsigned nth = 0) const noexcept {
+    const std::uint32_t mask = (class_code & 0xff) == 0xff ? 0xffff00 : 0xffffff;
+    for (const pcie::enumerated_function& f : functions()) {
+      if ((f.class_code & mask) == (class_code & mask) && nth-- == 0) return open(f);
+    }
+    return failure(errc::not_found, "the machine has no such function of this class", class_code);
+  }
+  [[nodiscard]] result<function> open_device(std::uint16_t vendor, std::uint16_t device,
+                                             unsigned nth = 0) const noexcept {
+    for (const pcie::enumerated_function& f : functions()) {
+      if (f.vendor_id == vendor && f.device_id == device && nth-- == 0) return open(f);
+    }
+    return failure(errc::not_found, "the machine has no such device (vendor and device id)",
+                   std::uint64_t{vendor} << 16 | device);
+  }
+
+  // Registers that are no BAR, such as those of an IOMMU model.
+  [[nodiscard]] bar registers(std::uint64_t base, std::uint64_t size) const noexcept {
+    return bar{state_->link, bus_space_kind::memory, base, size};
+  }
+  [[nodiscard]] config_function config(pcie::requester_id id) const noexcept {
+    return {state_->link, state_->board, id};
+  }
+  // The machine's RAM: DMA memory for all functions.
+  [[nodiscard]] qtest::ram& memory() const noexcept { return state_->memory; }
+
+  // QEMU's process, or -1 where it is none of ours or has ended.
+  [[nodiscard]] ::pid_t pid() const noexcept { return state_->qemu.pid(); }
+
+  // Whether QEMU still answers; else what happened first, with the end of its own words.
+  [[nodiscard]] result<> status() const noexcept {
+    const auto alive = state_->link.flush();
+    return alive ? alive : result<>{state_->explain(alive.error())};
+  }
+
+  // Ends QEMU: asked, then killed after exit_timeout_ms. Registers read as all ones afterwards.
+  // Writes to images are complete then. The destructor does the same.
+  void stop() noexcept { state_->qemu.stop(state_->exit_timeout_ms); }
+
+ private:
+  struct state {
+    state(const qtest::board& b, launched&& l, std::uint32_t timeout_ms) noexcept
+        : board(b),
+          log(std::move(l.log)),
+          qemu(std::move(l.qemu)),
+          end_with_us(std::move(l.end_with_us)),
+          link(std::move(l.socket), timeout_ms),
+          memory(std::move(l.ram), board) {}
+    state(const state&) = delete;
+    state& operator=(const state&) = delete;
+    ~state() { qemu.stop(exit_timeout_ms); }
+
+    // A connection that broke because QEMU ended is told in QEMU's words.
+    [[nodiscard]] error explain(const error& e) noexcept {
+      if (!log) return e;
+      const error_subject said = log_tail(log.get());
+      posix::steady_clock clock;
+      const bool ended = e.code == errc::removed && poll_until(clock, 1000 * nanoseconds_per_ms,
+                                                               [&] { return !qemu.is_running(); });
+      error told = ended ? failure(errc::io, "QEMU ended", wait_value()) : e;
+      if (!said.empty()) told.subject = said;
+      return told;
+    }
+    [[nodiscard]] std::uint64_t wait_value() const noexcept {
+      return static_cast<std::uint64_t>(qemu.wait_status().value_or(0));
+    }
+
+    const qtest::board board;
+    posix::unique_fd log;
+    process qemu;
+    guardian end_with_us;
+    connection link;
+    ram memory;
+    std::vector<pcie::enumerated_function> functions;
+    std::uint32_t exit_timeout_ms = 0;
+  };
+
+  explicit machine(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}
+
+  [[nodiscard]] result<> bring_up(std::uint16_t most_functions) noexcept {
+    state& s = *state_;
+    if (s.board.ecam_register != 0) {
+      const auto at = 0x8000'0000U | static_cast<std::uint32_t>(s.board.ecam_register);
+      s.link.write_indexed(config_address_port, at + 4, config_data_port, 4,
+                           s.board.ecam_base >> 32);
+      s.link.write_indexed(config_address_port, at, config_data_port, 4,
+                           (s.board.ecam_base & 0xffff'ffff) | 1);
+    }
+    if (const auto alive = s.link.flush(); !alive) return s.explain(alive.error());
+    s.functions.resize(most_functions);
+    config_root root{s.link, s.board};
+    const auto found = pcie::enumerate(root, s.board.resources, s.functions);
+    if (const auto alive = s.link.flush(); !alive) return s.explain(alive.error());
+    if (!found) return found.error();
+    s.functions.resize(found->size());
+    if (found->empty()) {
+      return failure(errc::not_found, "the machine has no PCI Express host bridge");
+    }
+    return {};
+  }
+
+  [[nodiscard]] result<function> open(const pcie::enumerated_function& f) const noexcept {
+    if (f.fault) {
+      std::array<char, 8> text{};
+      return f.fault->of(f.id.print(text));
+    }
+    return function{{&state_->link, &state_->board, &state_->memory}, f};
+  }
+
+  std::unique_ptr<state> state_;
+};
+
+}  // namespace phasebit::backend::qtest

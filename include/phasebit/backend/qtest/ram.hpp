@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: BSL-1.0
+// The emulated machine's RAM, mapped into this process: what its devices reach by DMA.
+#pragma once
+
+#include <phasebit/backend/posix/memory_mapping.hpp>
+#include <phasebit/backend/qtest/board.hpp>
+#include <phasebit/core/address.hpp>
+#include <phasebit/memory/dma_region.hpp>
+#include <phasebit/memory/iova_allocator.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace phasebit::backend::qtest {
+
+// Hands out bus addresses of RAM and the bytes behind them; any number of threads. A region never
+// lies in the legacy windows below 1 MiB of a PC, nor across the hole below 4 GiB.
+class ram {
+ public:
+  static constexpr std::size_t granule = 64;
+  static constexpr std::size_t max_regions = 8192;
+
+  ram(posix::memory_mapping mapping, const board& where) noexcept
+      : mapping_(std::move(mapping)), board_(where), table_(max_regions), free_(table_, granule) {
+    const std::uint64_t total = mapping_.size();
+    const std::uint64_t low = low_bytes();
+    PHASEBIT_EXPECTS(low > where.reserved_low, "RAM that ends below the first usable byte");
+    const auto added =
+        free_.add(bus_addr{where.ram_base + where.reserved_low}, low - where.reserved_low);
+    const auto more = total > low ? free_.add(bus_addr{where.high_base}, total - low) : result<>{};
+    PHASEBIT_EXPECTS(added && more, "the two parts of RAM are disjoint");
+  }
+  ram(const ram&) = delete;
+  ram& operator=(const ram&) = delete;
+
+  [[nodiscard]] result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept {
+    const std::lock_guard lock{mutex_};
+    const auto begin = free_.allocate(bytes, alignment);
+    if (!begin) {
+      return begin.error().code == errc::exhausted
+                 ? failure(
+                       errc::exhausted,
+                       "the emulated machine has no such piece of RAM left: give it more memory",
+                       bytes)
+                 : begin.error();
+    }
+    const dma_region region{mapping_.bytes().subspan(offset_of(*begin), bytes), *begin};
+    __builtin_memset(region.data(), 0, bytes);
+    return region;
+  }
+  void release(dma_region region) noexcept {
+    const std::lock_guard lock{mutex_};
+    const auto released = free_.release(region.bus, region.size());
+    PHASEBIT_EXPECTS(released, "a region is released once, whole, to the memory it came from");
+  }
+
+  // All of it, in the order of the file.
+  [[nodiscard]] std::span<std::byte> bytes() const noexcept { return mapping_.bytes(); }
+
+ private:
+  [[nodiscard]] std::uint64_t low_bytes() const noexcept {
+    return mapping_.size() >= board_.low_limit ? board_.low_bytes : mapping_.size();
+  }
+  [[nodiscard]] std::size_t offset_of(bus_addr at) const noexcept {
+    const std::uint64_t from_base = at.value() - board_.ram_base;
+    const bool is_low = from_base < low_bytes();
+    return static_cast<std::size_t>(is_low ? from_base
+                                           : low_bytes() + (at.value() - board_.high_base));
+  }
+
+  std::mutex mutex_;
+  posix::memory_mapping mapping_;
+  const board& board_;
+  std::vector<address_extent<bus_space>> table_;
+  iova_allocator<> free_;
+};
+static_assert(DmaMemory<ram>);
+
+}  // namespace phasebit::backend::qtest
