@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: BSL-1.0
+// What a device is, to the fabric that it sits in.
+#pragma once
+
+#include <concepts>
+#include <cstdint>
+
+namespace phasebit::backend::simulated {
+
+// The inside of one function. All four are called under the fabric's lock, never two at a time.
+//   read32, write32  registers of its register BAR, by offset; not those of its plain words and not
+//                    MSI-X, which the fabric answers itself. A 64-bit register is its two halves
+//   poll()           looks at the plain words (doorbells) and does one bounded round of work;
+//                    says how much was done, 0 if nothing
+//   reset()          back to the state after power-on; no memory is touched any more. The words
+//                    have been zeroed
+template <class T>
+concept DeviceModel = requires(T& model, std::uint32_t offset, std::uint32_t value) {
+  { model.read32(offset) } noexcept -> std::same_as<std::uint32_t>;
+  { model.write32(offset, value) } noexcept;
+  { model.poll() } noexcept -> std::convertible_to<unsigned>;
+  { model.reset() } noexcept;
+};
+
+}  // namespace phasebit::backend::simulated

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: BSL-1.0
+// What a simulated function looks like from outside.
+#pragma once
+
+#include <phasebit/pcie/description.hpp>
+
+#include <array>
+#include <cstdint>
+
+namespace phasebit::backend::simulated {
+
+// A piece of a BAR that is plain memory: doorbells and other words that the device polls, or the
+// memory of an engine. Both are multiples of 64.
+struct plain_words {
+  std::uint64_t offset = 0;
+  std::uint64_t bytes = 0;
+};
+
+struct function_description {
+  // On the root bus: below 32 and below 8. Behind a port: device 0, where PCIe has no other.
+  std::uint8_t device = 0;
+  std::uint8_t function = 0;
+
+  // What configuration space says. MSI-X is answered by the fabric wherever the description puts
+  // it; spans are read only while the function is added.
+  pcie::function_description pci{};
+  // By BAR. What is neither MSI-X nor plain is answered by the device's model in the register BAR,
+  // and reads as zero in all others.
+  std::array<plain_words, pcie::type0_bars> words{};
+  std::uint8_t register_bar = 0;
+
+  // Memory space and bus mastering on and BARs placed, as firmware and an operating system leave a
+  // function to its driver. Without, somebody has to enumerate and enable.
+  bool enabled = true;
+};
+
+}  // namespace phasebit::backend::simulated

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: BSL-1.0
+// Interrupts of the simulated machine as the driver meets them: events that are counted, polled
+// and waited for.
+#pragma once
+
+#include <phasebit/core/cacheline.hpp>
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <mutex>
+
+namespace phasebit::backend::simulated {
+
+// One vector's event. Any thread may signal; one thread at a time polls or waits. Signals that
+// nobody consumed meanwhile count as one, as messages do that an interrupt handler has not seen.
+class alignas(cache_line) interrupt_event {
+ public:
+  // Takes a lock only while somebody sleeps. What happened before is visible to who consumes it.
+  void signal() noexcept {
+    pending_.store(true, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst) != 0) {
+      const std::lock_guard guard{mutex_};
+      wake_.notify_all();
+    }
+  }
+  [[nodiscard]] bool poll() noexcept {
+    return pending_.load(std::memory_order_relaxed) &&
+           pending_.exchange(false, std::memory_order_acq_rel);
+  }
+  // Sleeps until there is an event (-> true) or the time has passed (-> false).
+  [[nodiscard]] bool wait(std::uint64_t nanoseconds) noexcept {
+    if (poll()) return true;
+    // A deadline beyond what the clock can tell is no deadline that anyone lives to see.
+    constexpr std::uint64_t longest = std::uint64_t{1} << 60;
+    const auto deadline =
+        std::chrono::steady_clock::now() + std::chrono::nanoseconds{static_cast<std::int64_t>(
+                                               nanoseconds < longest ? nanoseconds : longest)};
+    std::unique_lock guard{mutex_};
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    const bool woken = wake_.wait_until(guard, deadline, [this]() noexcept {
+      return pending_.exchange(false, std::memory_order_seq_cst);
+    });
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
+    return woken;
+  }
+
+ private:
+  std::atomic<bool> pending_{false};
+  std::atomic<std::uint32_t> sleepers_{0};
+  std::mutex mutex_;
+  std::condition_variable wake_;
+};
+
+}  // namespace phasebit::backend::simulated
