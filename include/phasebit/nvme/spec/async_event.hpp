@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Asynchronous events as DW0 of an Asynchronous Event Request's completion tells them: NVMe Base
-// 2.0, section 5.2.1, figures 146 to 152.
+// 2.0, section 5.2.1. After one, events of its type stay masked until the log page that it names has
+// been read.
 #pragma once
 
 #include <phasebit/core/field.hpp>
@@ -15,7 +16,7 @@ enum class async_event_type : std::uint8_t {
   health = 1,
   notice = 2,
   immediate = 3,
-  one_shot = 4,
+  one_shot = 4,  // since 2.1
   io_command_set = 6,
   vendor = 7,
 };
@@ -35,6 +36,10 @@ enum class notice_event : std::uint8_t {
   firmware_activation = 1,
   telemetry = 2,
   ana_change = 3,
+  predictable_latency = 4,
+  lba_status = 5,
+  endurance_group = 6,
+  discovery_log = 0xf0,
 };
 
 struct async_event : register_value<async_event, std::uint32_t> {
