@@ -89,7 +89,7 @@ class controller {
         page_shift_(other.page_shift_),
         max_transfer_(other.max_transfer_),
         granted_(other.granted_),
-        admin_(other.admin_),
+        admin_(std::move(other.admin_)),
         memory_(other.memory_),
         scratch_(other.scratch_),
         shadow_(other.shadow_),

@@ -75,6 +75,9 @@ class queue_pair {
   using token_type = Token;
 
   queue_pair() noexcept = default;
+  // Moved before it is used, never copied: two drivers of one ring overwrite each other.
+  queue_pair(queue_pair&&) noexcept = default;
+  queue_pair& operator=(queue_pair&&) noexcept = default;
   queue_pair(const queue_layout& layout, Doorbell submission, Doorbell completion) noexcept
       : submission_(layout.submission, submission),
         completion_(layout.completion, completion),
