@@ -34,7 +34,8 @@ struct page_attributes {
 //   leaf_shift(e, level)    log2 of the page that this leaf belongs to, or 0: the entry is malformed
 //   table_valid(e, level)   false: reserved bits are set, or the next level makes no sense
 //   next_level(e, level)    below `level`
-//   permissions(e)          bit 0 read, bit 1 write: of a leaf, or what a table entry lets pass
+//   permissions(e)          of a leaf: bit 0 read, bit 1 write
+//   passes(e)               the same of a table entry: what it lets the leaves below permit
 //   orders(level)           bit k: 2^k neighbouring leaves of this level may form one page
 //   items_differ            each of them holds its own address (Arm), or all hold the same word
 //   attribute_bits(a)       nothing where the format can not express it
@@ -60,6 +61,7 @@ concept PageTableFormat = requires(const F f, std::uint64_t e, unsigned level, p
   { f.next_level(e, level) } noexcept -> std::same_as<unsigned>;
   { f.table_address(e) } noexcept -> std::same_as<std::uint64_t>;
   { f.permissions(e) } noexcept -> std::same_as<unsigned>;
+  { f.passes(e) } noexcept -> std::same_as<unsigned>;
   { f.make_table(e, level) } noexcept -> std::same_as<std::uint64_t>;  // held by `level`
   { f.make_leaf(e, level, level, e) } noexcept -> std::same_as<std::uint64_t>;
   { f.attribute_bits(a) } noexcept -> std::same_as<std::optional<std::uint64_t>>;
@@ -85,6 +87,10 @@ struct table_geometry {
   }
   [[nodiscard]] static constexpr std::uint64_t span(unsigned level) noexcept {
     return std::uint64_t{1} << shift(level);
+  }
+  // What lies between the entries of neighbouring pages: the span as the format spells addresses.
+  [[nodiscard]] static constexpr std::uint64_t step(const F& f, unsigned level) noexcept {
+    return f.make_leaf(span(level), level, 0, 0) - f.make_leaf(0, level, 0, 0);
   }
   // The root alone may have fewer entries than a table, or more (concatenated tables).
   [[nodiscard]] static constexpr unsigned root_entries(const F& f) noexcept {

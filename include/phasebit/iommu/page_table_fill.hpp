@@ -100,7 +100,7 @@ class fill_operation {
   void place_run(table_word* words, unsigned count, unsigned level, std::uint64_t pa,
                  unsigned order) noexcept {
     std::uint64_t value = format_.make_leaf(pa, level, order, bits_);
-    const std::uint64_t step = geometry::span(level);
+    const std::uint64_t step = geometry::step(format_, level);
     for (unsigned i = 0; i != count; ++i, value += step) store_entry_relaxed(words + i, value);
   }
 

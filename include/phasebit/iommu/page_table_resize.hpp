@@ -82,7 +82,7 @@ class resize_operation {
       std::uint64_t value = format_.make_leaf(target, page.level - 1, 0, bits);
       for (unsigned i = 0; i != geometry::entries; ++i) {
         store_entry_relaxed(made->words + i, value);
-        value += geometry::span(page.level - 1);
+        value += geometry::step(format_, page.level - 1);
       }
       editor_.written(made->words, geometry::entries);
       if (format_.break_before_make()) e = 0;

@@ -56,7 +56,7 @@ template <PageTableFormat Format, class Tables, class From>
                                              page.level, order, format.with_permissions(old, bits));
       for (unsigned i = 0; i != page.count; ++i) {
         store_entry_relaxed(page.words + i, value);
-        if (Format::items_differ) value += editor::geometry::span(page.level);
+        if (Format::items_differ) value += editor::geometry::step(format, page.level);
       }
     } else {
       for (unsigned i = 0; i != page.count; ++i) {

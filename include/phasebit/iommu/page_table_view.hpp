@@ -175,7 +175,7 @@ class page_table_view {
         p.page.status = walk_status::malformed;
         return p;
       }
-      granted &= format_.permissions(e);
+      granted &= format_.passes(e);
       const unsigned next = format_.next_level(e, level);
       if (skips(a, level, next)) [[unlikely]] {
         p.page.status = walk_status::absent;
@@ -257,7 +257,7 @@ class page_table_view {
               next + 1 == level ? end : (a & ~(span - 1)) | (geometry::span(next + 1) - 1);
           if (a <= reach) {
             auto done = visit_table(below, next, a, reach < last ? reach : last,
-                                    granted & format_.permissions(e), more, visit);
+                                    granted & format_.passes(e), more, visit);
             if (!done) return done;
           }
         }

@@ -62,6 +62,9 @@ struct vtd_second_stage {
   [[nodiscard]] static constexpr unsigned permissions(std::uint64_t e) noexcept {
     return static_cast<unsigned>(e & 3U);
   }
+  [[nodiscard]] static constexpr unsigned passes(std::uint64_t e) noexcept {
+    return permissions(e);
+  }
 
   [[nodiscard]] static constexpr std::uint64_t make_table(std::uint64_t at, unsigned) noexcept {
     return at | read | write;
