@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: BSL-1.0
+// Counts every allocation of this executable, so that "none between submit and completion" is seen.
+#include <phasebit/nvme/host/queue_pair.hpp>
+
+#include <cstdlib>
+#include <memory>
+#include <new>
+
+#include <doctest/doctest.h>
+#include <support/resident_controller.hpp>
+
+using namespace phasebit;
+using namespace phasebit::nvme;
+
+namespace {
+
+std::size_t allocations = 0;
+
+}  // namespace
+
+[[gnu::noinline]] void* operator new(std::size_t bytes) {
+  ++allocations;
+  if (void* p = std::malloc(bytes)) return p;
+  throw std::bad_alloc{};
+}
+[[gnu::noinline]] void operator delete(void* p) noexcept { std::free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
+
+TEST_CASE("nothing is allocated between submit and completion") {
+  test::resident_controller device{64};
+  queue_pair<thread_order, test::memory_doorbell> q{device.layout(), device.tail(), device.head()};
+  const auto before = allocations;
+  unsigned ended = 0;
+  for (int round = 0; round != 100; ++round) {
+    for (std::uint32_t i = 0; i != 63; ++i) {
+      const dma_region data{{static_cast<std::byte*>(nullptr), std::size_t{512} << (i % 9)},
+                            bus_addr{0x100'0000}};
+      (void)q.read({.nsid = 1, .blocks = 1U << (i % 9)}, data,
+                   [&](completion c) noexcept { ended += c.ok(); });
+    }
+    q.ring();
+    device.run();
+    (void)q.poll();
+  }
+  CHECK(allocations == before);
+  CHECK(ended == 6300);
+  const auto counted = allocations;
+  (void)std::make_unique<int>(1);
+  CHECK(allocations == counted + 1);  // the counter counts
+}
