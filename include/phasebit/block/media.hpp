@@ -6,7 +6,6 @@
 #include <phasebit/core/align.hpp>
 #include <phasebit/core/expects.hpp>
 
-#include <bit>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -88,11 +87,21 @@ template <BlockMedia Media>
   return lba <= count && blocks <= count - lba;
 }
 
-// log2 of the block size: multiply and divide by shifting, for 32-bit machines have no division of
-// 64-bit numbers.
+// log2 of a block size. Blocks are multiplied and divided by shifting, for 32-bit machines have no
+// division of 64-bit numbers; and there are too few sizes for a bit-counting routine.
+[[nodiscard]] constexpr unsigned shift_of(std::uint32_t block_size) noexcept {
+  unsigned shift = 9;
+  while (shift != 12 && std::uint32_t{1} << shift < block_size) ++shift;
+  return shift;
+}
 template <BlockMedia Media>
 [[nodiscard]] constexpr unsigned block_shift(const Media& media) noexcept {
-  return static_cast<unsigned>(std::countr_zero(media.block_size()));
+  return shift_of(media.block_size());
+}
+
+// What block_size() may be.
+[[nodiscard]] constexpr bool is_block_size(std::uint32_t bytes) noexcept {
+  return bytes >= min_block_size && bytes <= max_block_size && (bytes & (bytes - 1)) == 0;
 }
 
 namespace detail {

@@ -13,10 +13,8 @@ class memory_media {
   // `block_size` is a power of two from min_block_size to max_block_size.
   explicit constexpr memory_media(std::span<std::byte> bytes,
                                   std::uint32_t block_size = min_block_size) noexcept
-      : bytes_(bytes), shift_(static_cast<unsigned>(std::countr_zero(block_size))) {
-    PHASEBIT_EXPECTS(std::has_single_bit(block_size) && block_size >= min_block_size &&
-                         block_size <= max_block_size,
-                     "a block size is a power of two from 512 to 4096");
+      : bytes_(bytes), shift_(shift_of(block_size)) {
+    PHASEBIT_EXPECTS(is_block_size(block_size), "a block size is a power of two from 512 to 4096");
   }
 
   [[nodiscard]] constexpr std::uint32_t block_size() const noexcept { return 1U << shift_; }

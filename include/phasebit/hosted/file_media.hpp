@@ -31,8 +31,7 @@ class file_media {
   // blocks), io.
   [[nodiscard]] static result<file_media> open(const std::string& path,
                                                const file_media_options& options = {}) noexcept {
-    if (!std::has_single_bit(options.block_size) || options.block_size < block::min_block_size ||
-        options.block_size > block::max_block_size) {
+    if (!block::is_block_size(options.block_size)) {
       return failure(errc::invalid_argument, "a block size is a power of two from 512 to 4096",
                      options.block_size)
           .of(path);
@@ -121,9 +120,7 @@ class file_media {
   static constexpr auto out_of_range = block::media_status::out_of_range;
 
   file_media(int fd, const file_media_options& options) noexcept
-      : fd_(fd),
-        shift_(static_cast<unsigned>(std::countr_zero(options.block_size))),
-        read_only_(options.read_only) {}
+      : fd_(fd), shift_(block::shift_of(options.block_size)), read_only_(options.read_only) {}
 
   [[nodiscard]] static std::uint64_t io(int reason) noexcept {
     return static_cast<std::uint64_t>(reason);

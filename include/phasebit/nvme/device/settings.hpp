@@ -11,12 +11,22 @@
 
 namespace phasebit::nvme::device {
 
+namespace defaults {
+
+// Constants, so that their lengths are known to the compiler and nobody counts them at run time.
+inline constexpr std::string_view serial = "PHASEBIT0001";
+inline constexpr std::string_view model = "phasebit software controller";
+inline constexpr std::string_view firmware = "1.0";
+inline constexpr std::string_view subsystem_nqn = "nqn.2026-11.org.phasebit:controller";
+
+}  // namespace defaults
+
 // What differs between controllers of one type. The texts must outlive the controller.
 struct settings {
-  std::string_view serial = "PHASEBIT0001";
-  std::string_view model = "phasebit software controller";
-  std::string_view firmware = "1.0";
-  std::string_view subsystem_nqn = "nqn.2026-11.org.phasebit:controller";
+  std::string_view serial = defaults::serial;
+  std::string_view model = defaults::model;
+  std::string_view firmware = defaults::firmware;
+  std::string_view subsystem_nqn = defaults::subsystem_nqn;
   std::uint16_t pci_vendor = 0;
   std::uint16_t pci_subsystem_vendor = 0;
   std::uint16_t controller_id = 0;
