@@ -31,10 +31,11 @@ using bar_array = std::array<bar, type0_bars>;
 
 namespace detail {
 
-// What came back after all ones were written, sign-extended: address bits that can be set.
-[[nodiscard]] constexpr result<std::uint64_t> bar_size(std::uint64_t settable) noexcept {
-  const std::uint64_t size = ~settable + 1;
-  if (!is_power_of_two(size)) {
+// `settable`: the address bits that kept the ones written to them; those above bit 31 count as set
+// for a narrow BAR. The size is the lowest of them.
+[[nodiscard]] constexpr result<std::uint64_t> bar_size(std::uint64_t settable, bool wide) noexcept {
+  const std::uint64_t size = ~(wide ? settable : settable | ~std::uint64_t{0} << 32) + 1;
+  if (settable == 0 || !is_power_of_two(size)) {
     return failure(errc::protocol, "the address bits of a BAR are not contiguous", settable);
   }
   return size;
@@ -65,8 +66,8 @@ template <ConfigSpace Config>
     if (answer[bar_register::io]) {
       std::uint32_t settable = answer.raw & ~bar_register::io_flags;
       // A function may decode 16 bits of I/O addresses only.
-      if (settable >> 16 == 0) settable |= 0xffff'0000;
-      const auto size = bar_size(~std::uint64_t{0} << 32 | settable);
+      if (settable != 0 && settable >> 16 == 0) settable |= 0xffff'0000;
+      const auto size = bar_size(settable, false);
       if (!size) return size.error().at(i);
       bars[i] = {bar_kind::io, false, held & ~bar_register::io_flags, *size};
       continue;
@@ -85,10 +86,8 @@ template <ConfigSpace Config>
       std::uint32_t held_upper = 0;
       settable |= std::uint64_t{probe(static_cast<std::uint16_t>(offset + 4), held_upper)} << 32;
       address |= std::uint64_t{held_upper} << 32;
-    } else {
-      settable |= ~std::uint64_t{0} << 32;
     }
-    const auto size = bar_size(settable);
+    const auto size = bar_size(settable, wide);
     if (!size) return size.error().at(i);
     bars[i] = {wide ? bar_kind::memory64 : bar_kind::memory32, answer[bar_register::prefetchable],
                address, *size};

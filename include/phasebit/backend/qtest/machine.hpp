@@ -145,12 +145,15 @@ class machine {
       posix::steady_clock clock;
       const bool ended = e.code == errc::removed && poll_until(clock, 1000 * nanoseconds_per_ms,
                                                                [&] { return !qemu.is_running(); });
-      error told = ended ? failure(errc::io, "QEMU ended", wait_value()) : e;
+      error told = ended ? failure(errc::io, "QEMU ended with this status", exit_value()) : e;
       if (!said.empty()) told.subject = said;
       return told;
     }
-    [[nodiscard]] std::uint64_t wait_value() const noexcept {
-      return static_cast<std::uint64_t>(qemu.wait_status().value_or(0));
+    // Its exit status; or 128 and the signal that ended it, as shells say it.
+    [[nodiscard]] std::uint64_t exit_value() const noexcept {
+      const int status = qemu.wait_status().value_or(0);
+      return static_cast<std::uint64_t>(WIFSIGNALED(status) ? 128 + WTERMSIG(status)
+                                                            : WEXITSTATUS(status));
     }
 
     const qtest::board board;
