@@ -84,6 +84,18 @@ std::vector<std::uint64_t> pages_of(Memory& memory, prp::pointers p, std::uint64
   return pages;
 }
 
+// A device that sees the guest's memory from 1 TiB on.
+struct device_view {
+  using from = bus_space;
+  using to = local_space;
+
+  result<segment<local_space>> translate(bus_addr a, std::uint64_t n, phasebit::access w) noexcept {
+    return guest->translate(guest_addr{a.value() - (1ULL << 40)}, n, w);
+  }
+
+  guest_memory* guest;
+};
+
 bool refused(prp::verdict v, errc why, std::uint32_t which) {
   return !v && v.reason == why && v.piece == which;
 }
@@ -243,15 +255,7 @@ TEST_CASE("lists of one's own are rewritten where they lie, links included") {
                                                      bus_addr{1ULL << 40}};
     REQUIRE(prp::rewrite_in_place(s.guest, to_bus, phasebit::access::read, s.command, s.bytes, 12));
 
-    struct device_view {
-      using from = bus_space;
-      using to = local_space;
-      result<segment<local_space>> translate(bus_addr a, std::uint64_t n,
-                                             phasebit::access w) noexcept {
-        return guest->translate(guest_addr{a.value() - (1ULL << 40)}, n, w);
-      }
-      guest_memory* guest;
-    } device{&s.guest};
+    device_view device{&s.guest};
     const auto seen = pages_of(device, s.command, s.bytes);
     REQUIRE(seen.size() == pages);
     for (std::size_t i = 0; i != pages; ++i) {

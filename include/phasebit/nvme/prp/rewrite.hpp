@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: BSL-1.0
+// For whoever stands between a guest and a device: the PRPs of a command are translated, entry by
+// entry, and everything else of the command stays as it is.
+#pragma once
+
+#include <phasebit/memory/dma_copy.hpp>
+#include <phasebit/nvme/prp/list_reader.hpp>
+#include <phasebit/nvme/prp/list_writer.hpp>
+#include <phasebit/nvme/prp/types.hpp>
+#include <phasebit/nvme/spec/status.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+namespace phasebit::nvme::prp {
+
+// With which status a command ends whose PRPs could not be rewritten.
+[[nodiscard]] constexpr status_code status_of(const verdict& v) noexcept {
+  if (v) return status_code::success;
+  switch (v.reason) {
+    case errc::misaligned:
+      return status_code::prp_offset_invalid;
+    case errc::not_mapped:
+    case errc::access_denied:
+      return status_code::data_transfer_error;
+    case errc::invalid_argument:
+      return status_code::invalid_field;
+    default:
+      return status_code::internal_error;
+  }
+}
+
+namespace detail {
+
+// Translates the pages of one command. Neighbouring pages mostly follow each other on the other
+// side as well, so that the last answer is kept; it was asked for no more than the command's bytes.
+template <AddressTranslator Pages>
+class page_translation {
+ public:
+  page_translation(Pages& pages, access wanted, std::uint64_t bytes, unsigned page_shift) noexcept
+      : pages_(pages), wanted_(wanted), left_(bytes), mask_((std::uint64_t{1} << page_shift) - 1) {}
+
+  // The next entry of the command, its data pages in order. On failure fault() says why.
+  [[nodiscard]] bool next(std::uint64_t from, std::uint64_t& to) noexcept {
+    const std::uint64_t in_page = mask_ + 1 - (from & mask_);
+    const std::uint64_t need = left_ < in_page ? left_ : in_page;
+    if (!covers(from, need, left_)) return false;
+    to = to_ + (from - from_);
+    left_ -= need;
+    ++index_;
+    return true;
+  }
+  // A list page of which `bytes` bytes are read. Does not count as an entry.
+  [[nodiscard]] bool list(std::uint64_t from, std::uint64_t bytes, std::uint64_t& to) noexcept {
+    page_translation other{pages_, access::read, bytes, 0};
+    other.mask_ = mask_;
+    if (!other.covers(from, bytes, bytes)) {
+      fault_ = verdict::refused(other.fault_.reason, other.fault_.what, index_);
+      return false;
+    }
+    to = other.to_;
+    return true;
+  }
+  [[nodiscard]] verdict fault() const noexcept { return fault_; }
+  [[nodiscard]] std::uint64_t left() const noexcept { return left_; }
+  [[nodiscard]] std::size_t index() const noexcept { return index_; }
+
+ private:
+  [[nodiscard]] bool covers(std::uint64_t from, std::uint64_t need, std::uint64_t ask) noexcept {
+    const std::uint64_t offset = from - from_;
+    if (offset < bytes_ && bytes_ - offset >= need) return true;
+    const auto piece = pages_.translate(address<typename Pages::from>{from}, ask, wanted_);
+    if (!piece) [[unlikely]] {
+      fault_ = verdict::refused(piece.error().code, piece.error().what, index_);
+      return false;
+    }
+    if (piece->bytes < need || piece->bytes > ask) [[unlikely]] {
+      fault_ = verdict::refused(errc::not_supported,
+                                "a page is not contiguous once it is translated", index_);
+      return false;
+    }
+    if (((piece->begin.value() ^ from) & mask_) != 0) [[unlikely]] {
+      fault_ = verdict::refused(errc::not_supported,
+                                "the translation does not keep the offset within a page", index_);
+      return false;
+    }
+    from_ = from;
+    to_ = piece->begin.value();
+    bytes_ = piece->bytes;
+    return true;
+  }
+
+  Pages& pages_;
+  access wanted_;
+  std::uint64_t left_;  // bytes of the command whose entries are still to come
+  std::uint64_t mask_;
+  std::uint64_t from_ = 0;
+  std::uint64_t to_ = 0;
+  std::uint64_t bytes_ = 0;
+  std::size_t index_ = 0;
+  verdict fault_{};
+};
+
+[[nodiscard]] constexpr verdict verdict_of(const list_outcome& o, verdict stopped) noexcept {
+  const auto at = static_cast<std::size_t>(o.entries_read) + 1;
+  switch (o.end) {
+    case list_end::complete:
+      return {};
+    case list_end::stopped:
+      return stopped;
+    case list_end::misaligned:
+      return verdict::refused(errc::misaligned, "a list entry has a page offset", at);
+    case list_end::unreadable:
+      return verdict::refused(errc::not_mapped, "the list can not be read", at);
+  }
+  return verdict::refused(errc::protocol, "a walk that ended in no way", at);
+}
+
+// What both ways of rewriting begin with: PRP1, and PRP2 where it is a page. `entries` are those
+// that follow PRP1.
+template <AddressTranslator Pages>
+[[nodiscard]] verdict rewrite_direct(page_translation<Pages>& pages, pointers from,
+                                     std::uint64_t bytes, std::uint64_t entries,
+                                     unsigned page_shift, pointers& to) noexcept {
+  if (bytes == 0) return verdict::refused(errc::invalid_argument, "a transfer of no bytes");
+  if ((from.prp1 & 3U) != 0) {
+    return verdict::refused(errc::misaligned, "PRP1 is not on a dword");
+  }
+  if (!pages.next(from.prp1, to.prp1)) return pages.fault();
+  if (entries == 1) {
+    if (!is_aligned(from.prp2, std::uint64_t{1} << page_shift)) {
+      return verdict::refused(errc::misaligned, "PRP2 has a page offset", 1);
+    }
+    if (!pages.next(from.prp2, to.prp2)) return pages.fault();
+  }
+  return {};
+}
+
+}  // namespace detail
+
+// Translates the pointers of a command of `bytes` bytes with `pages`, from their address space to
+// another, and copies its list, translated, into `shadow` (and `more`), which the device reads
+// instead: the guest's list is read once, never written, and may change as it likes. `wanted` is
+// what the device will do with the data: write for a read command.
+//
+// `command` changes only when all went well. Refuses with misaligned, and with what the translators
+// answer (not_mapped, access_denied); not_supported where a page comes out in pieces or elsewhere in
+// a page; exhausted where shadow lists are too short. The verdict's index is 0 for PRP1, 1 for PRP2
+// or the first list entry, and so on. Bounded by `bytes`, whatever the memory holds.
+template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_lists>
+  requires(std::same_as<typename Lists::from, typename Pages::from> &&
+           ListSource<std::remove_reference_t<More>>)
+[[nodiscard]] verdict rewrite(Lists& lists, Pages& pages, access wanted, pointers& command,
+                              std::uint64_t bytes, unsigned page_shift, const list_memory& shadow,
+                              More&& more = {}) noexcept {
+  using space = typename Lists::from;
+  detail::page_translation<Pages> translation{pages, wanted, bytes, page_shift};
+  const std::uint64_t entries = entries_after_first(command.prp1, bytes, page_shift);
+  pointers made;
+  if (const verdict v =
+          detail::rewrite_direct(translation, command, bytes, entries, page_shift, made);
+      !v) {
+    return v;
+  }
+  if (has_list(entries)) {
+    // A command so long that its entries can not be counted on this machine has no lists either.
+    const auto count = static_cast<std::size_t>(entries);
+    if (count != entries) return detail::too_few_lists();
+    list_writer<std::remove_reference_t<More>> writer{shadow, count, page_shift, more};
+    verdict fault;
+    const list_outcome walked = read_list(
+        lists, command.prp2, entries, page_shift,
+        [&](address<space>, std::span<const entry> copies) noexcept {
+          for (const entry& e : copies) {
+            std::uint64_t to = 0;
+            if (!translation.next(e, to)) {
+              fault = translation.fault();
+              return false;
+            }
+            if (!writer.put(to)) {
+              fault = detail::too_few_lists();
+              return false;
+            }
+          }
+          return true;
+        },
+        [](address<space>, address<space>) noexcept { return true; });
+    if (walked.end != list_end::complete) return detail::verdict_of(walked, fault);
+    made.prp2 = shadow.bus.value();
+  }
+  command = made;
+  return {};
+}
+
+// The same without copies: entries and links are translated where they lie. For lists that their
+// writer has handed over, such as those of one's own driver: a guest that changes its list meanwhile
+// could have an address in it that nobody translated.
+//
+// All entries are tried before the first is written, so that a refused command's list is as it was,
+// unless it led into itself.
+template <LocalTranslator Lists, AddressTranslator Pages>
+  requires std::same_as<typename Lists::from, typename Pages::from>
+[[nodiscard]] verdict rewrite_in_place(Lists& lists, Pages& pages, access wanted, pointers& command,
+                                       std::uint64_t bytes, unsigned page_shift) noexcept {
+  using space = typename Lists::from;
+  const std::uint64_t page = std::uint64_t{1} << page_shift;
+  const std::uint64_t entries = entries_after_first(command.prp1, bytes, page_shift);
+  pointers made;
+  for (const bool writing : {false, true}) {
+    detail::page_translation<Pages> translation{pages, wanted, bytes, page_shift};
+    made = {};
+    if (const verdict v =
+            detail::rewrite_direct(translation, command, bytes, entries, page_shift, made);
+        !v) {
+      return v;
+    }
+    if (!has_list(entries)) break;
+    std::uint64_t to_come = entries;
+    const auto list_page = [&](std::uint64_t at, std::uint64_t& to) noexcept {
+      const std::uint64_t slots = (page - (at & (page - 1))) / sizeof(entry);
+      const std::uint64_t used = to_come < slots ? to_come : slots;
+      return translation.list(at, used * sizeof(entry), to);
+    };
+    verdict fault;
+    if (!list_page(command.prp2, made.prp2)) return translation.fault();
+    const list_outcome walked = read_list(
+        lists, command.prp2, entries, page_shift,
+        [&](address<space> where, std::span<entry> copies) noexcept {
+          for (entry& e : copies) {
+            std::uint64_t to = 0;
+            if (!translation.next(e, to)) {
+              fault = translation.fault();
+              return false;
+            }
+            e = to;
+          }
+          to_come -= copies.size();
+          if (!writing || dma_write(lists, where, std::as_bytes(copies))) return true;
+          fault = verdict::refused(errc::access_denied, "the list can not be written",
+                                   translation.index());
+          return false;
+        },
+        [&](address<space> where, address<space> next) noexcept {
+          std::uint64_t to = 0;
+          if (!list_page(next.value(), to)) {
+            fault = translation.fault();
+            return false;
+          }
+          if (!writing || dma_write(lists, where, entry{to})) return true;
+          fault = verdict::refused(errc::access_denied, "the list can not be written",
+                                   translation.index());
+          return false;
+        });
+    if (walked.end != list_end::complete) return detail::verdict_of(walked, fault);
+  }
+  command = made;
+  return {};
+}
+
+}  // namespace phasebit::nvme::prp

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: BSL-1.0
+// The device's side of PRPs: from a command's two fields to the pieces of its data.
+#pragma once
+
+#include <phasebit/memory/dma_copy.hpp>
+#include <phasebit/nvme/prp/list_reader.hpp>
+#include <phasebit/nvme/prp/types.hpp>
+#include <phasebit/nvme/spec/status.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+namespace phasebit::nvme::prp {
+
+// Takes a piece of a command's data, and says success or with which status the command ends.
+template <class T, class Space>
+concept PieceSink = requires(T& sink, address<Space> begin, std::uint64_t bytes) {
+  { sink(begin, bytes) } noexcept -> std::same_as<status_code>;
+};
+
+namespace detail {
+
+// Passes on pieces that follow one another in memory as one: most buffers are contiguous, and each
+// piece costs a translation and a copy of its own.
+template <class Space, PieceSink<Space> Each>
+class merged_pieces {
+ public:
+  explicit merged_pieces(Each& each) noexcept : each_(each) {}
+
+  [[nodiscard]] status_code add(std::uint64_t begin, std::uint64_t bytes) noexcept {
+    if (begin == begin_ + bytes_ && bytes_ != 0) {
+      bytes_ += bytes;
+      return status_code::success;
+    }
+    const status_code so_far = finish();
+    begin_ = begin;
+    bytes_ = bytes;
+    return so_far;
+  }
+  [[nodiscard]] status_code finish() noexcept {
+    return bytes_ == 0 ? status_code::success
+                       : each_(address<Space>{begin_}, std::exchange(bytes_, 0));
+  }
+
+ private:
+  Each& each_;
+  std::uint64_t begin_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+[[nodiscard]] constexpr status_code status_of(list_end end, status_code stopped) noexcept {
+  switch (end) {
+    case list_end::complete:
+      return status_code::success;
+    case list_end::stopped:
+      return stopped;
+    case list_end::misaligned:
+      return status_code::prp_offset_invalid;
+    case list_end::unreadable:
+      return status_code::data_transfer_error;
+  }
+  return status_code::internal_error;
+}
+
+}  // namespace detail
+
+// Calls each(begin, bytes) for the pieces of a command's data, in order; together they are exactly
+// `bytes` long. Lists are read through `lists`, in whose address space the pointers are. Everything
+// is hostile: see read_list for how a walk ends. PRP Offset Invalid for PRP1 off a dword, for PRP2
+// or an entry with a page offset, and for a list off an entry; Data Transfer Error for a list that
+// can not be read; else what `each` said. Pieces before a fault may have been visited.
+template <LocalTranslator Lists, PieceSink<typename Lists::from> Each>
+[[nodiscard]] status_code walk(Lists& lists, pointers p, std::uint64_t bytes, unsigned page_shift,
+                               Each&& each) noexcept {
+  using space = typename Lists::from;
+  if (bytes == 0) return status_code::success;
+  if ((p.prp1 & 3U) != 0) return status_code::prp_offset_invalid;
+  const std::uint64_t page = std::uint64_t{1} << page_shift;
+  const std::uint64_t in_first = page - (p.prp1 & (page - 1));
+  if (bytes <= in_first) return each(address<space>{p.prp1}, bytes);
+
+  detail::merged_pieces<space, std::remove_reference_t<Each>> pieces{each};
+  status_code last = pieces.add(p.prp1, in_first);
+  std::uint64_t left = bytes - in_first;
+  const std::uint64_t entries = entries_after_first(p.prp1, bytes, page_shift);
+  if (!has_list(entries)) {
+    if ((p.prp2 & (page - 1)) != 0) return status_code::prp_offset_invalid;
+    last = pieces.add(p.prp2, left);
+    return last != status_code::success ? last : pieces.finish();
+  }
+  const list_outcome walked = read_list(
+      lists, p.prp2, entries, page_shift,
+      [&](address<space>, std::span<const entry> copies) noexcept {
+        for (const entry& e : copies) {
+          const std::uint64_t now = left < page ? left : page;
+          left -= now;
+          last = pieces.add(e, now);
+          if (last != status_code::success) return false;
+        }
+        return true;
+      },
+      [](address<space>, address<space>) noexcept { return true; });
+  if (walked.end != list_end::complete) return detail::status_of(walked.end, last);
+  return pieces.finish();
+}
+
+}  // namespace phasebit::nvme::prp
