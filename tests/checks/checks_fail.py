@@ -64,6 +64,10 @@ CASES = [
     (script("../fail/check.py", "a.cpp"), {"a.cpp": "int a = b;\n"}, r"no EXPECT"),
     (script("../freestanding/symbols.py", "--work", "w"),
      {"tests/freestanding/use_a.cpp": "extern int other(); int f() { return other(); }\n"}, r"use_a\.cpp.*needs.*other"),
+    (script("../codegen/check.py", "a.cpp", "--compiler", "g++", "--architecture", "x86_64"),
+     {"a.cpp": "// EXPECT f x86_64: ret\nextern \"C\" int f(int* a) { return *a; }\n"}, r"f on x86_64.*wanted"),
+    (script("../codegen/check.py", "a.cpp", "--compiler", "g++", "--architecture", "x86_64"),
+     {"a.cpp": "// EXPECT g x86_64: ret\nextern \"C\" int f(int* a) { return *a; }\n"}, r"got +None"),
     (script("../freestanding/symbols.py", "--work", "w"),
      {"tests/freestanding/use_a.cpp": "int f() { static int* a = new int; return *a; }\n"}, r"use_a\.cpp.*needs.*_Znwm"),
 ]
