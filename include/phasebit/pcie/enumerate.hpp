@@ -68,14 +68,15 @@ void configure(Config& config, const enumerated_function& f, bool bus_master) no
       read_command(config).with(command_register::bus_master, bus_master || f.is_bridge());
   for (unsigned i = 0; i != type0_bars; ++i) {
     const bar& b = f.bars[i];
-    if (!b.present() || b.address == 0) continue;
+    if (!b.present()) continue;
     write_bar_address(config, i, b, b.address);
+    if (b.address == 0) continue;
     command = b.kind == bar_kind::io ? command.with(command_register::io_space, true)
                                      : command.with(command_register::memory_space, true);
   }
   for (unsigned i = 0; i != type0_bars; ++i) {
     const bar& b = f.vf_bars[i];
-    if (!b.present() || b.address == 0) continue;
+    if (!b.present()) continue;
     write_bar_address(config, i, b, b.address, plus(f.sriov.offset, sriov::vf_bar0));
   }
   if (f.is_bridge()) {
@@ -115,7 +116,7 @@ template <ConfigAccess Root>
 
   for (const enumerated_function& f : found) {
     if (f.fault) continue;
-    auto config = root.function(f.id);
+    auto&& config = root.function(f.id);
     detail::configure(config, f, host.enable_bus_master);
   }
   return found;

@@ -109,7 +109,7 @@ class scanner {
   }
 
   void write_buses(const enumerated_function& bridge, std::uint8_t subordinate) noexcept {
-    auto config = root_.function(bridge.id);
+    auto&& config = root_.function(bridge.id);
     config.write8(bridge_header::primary_bus, bridge.id.bus());
     config.write8(bridge_header::secondary_bus, bridge.secondary_bus);
     config.write8(bridge_header::subordinate_bus, subordinate);
@@ -121,7 +121,7 @@ class scanner {
     std::uint8_t devices = 32;
     std::uint16_t port = 0;
     if (bridge != enumerated_function::on_root_bus) {
-      auto config = root_.function(out_[bridge].id);
+      auto&& config = root_.function(out_[bridge].id);
       const auto found = find_capability(config, capability_id::pci_express);
       if (found) {
         port = *found;
@@ -132,7 +132,7 @@ class scanner {
     for (std::uint8_t device = 0; device != devices; ++device) {
       std::uint8_t functions = 1;
       for (std::uint8_t number = 0; number != functions; ++number) {
-        auto config = root_.function(requester_id{bus, device, number});
+        auto&& config = root_.function(requester_id{bus, device, number});
         const std::uint32_t ids = config.read32(header::vendor_id);
         // An absent function; an all-zero id comes from buses that do not end well.
         if ((ids & 0xffff) == no_vendor || ids == 0) continue;
@@ -163,7 +163,7 @@ class scanner {
   // without it, virtual functions from number 8 on are out of reach.
   template <ConfigSpace Config>
   void forward_ari(const enumerated_function& bridge, std::uint16_t port, Config& device) noexcept {
-    auto config = root_.function(bridge.id);
+    auto&& config = root_.function(bridge.id);
     const device_capabilities_2 can{config.read32(plus(port, express::device_capabilities_2))};
     const bool both = can[device_capabilities_2::ari_forwarding] &&
                       find_capability(device, extended_capability_id::alternative_routing_id);
