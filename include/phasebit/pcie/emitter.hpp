@@ -117,8 +117,8 @@ class capability_chain {
                                      : static_cast<std::uint16_t>(Bytes);
 };
 
-[[nodiscard]] inline result<> check_msix(const function_description& d) noexcept {
-  const msix_description& m = *d.msix;
+[[nodiscard]] inline result<> check_msix(const function_description& d,
+                                         const msix_description& m) noexcept {
   if (m.vectors == 0 || m.vectors > msix::max_vectors) {
     return failure(errc::out_of_range, "MSI-X has 1 to 2048 vectors", m.vectors);
   }
@@ -299,7 +299,7 @@ template <std::size_t Bytes>
                        power_control{}.with(power_control::state, power_state::d3hot).raw);
   }
   if (d.msix) {
-    const auto checked = detail::check_msix(d);
+    const auto checked = detail::check_msix(d, *d.msix);
     if (!checked) return checked.error();
     const auto at = chain.add(capability_id::msix, msix::capability_bytes);
     if (!at) return at.error();
