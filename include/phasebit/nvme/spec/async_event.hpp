@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Asynchronous events as DW0 of an Asynchronous Event Request's completion tells them: NVMe Base
-// 2.0, section 5.2.1. After one, events of its type stay masked until the log page that it names has
-// been read.
+// 2.0, section 5.2.1. After one, events of its type stay masked until the log page that it names
+// has been read.
 #pragma once
 
 #include <phasebit/core/field.hpp>

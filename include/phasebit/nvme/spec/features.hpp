@@ -168,7 +168,7 @@ static_assert(offsetof(host_memory_descriptor, address) == 0 &&
               offsetof(host_memory_descriptor, pages) == 8 &&
               offsetof(host_memory_descriptor, reserved12) == 12);
 
-// Data of Timestamp: section 5.27.1.9.
+// Data of Timestamp: section 5.27.1.11.
 struct timestamp {
   std::uint8_t milliseconds[6];  // since 1970, least significant byte first
   std::uint8_t attributes;

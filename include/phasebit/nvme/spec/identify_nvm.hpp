@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // What Identify says about a namespace and a controller for one command set: the NVM command set's
-// answers to CNS 05h and 06h (NVM Command Set 1.0, sections 4.1.5.2 and 4.1.5.3) and the answer to
-// CNS 08h that holds for all of them (NVMe Base 2.0, section 5.17.2.8).
+// answers to CNS 05h and 06h (NVM Command Set 1.0, section 4.1.5) and the answer to
+// CNS 08h that holds for all of them (NVMe Base 2.0, section 5.17.2).
 #pragma once
 
 #include <phasebit/core/field.hpp>

@@ -14,7 +14,7 @@
 namespace phasebit::nvme {
 
 // Protection Information Action and Check, CDW12 bits 29:26: NVM Command Set 1.0,
-// section 5.2.2.
+// section 5.2.
 struct prinfo {
   bool action = false;             // PRACT: the controller inserts, or strips, the tuples
   bool check_guard = false;        // PRCHK bit 2

@@ -31,7 +31,7 @@ enum class admin_opcode : std::uint8_t {
   nvme_mi_receive = 0x1e,
   capacity_management = 0x20,
   lockdown = 0x24,
-  // Live migration: TP4159, in the base specification since 2.1.
+  // Live migration: TP4159, part of the base specification since 2.1.
   track_send = 0x3d,
   track_receive = 0x3e,
   migration_send = 0x41,

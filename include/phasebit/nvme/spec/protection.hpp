@@ -29,8 +29,8 @@ static_assert(WireStruct<protection16> && sizeof(protection16) == 8);
 static_assert(offsetof(protection16, guard) == 0 && offsetof(protection16, application_tag) == 2 &&
               offsetof(protection16, reference_tag) == 4);
 
-// Storage and reference space: 80 bits, big-endian, the storage tag in the upper STS bits. Bytes, for
-// no integer has that width.
+// Storage and reference space: 80 bits, big-endian, the storage tag in the upper STS bits. Bytes,
+// for no integer has that width.
 struct protection32 {
   be<std::uint32_t> guard;  // CRC-32C
   be<std::uint16_t> application_tag;

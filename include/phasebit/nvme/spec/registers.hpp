@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Controller properties as a PCIe function shows them in BAR0: NVMe Base 2.0, section 3.1.3 (figure
-// 35 lists the offsets), and the doorbells of the PCIe Transport 1.0, section 3.1. Each register is
-// a value snapshot; reading and writing the device is the caller's, in the width that `raw` has.
+// Controller properties as a PCIe function shows them in BAR0: NVMe Base 2.0, section 3.1.3, and
+// the doorbells of the PCIe Transport 1.0, section 3.1. Each register is a value snapshot; reading
+// and writing the device is the caller's, in the width that `raw` has.
 #pragma once
 
 #include <phasebit/core/expects.hpp>

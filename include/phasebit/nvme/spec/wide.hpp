@@ -34,7 +34,7 @@ template <class Chars>
 }
 
 // Writes `text` into an ASCII field, cut where it does not fit, padded with spaces as the
-// specification asks (Base 2.0, 1.4.2).
+// specification asks (Base 2.0, section 1.4).
 template <class Chars>
 constexpr void set_text(Chars& field, std::string_view text) noexcept {
   for (std::size_t i = 0; i != field.size(); ++i) field[i] = i < text.size() ? text[i] : ' ';
