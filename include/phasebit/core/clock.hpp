@@ -24,7 +24,7 @@ inline constexpr std::uint64_t nanoseconds_per_ms = 1'000'000;
 // `done` must not throw; with ~0 nanoseconds the wait has no end but its answer.
 template <PollClock Clock, class Done>
   requires std::is_invocable_r_v<bool, Done&>
-[[nodiscard]] bool poll_until(Clock& clock, std::uint64_t nanoseconds, Done&& done) noexcept {
+[[nodiscard]] bool poll_until(Clock&& clock, std::uint64_t nanoseconds, Done&& done) noexcept {
   const std::uint64_t begin = clock.now();
   for (;;) {
     if (done()) return true;

@@ -54,7 +54,8 @@ template <WireStruct T>
   const auto* from = reinterpret_cast<const std::byte*>(&shared);
   words copy;
   detail::each_word<words::count>([&](std::size_t i) {
-    detail::load_once(from + i * sizeof(typename words::word), copy.words[i]);
+    copy.words[i] =
+        detail::load_once<typename words::word>(from + i * sizeof(typename words::word));
   });
   return std::bit_cast<T>(copy);
 }

@@ -38,39 +38,6 @@ concept RingOrder = requires(const std::uint32_t& shared, std::uint32_t& mine) {
 
 namespace detail {
 
-// ThreadSanitizer takes no notice of a fence, and g++ warns of it. Nothing is lost: no data is
-// handed over by this fence, only the order of two flags.
-#if defined(__GNUC__) && !defined(__clang__) && defined(__SANITIZE_THREAD__)
-#  pragma GCC diagnostic push
-#  pragma GCC diagnostic ignored "-Wtsan"
-#endif
-inline void seq_cst_fence() noexcept { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
-#if defined(__GNUC__) && !defined(__clang__) && defined(__SANITIZE_THREAD__)
-#  pragma GCC diagnostic pop
-#endif
-
-}  // namespace detail
-
-// The other side is a thread of this process, or a process that shares memory coherently.
-// Acquire and release on the words themselves, which ThreadSanitizer understands.
-struct thread_order {
-  template <SharedWord T>
-  [[nodiscard]] static T load(const T& shared) noexcept {
-    T value;
-    __atomic_load(&shared, &value, __ATOMIC_ACQUIRE);
-    return value;
-  }
-  static void after_load() noexcept {}
-  template <SharedWord T>
-  static void store(T& mine, std::type_identity_t<T> value) noexcept {
-    __atomic_store(&mine, &value, __ATOMIC_RELEASE);
-  }
-  static void full() noexcept { detail::seq_cst_fence(); }
-};
-static_assert(RingOrder<thread_order>);
-
-namespace detail {
-
 // The barriers that a device's DMA needs; each also stops the compiler. Coherent DMA is an observer
 // in the outer shareable domain of Arm, and an observer of main memory on RISC-V.
 inline void compiler_barrier() noexcept { asm volatile("" ::: "memory"); }
@@ -108,7 +75,7 @@ inline void dma_release() noexcept {
 // Earlier loads and stores before later loads and stores, all to memory.
 inline void dma_full() noexcept {
 #if defined(__x86_64__)
-  // A locked instruction is a full barrier for cached memory, at half the price of mfence. It adds
+  // A locked instruction is a full barrier for cached memory, and cheaper than mfence. It adds
   // nothing to whatever lies at the top of the stack.
   asm volatile("lock orl $0, (%%rsp)" ::: "memory", "cc");
 #elif defined(__aarch64__)
@@ -122,29 +89,77 @@ inline void dma_full() noexcept {
 #endif
 }
 
+// The same between threads. ThreadSanitizer knows no fences; none is lost on it, for no data is
+// handed over by this one, only the order of two words.
+inline void thread_full() noexcept {
+#if defined(__aarch64__)
+  asm volatile("dmb ish" ::: "memory");
+#else
+  dma_full();
+#endif
+}
+
+// The integer that is as wide as a shared word.
+template <std::size_t Bytes>
+using word_of = std::conditional_t<
+    Bytes == 1, std::uint8_t,
+    std::conditional_t<Bytes == 2, std::uint16_t,
+                       std::conditional_t<Bytes == 4, std::uint32_t, std::uint64_t>>>;
+
+// One access of exactly this width, never merged, split, repeated or left out, through a type that
+// may alias whatever lies there. ThreadSanitizer takes it for an ordinary access.
+template <class Word>
+[[nodiscard]] inline Word volatile_load(const void* from) noexcept {
+  struct [[gnu::may_alias]] any {
+    Word word;
+  };
+  return static_cast<const volatile any*>(from)->word;
+}
+template <class Word>
+inline void volatile_store(void* to, Word value) noexcept {
+  struct [[gnu::may_alias]] any {
+    Word word;
+  };
+  static_cast<volatile any*>(to)->word = value;
+}
+
 }  // namespace detail
+
+// The other side is a thread of this process, or a process that shares memory coherently.
+// Acquire and release on the words themselves, which ThreadSanitizer understands.
+struct thread_order {
+  template <SharedWord T>
+  [[nodiscard]] static T load(const T& shared) noexcept {
+    T value;
+    __atomic_load(&shared, &value, __ATOMIC_ACQUIRE);
+    return value;
+  }
+  static void after_load() noexcept {}
+  template <SharedWord T>
+  static void store(T& mine, std::type_identity_t<T> value) noexcept {
+#if defined(__riscv) && !defined(__clang__)
+    // g++ stores by an atomic swap here, and calls a library where there is none of that width.
+    detail::dma_release();
+    detail::volatile_store(&mine, std::bit_cast<detail::word_of<sizeof(T)>>(value));
+#else
+    __atomic_store(&mine, &value, __ATOMIC_RELEASE);
+#endif
+  }
+  static void full() noexcept { detail::thread_full(); }
+};
+static_assert(RingOrder<thread_order>);
 
 // The other side is a device that reads and writes this memory by DMA, coherently.
 struct device_order {
   template <SharedWord T>
   [[nodiscard]] static T load(const T& shared) noexcept {
-    if constexpr (std::is_scalar_v<T>) {
-      return *static_cast<const volatile T*>(&shared);
-    } else {
-      T value;
-      __atomic_load(&shared, &value, __ATOMIC_RELAXED);
-      return value;
-    }
+    return std::bit_cast<T>(detail::volatile_load<detail::word_of<sizeof(T)>>(&shared));
   }
   static void after_load() noexcept { detail::dma_acquire(); }
   template <SharedWord T>
   static void store(T& mine, std::type_identity_t<T> value) noexcept {
     detail::dma_release();
-    if constexpr (std::is_scalar_v<T>) {
-      *static_cast<volatile T*>(&mine) = value;
-    } else {
-      __atomic_store(&mine, &value, __ATOMIC_RELAXED);
-    }
+    detail::volatile_store(&mine, std::bit_cast<detail::word_of<sizeof(T)>>(value));
   }
   static void full() noexcept { detail::dma_full(); }
 };
@@ -189,12 +204,12 @@ inline void drain_write_combining() noexcept {
 template <class T>
   requires(std::is_integral_v<T>)
 [[nodiscard]] inline T mmio_load(const void* from) noexcept {
-  return *static_cast<const volatile T*>(from);
+  return detail::volatile_load<T>(from);
 }
 template <class T>
   requires(std::is_integral_v<T>)
 inline void mmio_store(void* to, std::type_identity_t<T> value) noexcept {
-  *static_cast<volatile T*>(to) = value;
+  detail::volatile_store<T>(to, value);
 }
 
 // Tells the processor that this is a polling loop; orders nothing.
@@ -210,37 +225,25 @@ inline void cpu_relax() noexcept {
 
 namespace detail {
 
-// One word of shared memory, read or written once and whole, through a type that may alias whatever
-// struct lies there. Words are at most as wide as a pointer.
-inline void load_once(const void* from, std::uint8_t& value) noexcept {
-  value = __atomic_load_n(static_cast<const std::uint8_t*>(from), __ATOMIC_RELAXED);
+// One word of shared memory, read or written once and whole, in no order with others; seen by
+// ThreadSanitizer. Words are at most as wide as a pointer.
+template <class Word>
+[[nodiscard]] inline Word load_once(const void* from) noexcept {
+  struct [[gnu::may_alias]] any {
+    Word word;
+  };
+  return __atomic_load_n(&static_cast<const any*>(from)->word, __ATOMIC_RELAXED);
 }
-inline void load_once(const void* from, std::uint16_t& value) noexcept {
-  using word [[gnu::may_alias]] = std::uint16_t;
-  value = __atomic_load_n(static_cast<const word*>(from), __ATOMIC_RELAXED);
-}
-inline void load_once(const void* from, std::uint32_t& value) noexcept {
-  using word [[gnu::may_alias]] = std::uint32_t;
-  value = __atomic_load_n(static_cast<const word*>(from), __ATOMIC_RELAXED);
-}
-inline void load_once(const void* from, std::uint64_t& value) noexcept {
-  using word [[gnu::may_alias]] = std::uint64_t;
-  value = __atomic_load_n(static_cast<const word*>(from), __ATOMIC_RELAXED);
-}
-inline void store_once(void* to, std::uint8_t value) noexcept {
-  __atomic_store_n(static_cast<std::uint8_t*>(to), value, __ATOMIC_RELAXED);
-}
-inline void store_once(void* to, std::uint16_t value) noexcept {
-  using word [[gnu::may_alias]] = std::uint16_t;
-  __atomic_store_n(static_cast<word*>(to), value, __ATOMIC_RELAXED);
-}
-inline void store_once(void* to, std::uint32_t value) noexcept {
-  using word [[gnu::may_alias]] = std::uint32_t;
-  __atomic_store_n(static_cast<word*>(to), value, __ATOMIC_RELAXED);
-}
-inline void store_once(void* to, std::uint64_t value) noexcept {
-  using word [[gnu::may_alias]] = std::uint64_t;
-  __atomic_store_n(static_cast<word*>(to), value, __ATOMIC_RELAXED);
+template <class Word>
+inline void store_once(void* to, Word value) noexcept {
+#if defined(__riscv) && !defined(__clang__)
+  volatile_store(to, value);
+#else
+  struct [[gnu::may_alias]] any {
+    Word word;
+  };
+  __atomic_store_n(&static_cast<any*>(to)->word, value, __ATOMIC_RELAXED);
+#endif
 }
 
 }  // namespace detail
