@@ -122,6 +122,7 @@ struct machine {
     return nvme::cc{}.with(nvme::cc::en, true).with(nvme::cc::iosqes, 6).with(nvme::cc::iocqes, 4);
   }
   void enable(std::uint32_t depth = 32, nvme::cc how = enabled_cc()) {
+    controller.write32(nvme::cc::offset, 0);
     pairs.clear();
     // Allocated only once, so that a test may enable as often as it likes.
     if (!admin_memory) admin_memory = allocate(2U << 18, 1U << 16);

@@ -31,7 +31,7 @@ class admin_queue {
   // Posts `command` and waits for its completion, at most so long. Whatever status it has is an
   // answer; an error means that there was none: refused at once, timed out, removed, fatal.
   template <Mmio Bar, PollClock Clock>
-  [[nodiscard]] result<completion> execute(Bar& bar, Clock& clock, const submission_entry& command,
+  [[nodiscard]] result<completion> execute(Bar& bar, Clock&& clock, const submission_entry& command,
                                            const dma_region* data,
                                            std::uint64_t milliseconds) noexcept {
     if (broken_) {

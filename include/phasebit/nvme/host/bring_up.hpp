@@ -72,7 +72,7 @@ namespace detail {
 
 // Waits for CSTS to satisfy `good`; a fatal status ends the wait where `fatal_ends` says so.
 template <Mmio Bar, PollClock Clock, class Good>
-[[nodiscard]] result<> wait_for_status(Bar& bar, Clock& clock, std::uint64_t milliseconds,
+[[nodiscard]] result<> wait_for_status(Bar& bar, Clock&& clock, std::uint64_t milliseconds,
                                        bool fatal_ends, const char* late, Good good) noexcept {
   csts last{};
   const bool done = poll_until(clock, milliseconds * nanoseconds_per_ms, [&]() noexcept {
@@ -92,7 +92,7 @@ template <Mmio Bar, PollClock Clock, class Good>
 // Clears CC.EN and waits until the controller has let go of all memory. After a success the device
 // touches no queue any more; after a failure nobody knows.
 template <Mmio Bar, PollClock Clock>
-[[nodiscard]] result<> disable(Bar& bar, Clock& clock, cap caps) noexcept {
+[[nodiscard]] result<> disable(Bar& bar, Clock&& clock, cap caps) noexcept {
   const auto config = read_register<cc>(bar);
   if (config.raw == 0xffff'ffffU) return removed_error();
   if (config[cc::en]) {
@@ -120,7 +120,8 @@ struct admin_setup {
 
 // Programs the admin queues and sets CC.EN of a controller that is disabled; returns when it is ready.
 template <Mmio Bar, PollClock Clock>
-[[nodiscard]] result<> enable(Bar& bar, Clock& clock, cap caps, const admin_setup& setup) noexcept {
+[[nodiscard]] result<> enable(Bar& bar, Clock&& clock, cap caps,
+                              const admin_setup& setup) noexcept {
   write_register(bar, aqa::for_entries(setup.entries, setup.entries));
   write_register(bar, asq{setup.submission.value()});
   write_register(bar, acq{setup.completion.value()});
@@ -138,7 +139,7 @@ template <Mmio Bar, PollClock Clock>
 // Tells the controller to finish (flush caches, note the clean end) before power or it goes away, and
 // waits for it. The caller has deleted its I/O queues.
 template <Mmio Bar, PollClock Clock>
-[[nodiscard]] result<> shut_down(Bar& bar, Clock& clock, std::uint64_t milliseconds,
+[[nodiscard]] result<> shut_down(Bar& bar, Clock&& clock, std::uint64_t milliseconds,
                                  shutdown_notification how) noexcept {
   const auto config = read_register<cc>(bar);
   if (config.raw == 0xffff'ffffU) return removed_error();

@@ -17,6 +17,7 @@
 #include <phasebit/pcie/concepts.hpp>
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -263,22 +264,28 @@ class controller {
   }
 
   // Deletes the submission queue, takes what the device still reports, deletes the completion queue,
-  // ends what is left with aborted_queue_deletion, and frees the memory: in this order.
-  template <class Queue>
-  [[nodiscard]] result<> delete_queue_pair(Queue& queue) noexcept {
+  // ends what is left with aborted_queue_deletion, and frees the memory: in this order. Each command
+  // that was in flight is told to its callback, or to done(token, completion).
+  template <class Queue, std::invocable<typename Queue::token_type&, completion> Done>
+  [[nodiscard]] result<> delete_queue_pair(Queue& queue, Done&& done) noexcept {
     const std::uint16_t qid = queue.qid();
     PHASEBIT_EXPECTS(qid != 0 && qid <= MaxQueues && memory_[qid],
                      "a queue that this controller did not make, or has deleted");
     const auto sq =
         succeed("Delete I/O Submission Queue was refused; status", admin::delete_io_sq(qid));
     if (!sq) return sq.error().at(qid);
-    (void)queue.poll();
+    (void)queue.poll(done);
     const auto cq =
         succeed("Delete I/O Completion Queue was refused; status", admin::delete_io_cq(qid));
     if (!cq) return cq.error().at(qid);
-    (void)queue.fail_all(status_code::aborted_queue_deletion);
+    (void)queue.fail_all(status_code::aborted_queue_deletion, done);
     memory_[qid].release(*backend_);
     return {};
+  }
+  template <class Queue>
+    requires std::invocable<typename Queue::token_type&, completion>
+  [[nodiscard]] result<> delete_queue_pair(Queue& queue) noexcept {
+    return delete_queue_pair(queue, [](auto& call, completion c) noexcept { call(c); });
   }
 
   // Gives the device two pages in which queues leave their indices (Doorbell Buffer Config). Only

@@ -51,9 +51,9 @@ class disk {
   disk& operator=(disk&&) = delete;
   // The bounce buffer goes back only when the device has let go of the queue; else it stays taken.
   ~disk() {
-    if (controller_ != nullptr && controller_->delete_queue_pair(queue_)) {
-      controller_->backend().release(bounce_);
-    }
+    if (controller_ == nullptr) return;
+    const auto forget = [](std::uint32_t&, completion) noexcept {};  // timed out, and told so
+    if (controller_->delete_queue_pair(queue_, forget)) controller_->backend().release(bounce_);
   }
 
   [[nodiscard]] const namespace_info& info() const noexcept { return info_; }
