@@ -4,6 +4,7 @@
 
 #include <phasebit/backend/simulated/bar.hpp>
 #include <phasebit/backend/simulated/bus_node.hpp>
+#include <phasebit/backend/simulated/completion_faults.hpp>
 #include <phasebit/backend/simulated/config_view.hpp>
 #include <phasebit/backend/simulated/device_model.hpp>
 #include <phasebit/backend/simulated/device_port.hpp>
@@ -19,4 +20,5 @@
 #include <phasebit/backend/simulated/interrupts.hpp>
 #include <phasebit/backend/simulated/model_node.hpp>
 #include <phasebit/backend/simulated/msix_model.hpp>
+#include <phasebit/backend/simulated/nvme_disk.hpp>
 #include <phasebit/backend/simulated/ticket_lock.hpp>

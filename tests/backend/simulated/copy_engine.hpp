@@ -81,7 +81,8 @@ class copy_engine {
     }
   }
   unsigned poll() noexcept {
-    const std::uint32_t tail = phasebit::thread_order::load(words_[0]).get();
+    const std::uint32_t tail =
+        phasebit::le<std::uint32_t>::from_wire(phasebit::thread_order::load(words_[0]));
     if (entries_ == 0 || tail >= entries_ || tail == head_) return 0;
     unsigned work = 0;
     for (; head_ != tail; head_ = (head_ + 1) % entries_, ++work) {
@@ -130,7 +131,7 @@ class copy_engine {
 
   sim::dma_port dma_;
   sim::interrupt_port interrupts_;
-  std::span<phasebit::le<std::uint32_t>> words_;
+  std::span<std::uint32_t> words_;
   std::uint32_t scratch_ = 0;
   std::uint32_t entries_ = 0;
   std::uint32_t head_ = 0;

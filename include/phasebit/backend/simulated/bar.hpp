@@ -19,12 +19,14 @@ namespace phasebit::backend::simulated {
 class simulated_doorbell {
  public:
   simulated_doorbell() noexcept = default;
-  explicit simulated_doorbell(le<std::uint32_t>& word) noexcept : word_(&word) {}
+  explicit simulated_doorbell(std::uint32_t& word) noexcept : word_(&word) {}
 
-  void ring(std::uint32_t value) noexcept { thread_order::store(*word_, le<std::uint32_t>{value}); }
+  void ring(std::uint32_t value) noexcept {
+    thread_order::store(*word_, le<std::uint32_t>::to_wire(value));
+  }
 
  private:
-  le<std::uint32_t>* word_ = nullptr;
+  std::uint32_t* word_ = nullptr;
 };
 static_assert(DoorbellSink<simulated_doorbell>);
 

@@ -4,7 +4,6 @@
 
 #include <phasebit/backend/simulated/fault_plan.hpp>
 #include <phasebit/backend/simulated/function_node.hpp>
-#include <phasebit/core/byte_order.hpp>
 #include <phasebit/memory/translate.hpp>
 
 #include <cstdint>
@@ -59,18 +58,20 @@ class fault_port {
 // read32, write32, poll and reset.
 class device_port {
  public:
-  explicit device_port(detail::function_node& node, unsigned register_bar) noexcept
+  device_port(detail::function_node& node, unsigned register_bar) noexcept
       : node_(&node), register_bar_(register_bar) {}
 
   [[nodiscard]] dma_port dma() const noexcept { return dma_port{*node_}; }
   [[nodiscard]] interrupt_port interrupts() const noexcept { return interrupt_port{*node_}; }
+  // Nanoseconds, simulated or real, as the driver's clock has them.
+  [[nodiscard]] std::uint64_t now() const noexcept { return node_->fabric().now(); }
   [[nodiscard]] fault_port faults() const noexcept { return fault_port{*node_}; }
-  // The plain words of the register BAR, or of any other. Drivers write them at any time: load them
-  // with thread_order.
-  [[nodiscard]] std::span<le<std::uint32_t>> words() const noexcept {
+  // The plain words of the register BAR, or of any other, little-endian. Drivers write them at any
+  // time: load them with thread_order.
+  [[nodiscard]] std::span<std::uint32_t> words() const noexcept {
     return node_->words(register_bar_);
   }
-  [[nodiscard]] std::span<le<std::uint32_t>> words(unsigned bar) const noexcept {
+  [[nodiscard]] std::span<std::uint32_t> words(unsigned bar) const noexcept {
     return node_->words(bar);
   }
 

@@ -133,7 +133,7 @@ class fabric {
     state_.threaded = false;
   }
   [[nodiscard]] bool threaded() const noexcept { return state_.threaded; }
-  [[nodiscard]] fabric_clock clock() noexcept { return fabric_clock{state_}; }
+  [[nodiscard]] fabric_clock& clock() noexcept { return clock_; }
 
   [[nodiscard]] dma_memory& memory() noexcept { return state_.memory; }
   // Where every DMA goes from now on; null is straight to memory again. The path outlives its use.
@@ -303,6 +303,7 @@ class fabric {
   }
 
   detail::fabric_state state_;
+  fabric_clock clock_{state_};
   std::thread thread_;
   std::atomic<bool> stopping_{false};
   std::uint8_t next_bus_ = 1;

@@ -5,25 +5,20 @@
 #include <phasebit/backend/simulated/fabric_state.hpp>
 #include <phasebit/core/clock.hpp>
 
-#include <chrono>
 #include <cstdint>
 #include <thread>
 
 namespace phasebit::backend::simulated {
 
 // Single-step mode: time is a number, and each relax() is one step of the fabric; a time-out of
-// half a minute is over at once, and at the same step in every run. Threaded mode: real time, and
+// half a minute is over at once (time runs faster while devices do nothing), and at the same step
+// in every run. Threaded mode: real time, and
 // relax() gives the processor to the device thread. The two have different origins.
 class fabric_clock {
  public:
   explicit fabric_clock(detail::fabric_state& fabric) noexcept : fabric_(&fabric) {}
 
-  [[nodiscard]] std::uint64_t now() const noexcept {
-    if (!fabric_->threaded) return fabric_->time;
-    return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                          std::chrono::steady_clock::now().time_since_epoch())
-                                          .count());
-  }
+  [[nodiscard]] std::uint64_t now() const noexcept { return fabric_->now(); }
   void relax() noexcept {
     if (!fabric_->threaded) {
       static_cast<void>(fabric_->step());

@@ -8,6 +8,7 @@
 #include <phasebit/backend/simulated/ticket_lock.hpp>
 #include <phasebit/core/expects.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 
@@ -18,25 +19,42 @@ struct fabric_options {
   // Above 4 GiB, for addresses cut to 32 bits to be found out, and within the 39 bits of the
   // smallest IOMMU page tables.
   host_phys memory_base{0x12'4000'0000};
-  std::uint64_t step_ns = 1000;  // simulated time that passes with each step
+  // Simulated time that passes with each step; more, the longer nothing happens.
+  std::uint64_t step_ns = 1000;
 };
 
 namespace detail {
 
 struct fabric_state {
+  // Who waits for a device that does nothing waits for a time-out: after so many idle steps each
+  // lasts twice as long, and again after as many, up to 1024 times.
+  static constexpr std::uint64_t patience = 1024;
+  static constexpr std::uint64_t most_haste = 10;
+
   explicit fabric_state(const fabric_options& options) noexcept
       : memory(options.memory_bytes, options.memory_base),
         direct(memory),
         path(&direct),
         step_ns(options.step_ns) {}
 
+  // Nanoseconds: simulated time, or real time in threaded mode.
+  [[nodiscard]] std::uint64_t now() const noexcept {
+    if (!threaded) return time;
+    using namespace std::chrono;
+    return static_cast<std::uint64_t>(
+        duration_cast<nanoseconds>(steady_clock::now().time_since_epoch()).count());
+  }
+
   // One round of every device, in the order in which they were added, a port's after the port.
   unsigned poll_all() noexcept { return poll_list(first); }
 
   unsigned step() noexcept {
     PHASEBIT_EXPECTS(!threaded, "the device thread does the stepping: stop() it first");
-    time += step_ns;
-    return poll_all();
+    const unsigned work = poll_all();
+    idle = work != 0 ? 0 : idle + 1;
+    const std::uint64_t haste = idle / patience;
+    time += step_ns << (haste < most_haste ? haste : most_haste);
+    return work;
   }
 
   static unsigned poll_list(bus_node* node) noexcept {
@@ -55,6 +73,7 @@ struct fabric_state {
   bool threaded = false;  // changed only while nobody else uses the fabric
   std::uint64_t step_ns;
   std::uint64_t time = 0;
+  std::uint64_t idle = 0;     // steps since something was done
   bus_node* first = nullptr;  // of the root bus
 };
 

@@ -49,7 +49,7 @@ class function {
   void release(dma_region region) noexcept { node_->fabric().memory.release(region); }
 
   // In single-step mode each relax() is a step of the fabric, and time passes with steps.
-  [[nodiscard]] fabric_clock clock() const noexcept { return clock_; }
+  [[nodiscard]] fabric_clock& clock() noexcept { return clock_; }
 
   [[nodiscard]] unsigned interrupt_vectors() const noexcept { return node_->vectors(); }
   // Programs and unmasks vectors 0 to count - 1 and switches MSI-X on.

@@ -37,13 +37,13 @@ class bar_memory {
       : bytes_(bytes), lines_(new(std::nothrow) line[(bytes + cache_line - 1) / cache_line]()) {}
 
   [[nodiscard]] bool usable() const noexcept { return bytes_ == 0 || lines_ != nullptr; }
-  [[nodiscard]] std::span<le<std::uint32_t>> words() const noexcept {
+  [[nodiscard]] std::span<std::uint32_t> words() const noexcept {
     return {lines_ ? lines_[0].words : nullptr, bytes_ / 4};
   }
 
  private:
   struct alignas(cache_line) line {
-    le<std::uint32_t> words[cache_line / 4];
+    std::uint32_t words[cache_line / 4];
   };
   std::size_t bytes_ = 0;
   std::unique_ptr<line[]> lines_;
@@ -106,11 +106,11 @@ class function_node : public bus_node {
   [[nodiscard]] fabric_state& fabric() noexcept { return fabric_; }
   // 0 where there is no BAR, or the upper half of one.
   [[nodiscard]] std::uint64_t bar_bytes(unsigned index) const noexcept { return sizes_[index]; }
-  [[nodiscard]] std::span<le<std::uint32_t>> words(unsigned index) const noexcept {
+  [[nodiscard]] std::span<std::uint32_t> words(unsigned index) const noexcept {
     return memory_[index].words();
   }
   // The word at this offset of the BAR, or null where there is a register.
-  [[nodiscard]] le<std::uint32_t>* word(unsigned index, std::uint32_t offset) const noexcept {
+  [[nodiscard]] std::uint32_t* word(unsigned index, std::uint32_t offset) const noexcept {
     const std::uint64_t at = offset - words_[index].offset;
     return at < words_[index].bytes ? &memory_[index].words()[at / 4] : nullptr;
   }
@@ -128,7 +128,7 @@ class function_node : public bus_node {
     const exclusive guard{fabric_};
     if (!decodes()) return;
     if (auto* const plain = word(index, offset)) {
-      thread_order::store(*plain, le<std::uint32_t>{value});
+      thread_order::store(*plain, le<std::uint32_t>::to_wire(value));
     } else if (in_table(index, offset)) {
       msix_.write_table((offset - msix_place_.table_offset) / 4, value, sender{this});
     } else if (index == register_bar_ && !in_pending(index, offset)) {
@@ -146,7 +146,7 @@ class function_node : public bus_node {
     config_ = pristine_;
     msix_.reset();
     for (const bar_memory& m : memory_) {
-      for (auto& w : m.words()) thread_order::store(w, le<std::uint32_t>{0});
+      for (auto& w : m.words()) thread_order::store(w, 0);
     }
     for (unsigned i = 0; i != vectors(); ++i) static_cast<void>(events_[i].poll());
     model_reset();
@@ -196,7 +196,9 @@ class function_node : public bus_node {
   }
   [[nodiscard]] std::uint32_t read_under_lock(unsigned index, std::uint32_t offset) noexcept {
     if (!decodes()) return all_ones;
-    if (const auto* const plain = word(index, offset)) return thread_order::load(*plain);
+    if (const auto* const plain = word(index, offset)) {
+      return le<std::uint32_t>::from_wire(thread_order::load(*plain));
+    }
     if (in_table(index, offset)) {
       return msix_.read_table((offset - msix_place_.table_offset) / 4);
     }
