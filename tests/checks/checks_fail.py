@@ -65,9 +65,11 @@ CASES = [
     (script("../freestanding/symbols.py", "--work", "w"),
      {"tests/freestanding/use_a.cpp": "extern int other(); int f() { return other(); }\n"}, r"use_a\.cpp.*needs.*other"),
     (script("../codegen/check.py", "a.cpp", "--compiler", "g++", "--architecture", "x86_64"),
-     {"a.cpp": "// EXPECT f x86_64: ret\nextern \"C\" int f(int* a) { return *a; }\n"}, r"f on x86_64.*wanted"),
+     {"a.cpp": "// EXPECT f: store32\nextern \"C\" int f(int* a) { return *a; }\n"}, r"is: +load32.*should: store32"),
     (script("../codegen/check.py", "a.cpp", "--compiler", "g++", "--architecture", "x86_64"),
-     {"a.cpp": "// EXPECT g x86_64: ret\nextern \"C\" int f(int* a) { return *a; }\n"}, r"got +None"),
+     {"a.cpp": "// EXPECT f: load32\nextern \"C\" int f(int* a) { *a = 1; return a[1]; }\n"}, r"is: +store32; load32"),
+    (script("../codegen/check.py", "a.cpp", "--compiler", "g++", "--architecture", "x86_64"),
+     {"a.cpp": "// EXPECT g: load32\nextern \"C\" int f(int* a) { return *a; }\n"}, r"the function is not there"),
     (script("../freestanding/symbols.py", "--work", "w"),
      {"tests/freestanding/use_a.cpp": "int f() { static int* a = new int; return *a; }\n"}, r"use_a\.cpp.*needs.*_Znwm"),
 ]
