@@ -6,9 +6,7 @@
 #include <phasebit/iommu/formats/riscv.hpp>
 #include <phasebit/iommu/formats/x86.hpp>
 
-using namespace phasebit;
-using namespace phasebit::iommu;
-using namespace phasebit::page_table_harness;
+namespace phasebit::page_table_harness {
 
 TEST_CASE("a hundred thousand random steps agree with the oracle: AMD v1, modes 1 to 6") {
   for (unsigned mode = 2; mode <= 6; ++mode) {
@@ -60,3 +58,5 @@ TEST_CASE("many mappers: what piecewise unmaps leave behind, trim takes away, in
   random_steps<riscv_second_stage>({}, {}, 20000, 64, 4096, many);
   random_steps<x86_first_stage>({}, {}, 20000, 65, 4096, many);
 }
+
+}  // namespace phasebit::page_table_harness

@@ -88,7 +88,9 @@ class resize_operation {
       if (format_.break_before_make()) e = 0;
     } while (!exchange_entry(page.words, e, format_.make_table(made->at.value(), page.level)));
     editor_.written(page.words, 1);
-    changes_.add(space{page.begin}, space{last}, std::uint64_t{1} << page.shift, true);
+    if (!format_.break_before_make()) {
+      changes_.add(space{page.begin}, space{last}, std::uint64_t{1} << page.shift, true);
+    }
     return edit::done;
   }
 
@@ -96,7 +98,6 @@ class resize_operation {
   [[nodiscard]] edit ungroup(const leaf_slots& page) noexcept {
     const std::uint64_t last = page.begin + ((std::uint64_t{1} << page.shift) - 1);
     rewrite(page, format_.leaf_address(page.entry, page.shift), 0, last);
-    changes_.add(space{page.begin}, space{last}, std::uint64_t{1} << page.shift, false);
     return edit::done;
   }
 
@@ -126,6 +127,9 @@ class resize_operation {
       } while (!exchange_entry(page.words + i, e, now));
     }
     editor_.written(page.words, page.count);
+    if (!broken) {
+      changes_.add(space{page.begin}, space{last}, std::uint64_t{1} << page.shift, false);
+    }
   }
 
   [[nodiscard]] std::uint64_t break_entry(table_word* slot, std::uint64_t first, std::uint64_t last,
@@ -209,7 +213,6 @@ class resize_operation {
         if (!seen.uniform) continue;
         const leaf_slots page{words, 1U << order, level, shift + order, a, e};
         rewrite(page, seen.target, order, a + (size - 1));
-        changes_.add(space{a}, space{a + (size - 1)}, geometry::span(level), false);
         ++made_;
       }
     }

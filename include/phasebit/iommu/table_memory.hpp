@@ -4,11 +4,14 @@
 #pragma once
 
 #include <phasebit/core/address.hpp>
+#include <phasebit/core/align.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/iommu/table_word.hpp>
 
 #include <concepts>
 #include <cstddef>
+#include <cstdint>
+#include <span>
 
 namespace phasebit::iommu {
 
@@ -45,5 +48,30 @@ template <class T>
 concept NoncoherentTables = requires(T& tables, table_word* words, std::size_t count) {
   { tables.written(words, count) } noexcept;
 };
+
+// Tables that somebody else made, within one mapped piece of memory: only for walking.
+template <class Space = host_space>
+class table_window {
+ public:
+  using space = Space;
+
+  // `bytes`, aligned to 8, lie at `at` for those who wrote the tables.
+  table_window(std::span<std::byte> bytes, address<Space> at) noexcept : bytes_(bytes), at_(at) {
+    PHASEBIT_EXPECTS(is_aligned(to_local(bytes.data()), 8), "tables are aligned to their words");
+  }
+
+  [[nodiscard]] table_word* find(address<Space> at, std::size_t bytes) const noexcept {
+    const std::uint64_t offset = at - at_;
+    if (offset >= bytes_.size() || bytes > bytes_.size() - offset || offset % 8 != 0) {
+      return nullptr;
+    }
+    return reinterpret_cast<table_word*>(bytes_.data() + static_cast<std::size_t>(offset));
+  }
+
+ private:
+  std::span<std::byte> bytes_;
+  address<Space> at_;
+};
+static_assert(TableReader<table_window<>>);
 
 }  // namespace phasebit::iommu

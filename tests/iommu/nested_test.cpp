@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: BSL-1.0
+#include "page_table_harness.hpp"
+
+#include <phasebit/iommu/formats/arm_stage2.hpp>
+#include <phasebit/iommu/formats/vtd.hpp>
+#include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/nested.hpp>
+#include <phasebit/memory/translate.hpp>
+
+#include <array>
+
+namespace phasebit::page_table_harness {
+
+namespace {
+
+// A guest of 64 pages, whose memory lies scattered in the host's: guest page p is host page 7p mod 64
+// of `host`. It keeps its own x86 tables in its lowest pages.
+struct machine {
+  static constexpr std::uint64_t base = 0x10'0000'0000;  // of the host memory that the guest has
+  using guest_tables = table_arena<32, 12, guest_space>;
+  using stage2_type =
+      page_table<vtd_second_stage, table_room<vtd_second_stage, 64>::arena_type, guest_space>;
+
+  machine() : stage2(*stage2_type::create({}, room.arena)) {
+    for (std::uint64_t p = 0; p != 64; ++p) {
+      const bool read_only = p >= 48;
+      REQUIRE(stage2.map(guest_addr{p << 12}, host_phys{base + (p * 7 % 64 << 12)}, 0x1000,
+                         {.permission = read_only ? access::read : access::read_write}));
+    }
+  }
+  table_word* guest_page(std::uint64_t p) {
+    return reinterpret_cast<table_word*>(host.data() + (p * 7 % 64 << 12));
+  }
+
+  alignas(4096) static inline std::array<std::byte, 64 << 12> host{};
+  table_room<vtd_second_stage, 64> room;
+  stage2_type stage2;
+  table_window<> window{host, host_phys{base}};
+};
+
+}  // namespace
+
+TEST_CASE("stage 1 over stage 2: pages and tables of the guest are both translated again") {
+  machine m;
+  m.host.fill(std::byte{0});
+  const guest_addr root{0x3000};
+  const nested<x86_first_stage, machine::stage2_type, const table_window<>> both{
+      {}, root, m.stage2, m.window};
+  static_assert(AddressTranslator<decltype(both)>);
+  CHECK(both.translate(bus_addr{0}, 1, access::read).error().code == errc::not_mapped);
+
+  // The guest writes its tables at guest pages 3 to 6: 2 pages of 4 KiB at 0x4000'0000'1000.
+  const std::uint64_t va = 0x4000'0000'1000;
+  m.guest_page(3)[va >> 39 & 511] = 0x4027;
+  m.guest_page(4)[va >> 30 & 511] = 0x5027;
+  m.guest_page(5)[va >> 21 & 511] = 0x6027;
+  m.guest_page(6)[va >> 12 & 511] = 20 << 12 | 0x67;
+  m.guest_page(6)[(va >> 12 & 511) + 1] = 21 << 12 | 0x67;
+  m.guest_page(6)[(va >> 12 & 511) + 2] = 50 << 12 | 0x67;   // read-only in stage 2
+  m.guest_page(6)[(va >> 12 & 511) + 3] = 200 << 12 | 0x67;  // beyond the guest's memory
+
+  const auto host_of = [](std::uint64_t p) {
+    return host_phys{machine::base + (p * 7 % 64 << 12)};
+  };
+  const auto first = both.translate(bus_addr{va + 0x123}, 0x2000, access::write);
+  REQUIRE(first);
+  CHECK(*first == segment<host_space>{host_of(20) + 0x123, 0x1000 - 0x123});
+  CHECK(both.translate(bus_addr{va + 0x1000}, 16, access::read)->begin == host_of(21));
+  CHECK(both.translate(bus_addr{va + 0x2000}, 16, access::read)->begin == host_of(50));
+  CHECK(both.translate(bus_addr{va + 0x2000}, 16, access::write).error().code ==
+        errc::access_denied);
+  CHECK(both.translate(bus_addr{va + 0x3000}, 16, access::read).error().code == errc::not_mapped);
+  std::uint64_t bytes = 0;
+  CHECK(for_each_segment(both, bus_addr{va}, 0x3000, access::read,
+                         [&](auto piece) noexcept { bytes += piece.bytes; }));
+  CHECK(bytes == 0x3000);
+
+  // A guest that points at tables it does not have reaches nothing.
+  m.guest_page(4)[va >> 30 & 511] = 200 << 12 | 0x27;
+  CHECK(both.stage1().lookup(bus_addr{va}).status == walk_status::unreadable);
+  CHECK(both.translate(bus_addr{va}, 1, access::read).error().code == errc::protocol);
+}
+
+TEST_CASE("a guest's own page table type works behind its translation") {
+  machine m;
+  m.host.fill(std::byte{0});
+  // The guest allocates through its own eyes: an arena in guest space over contiguous host memory.
+  machine::guest_tables tables{{m.host.data(), 32 << 12}, guest_addr{0x100000}};
+  auto guest = page_table<arm_stage2<12>, machine::guest_tables>::create({.ipa_bits = 40}, tables);
+  REQUIRE(guest);
+  static_assert(std::same_as<decltype(guest)::value_type::to, guest_space>);
+  REQUIRE(guest->map(bus_addr{0x5000}, guest_addr{0x7000}, 0x1000));
+  CHECK(guest->translate(bus_addr{0x5010}, 1, access::read)->begin == guest_addr{0x7010});
+}
+
+}  // namespace phasebit::page_table_harness

@@ -1,0 +1,353 @@
+// SPDX-License-Identifier: BSL-1.0
+// What must hold of every format alike.
+#include "page_table_harness.hpp"
+
+#include <phasebit/iommu/formats/amdv1.hpp>
+#include <phasebit/iommu/formats/arm_stage2.hpp>
+#include <phasebit/iommu/formats/riscv.hpp>
+#include <phasebit/iommu/formats/vtd.hpp>
+#include <phasebit/iommu/formats/x86.hpp>
+
+#include <bit>
+
+namespace phasebit::page_table_harness {
+
+namespace {
+
+void flush_nothing(void*, std::span<const invalidation_range<bus_space>>) noexcept {}
+
+// A dirty bit as hardware sets it.
+template <class Format>
+std::uint64_t dirtied(const Format&, std::uint64_t e) {
+  if constexpr (requires { Format::dirty_modifier; }) {
+    return e | Format::write;
+  } else {
+    return e | Format::dirty_bit;
+  }
+}
+
+template <class Format>
+struct subject {
+  using room_type = table_room<Format, 256>;
+  using table_type = page_table<Format, typename room_type::arena_type>;
+  using geometry = table_geometry<Format>;
+
+  explicit subject(const Format& f, const page_table_options& options = {})
+      : format(f), table(*table_type::create(f, room.arena, options)) {}
+
+  Format format;
+  room_type room;
+  table_type table;
+};
+
+template <class Each>
+void for_every_format(Each each) {
+  each(vtd_second_stage{.width = vtd_width::bits_39});
+  each(vtd_second_stage{.snoop_control = true});
+  each(vtd_second_stage{.width = vtd_width::bits_57});
+  for (unsigned mode = 3; mode <= 6; ++mode) each(amd_v1{.mode = mode});
+  each(arm_stage2<12>{.track_dirty = true});
+  each(arm_stage2<12>{.ipa_bits = 40, .track_dirty = true, .bbm_level = 2});
+  each(arm_stage2<14>{.track_dirty = true});
+  each(arm_stage2<16>{.track_dirty = true});
+  each(riscv_second_stage{.mode = riscv_mode::sv39x4, .track_dirty = true});
+  each(riscv_second_stage{.track_dirty = true});
+  each(riscv_second_stage{.mode = riscv_mode::sv57x4, .track_dirty = true});
+  each(x86_first_stage{.track_dirty = true});
+  each(x86_first_stage{.five_levels = true, .track_dirty = true});
+}
+
+}  // namespace
+
+TEST_CASE("roots and tables are aligned to their size, and the root has the width's entries") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format};
+    using geometry = table_geometry<Format>;
+    const std::size_t bytes = geometry::root_bytes(format);
+    CHECK(std::has_single_bit(bytes));
+    CHECK(is_aligned(s.table.root(), bytes));
+    CHECK(s.room.arena.used() * s.room.granule == bytes);
+    CHECK((std::uint64_t{geometry::root_entries(format)} << geometry::shift(format.top_level())) ==
+          (format.input_bits() == 64 ? 0 : std::uint64_t{1} << format.input_bits()));
+  });
+}
+
+TEST_CASE("every page size is used where address, target and length allow it, and is one page") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format};
+    using geometry = table_geometry<Format>;
+    const std::uint64_t sizes = geometry::page_sizes(format);
+    CHECK((sizes & geometry::table_bytes) != 0);
+    for (unsigned bit = 0; bit != 64; ++bit) {
+      const std::uint64_t size = std::uint64_t{1} << bit;
+      if ((sizes & size) == 0) continue;
+      if (!geometry::reaches(format, size, size * 2 - 1)) continue;
+      if (bit + 1 >= format.output_bits()) continue;
+      CAPTURE(bit);
+      REQUIRE(s.table.map(bus_addr{size}, host_phys{size}, size));
+      const auto page = s.table.lookup(bus_addr{size + size / 2});
+      CHECK(page.status == walk_status::mapped);
+      CHECK(page.page_shift == bit);
+      CHECK(page.page == host_phys{size});
+      int pages = 0;
+      REQUIRE(s.table.walk(bus_addr{size}, size, [&](auto p) noexcept {
+        ++pages;
+        CHECK(p.begin == bus_addr{size});
+        CHECK(p.page_shift == bit);
+      }));
+      CHECK(pages == 1);
+      const auto all = s.table.translate(bus_addr{size + 5}, size, access::read_write);
+      REQUIRE(all);
+      CHECK(*all == segment<host_space>{host_phys{size + 5}, size - 5});
+      const auto gone = s.table.unmap(bus_addr{size}, size);
+      REQUIRE(gone);
+      CHECK(*gone == size);
+    }
+  });
+}
+
+TEST_CASE("the items of a page of several entries agree, and each is found from its own address") {
+  for_every_format([]<class Format>(const Format& format) {
+    if constexpr (Format::contiguous) {
+      subject<Format> s{format};
+      using geometry = table_geometry<Format>;
+      const unsigned order = static_cast<unsigned>(std::countr_zero(format.orders(0)));
+      const std::uint64_t size = geometry::table_bytes << order;
+      REQUIRE(s.table.map(bus_addr{size}, host_phys{4 * size}, size));
+      const std::uint64_t first = s.table.lookup(bus_addr{size}).entry;
+      for (std::uint64_t i = 0; i != 1U << order; ++i) {
+        const auto item = s.table.lookup(bus_addr{size + i * geometry::table_bytes});
+        CHECK(item.page_shift == format.granule_shift + order);
+        CHECK(item.page == host_phys{4 * size});
+        CHECK(item.entry == (Format::items_differ ? first + i * geometry::step(format, 0) : first));
+      }
+    }
+  });
+}
+
+TEST_CASE("attributes come back as they were given, or are refused") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format};
+    using geometry = table_geometry<Format>;
+    int accepted = 0;
+    for (const access permission : {access::read, access::write, access::read_write}) {
+      for (const bool execute : {false, true}) {
+        for (const memory_type memory :
+             {memory_type::write_back, memory_type::uncached, memory_type::device}) {
+          for (const bool coherent : {false, true}) {
+            for (const std::uint64_t bytes :
+                 {std::uint64_t{geometry::table_bytes}, geometry::span(1)}) {
+              const page_attributes a{permission, execute, memory, coherent};
+              const auto done = s.table.map(bus_addr{0}, host_phys{0}, bytes, a);
+              if (!done) {
+                CHECK(done.error().code == errc::not_supported);
+                continue;
+              }
+              ++accepted;
+              CHECK(s.table.walk(bus_addr{0}, bytes, [&](auto page) noexcept {
+                CHECK(page.attributes == a);
+                CHECK_FALSE(page.dirty);
+              }));
+              for (const access wanted : {access::read, access::write, access::read_write}) {
+                CHECK(s.table.translate(bus_addr{8}, 8, wanted).has_value() ==
+                      allows(permission, wanted));
+              }
+              REQUIRE(s.table.unmap(bus_addr{0}, bytes));
+            }
+          }
+        }
+      }
+    }
+    CHECK(accepted >= 4);
+  });
+}
+
+TEST_CASE("dirty in any entry of a page is dirty once, and is cleared in all of them") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format};
+    using geometry = table_geometry<Format>;
+    constexpr std::uint64_t granule = geometry::table_bytes;
+    const std::uint64_t sizes = geometry::page_sizes(format);
+    for (unsigned bit = 0; bit < 31; ++bit) {
+      const std::uint64_t size = std::uint64_t{1} << bit;
+      if ((sizes & size) == 0) continue;
+      CAPTURE(bit);
+      REQUIRE(s.table.map(bus_addr{size}, host_phys{size}, size));
+      const auto page = s.table.lookup(bus_addr{size});
+      unsigned items = 1;
+      while (page.level == 0 && items * granule < size) items *= 2;
+      for (unsigned item = 0; item < items; item = item * 2 + 1) {
+        // The hardware's write: found through the tables' memory, as the hardware would.
+        table_word* word = nullptr;
+        {
+          std::uint64_t at = s.table.root().value();
+          for (unsigned level = format.top_level();; --level) {
+            table_word* words = s.room.arena.find(host_phys{at}, granule);
+            REQUIRE(words != nullptr);
+            const std::uint64_t a = size + item * granule;
+            const std::uint64_t mask = level == format.top_level()
+                                           ? geometry::root_entries(format) - 1
+                                           : geometry::entries - 1;
+            word = words + (a >> geometry::shift(level) & mask);
+            const std::uint64_t e = *word;
+            if (format.is_leaf(e, level)) break;
+            at = format.table_address(e);
+          }
+        }
+        *word = dirtied(format, *word);
+        for (const unsigned expected : {1U, 0U}) {
+          invalidations<bus_space> changes;
+          unsigned seen = 0;
+          const auto count =
+              s.table.take_dirty(bus_addr{0}, 1ULL << 31, changes, [&](auto p) noexcept {
+                ++seen;
+                CHECK(p.begin == bus_addr{size});
+                CHECK(p.page_shift == bit);
+              });
+          REQUIRE(count);
+          CHECK(*count == expected);
+          CHECK(seen == expected);
+          CHECK(changes.ranges().size() == expected);
+          if (expected == 1) {
+            CHECK(changes.ranges()[0].first == bus_addr{size});
+            CHECK(changes.ranges()[0].last == bus_addr{2 * size - 1});
+            CHECK(changes.ranges()[0].page_sizes == size);
+            CHECK_FALSE(changes.ranges()[0].tables);
+          }
+        }
+      }
+      CHECK(s.table.walk(bus_addr{size}, size, [&](auto p) noexcept { CHECK_FALSE(p.dirty); }));
+      REQUIRE(s.table.unmap(bus_addr{size}, size));
+    }
+  });
+}
+
+TEST_CASE("protect and split keep what the hardware has noted as dirty") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format, {.cut = large_pages::split}};
+    using geometry = table_geometry<Format>;
+    const std::uint64_t size = geometry::span(1);
+    invalidations<bus_space> changes{&flush_nothing, nullptr};
+    REQUIRE(s.table.map(bus_addr{size}, host_phys{size}, size, {}, changes));
+    // One level up from the leaf tables.
+    std::uint64_t at = s.table.root().value();
+    table_word* word = nullptr;
+    for (unsigned level = format.top_level(); level != 0; --level) {
+      table_word* words = s.room.arena.find(host_phys{at}, 4096);
+      REQUIRE(words != nullptr);
+      word = words + (size >> geometry::shift(level) & (geometry::entries - 1));
+      at = format.table_address(*word);
+    }
+    REQUIRE(format.is_leaf(*word, 1));
+    *word = dirtied(format, *word);
+    const auto done = s.table.protect(bus_addr{size}, size / 2, access::read_write, false, changes);
+    REQUIRE(done);
+    CHECK(*done == size / 2);
+    std::uint64_t dirty = 0;
+    REQUIRE(s.table.walk(bus_addr{size}, size, [&](auto p) noexcept {
+      if (p.dirty) dirty += std::uint64_t{1} << p.page_shift;
+    }));
+    CHECK(dirty == size);
+    s.table.complete(changes);
+  });
+}
+
+TEST_CASE("a range that cuts a large page is refused, and nothing has changed") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format};
+    using geometry = table_geometry<Format>;
+    const std::uint64_t size = geometry::span(1);
+    const std::uint64_t granule = geometry::table_bytes;
+    REQUIRE(s.table.map(bus_addr{0}, host_phys{size}, 2 * size));
+    for (const auto& [begin, bytes] :
+         std::vector<std::pair<std::uint64_t, std::uint64_t>>{{0, granule},
+                                                              {granule, granule},
+                                                              {size - granule, granule},
+                                                              {0, size + granule},
+                                                              {size - granule, 2 * granule},
+                                                              {granule, 2 * size}}) {
+      invalidations<bus_space> changes;
+      const auto cut = s.table.unmap(bus_addr{begin}, bytes, changes);
+      REQUIRE_FALSE(cut);
+      CHECK(cut.error().code == errc::invalid_argument);
+      const auto also = s.table.protect(bus_addr{begin}, bytes, access::read, false, changes);
+      REQUIRE_FALSE(also);
+      CHECK(also.error().code == errc::invalid_argument);
+      CHECK(changes.empty());
+    }
+    const auto all = s.table.translate(bus_addr{0}, 2 * size, access::read_write);
+    REQUIRE(all);
+    CHECK(all->bytes == 2 * size);
+  });
+}
+
+TEST_CASE("split makes a boundary, merge takes it away, and translations stay") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format};
+    using geometry = table_geometry<Format>;
+    const std::uint64_t size = geometry::span(1);
+    const std::uint64_t granule = geometry::table_bytes;
+    invalidations<bus_space> changes{&flush_nothing, nullptr};
+    REQUIRE(s.table.map(bus_addr{size}, host_phys{size}, size));
+    const std::size_t used = s.room.arena.used();
+    REQUIRE(s.table.split(bus_addr{size + 3 * granule}, changes));
+    CHECK(s.table.lookup(bus_addr{size + 3 * granule}).page == host_phys{size + 3 * granule});
+    CHECK(s.room.arena.used() == used + 1);
+    // What was broken and flushed in the middle is known to nobody any more.
+    CHECK(changes.ranges().size() == (format.break_before_make() ? 0 : 1));
+    for (const auto& range : changes.ranges()) CHECK(range.tables);
+    s.table.complete(changes);
+    for (std::uint64_t a = size; a != 2 * size; a += granule) {
+      const auto got = s.table.translate(bus_addr{a}, granule, access::read_write);
+      REQUIRE(got);
+      REQUIRE(got->begin == host_phys{a});
+    }
+    const auto merged = s.table.merge(bus_addr{size}, size, changes);
+    REQUIRE(merged);
+    CHECK(*merged >= 1);
+    s.table.complete(changes);
+    CHECK(s.room.arena.used() == used);
+    CHECK(s.table.lookup(bus_addr{size}).page_shift == geometry::shift(1));
+  });
+}
+
+TEST_CASE("ranges of a few granules, at every place and alignment of the target, exhaustively") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format};
+    using geometry = table_geometry<Format>;
+    constexpr std::uint64_t granule = geometry::table_bytes;
+    const std::uint64_t sizes = geometry::page_sizes(format);
+    // Around the end of the first table of leaves, where runs are cut.
+    const std::uint64_t base = geometry::span(1) - 18 * granule;
+    const std::size_t empty = s.room.arena.used();
+    for (std::uint64_t begin = 0; begin != 18; ++begin) {
+      for (std::uint64_t length = 1; length <= 36; ++length) {
+        for (const std::uint64_t skew : {0, 1, 2, 4, 8, 16, 5}) {
+          const std::uint64_t va = base + begin * granule;
+          const std::uint64_t pa = geometry::span(1) * 8 + va + skew * granule;
+          const std::uint64_t bytes = length * granule;
+          REQUIRE(s.table.map(bus_addr{va}, host_phys{pa}, bytes));
+          std::uint64_t at = va;
+          REQUIRE(s.table.walk(bus_addr{0}, geometry::span(1) * 2, [&](auto page) noexcept {
+            // The largest page that could begin here.
+            std::uint64_t size = granule;
+            for (std::uint64_t n = granule; n <= va + bytes - at && n != 0; n *= 2) {
+              if ((sizes & n) != 0 && ((at | (pa + (at - va))) & (n - 1)) == 0) size = n;
+            }
+            REQUIRE(page.begin.value() == at);
+            REQUIRE(page.target.value() == pa + (at - va));
+            REQUIRE((std::uint64_t{1} << page.page_shift) == size);
+            at += size;
+          }));
+          REQUIRE(at == va + bytes);
+          const auto gone = s.table.unmap(bus_addr{va}, bytes);
+          REQUIRE(gone);
+          REQUIRE(*gone == bytes);
+          REQUIRE(s.room.arena.used() == empty);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace phasebit::page_table_harness
