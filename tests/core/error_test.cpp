@@ -67,6 +67,19 @@ TEST_CASE("at and of make a new error and keep everything else") {
   CHECK(second.subject.view() == "nvme0");
 }
 
+TEST_CASE("a subject may be a literal, an array that is not full, a string or a view") {
+  const error e = failure(errc::busy, "in use");
+  const char array[8] = {'n', 'v', 'm', 'e', '\0', 'x', 'x', 'x'};
+  const char full[4] = {'n', 'v', 'm', 'e'};
+  const char* pointer = array;
+  CHECK(e.of("nvme").subject.view() == "nvme");
+  CHECK(e.of(array).subject.view() == "nvme");
+  CHECK(e.of(full).subject.view() == "nvme");
+  CHECK(e.of(pointer).subject.view() == "nvme");
+  CHECK(e.of(std::string{"nvme"}).subject.view() == "nvme");
+  CHECK(e.of("").subject.empty());
+}
+
 TEST_CASE("a subject that is too long loses its beginning, for the end of a path says more") {
   for (std::size_t n = 0; n <= error_subject::capacity; ++n) {
     const std::string text(n, 'x');

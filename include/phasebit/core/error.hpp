@@ -40,15 +40,17 @@ inline constexpr std::string_view errc_names[] = {
     "invalid_argument", "misaligned",     "out_of_range", "overflow", "overlap",
     "not_found",        "already_exists", "exhausted",    "busy",     "not_supported",
     "not_ready",        "timed_out",      "removed",      "protocol", "loop",
-    "not_mapped",       "access_denied",  "permission",   "io",       "cancelled"};
-static_assert(std::size(errc_names) == static_cast<std::size_t>(errc::cancelled) + 1);
+    "not_mapped",       "access_denied",  "permission",   "io",       "cancelled",
+    "unknown"};
+inline constexpr std::size_t errc_unknown = std::size(errc_names) - 1;
+static_assert(errc_unknown == static_cast<std::size_t>(errc::cancelled) + 1);
 
 }  // namespace detail
 
 // The code's name as it is spelt above; "unknown" for a number that is none.
 [[nodiscard]] constexpr std::string_view name(errc code) noexcept {
   const auto number = static_cast<std::size_t>(code);
-  return number < std::size(detail::errc_names) ? detail::errc_names[number] : "unknown";
+  return detail::errc_names[number < detail::errc_unknown ? number : detail::errc_unknown];
 }
 
 // A short text kept inside its owner: a BDF, a driver's name, the end of a path.
@@ -94,6 +96,13 @@ struct error {
     error e = *this;
     e.subject = error_subject{whose};
     return e;
+  }
+  // A literal, or a text in an array; not by way of strlen, which firmware may not have.
+  template <std::size_t N>
+  [[nodiscard]] constexpr error of(const char (&whose)[N]) const noexcept {
+    std::size_t length = 0;
+    while (length != N && whose[length] != '\0') ++length;
+    return of(std::string_view{whose, length});
   }
 
   // Writes "subject: what (value 0x1234, index 3)" into `out`, cut where it does not fit, with no
