@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "memory.hpp"
-
 #include <phasebit/memory/translators.hpp>
 #include <phasebit/nvme/prp.hpp>
 
@@ -10,6 +8,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/counted_memory.hpp>
 
 using namespace phasebit;
 using namespace phasebit::literals;
@@ -18,7 +17,7 @@ namespace prp = phasebit::nvme::prp;
 
 namespace {
 
-using guest_memory = prp_test::counted_memory<guest_space>;
+using guest_memory = phasebit_test::counted_memory<guest_space>;
 constexpr std::uint64_t guest_base = 0x4000'0000;
 constexpr std::uint64_t list_at = guest_base;
 constexpr std::uint64_t shadow_at = 0x7f00'0000;
@@ -69,7 +68,7 @@ struct setup {
   prp::pointers command;
   prp::pointers before;
   std::vector<std::byte> image;
-  prp_test::counted_memory<bus_space> shadow{shadow_at, 16_KiB};
+  phasebit_test::counted_memory<bus_space> shadow{shadow_at, 16_KiB};
 };
 
 // The pages, one by one, of the command as the device sees it.

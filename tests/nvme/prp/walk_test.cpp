@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "memory.hpp"
-
 #include <phasebit/nvme/prp/build.hpp>
 #include <phasebit/nvme/prp/walk.hpp>
 
@@ -9,6 +7,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/counted_memory.hpp>
 
 using namespace phasebit;
 using namespace phasebit::literals;
@@ -17,7 +16,7 @@ namespace prp = phasebit::nvme::prp;
 
 namespace {
 
-using bus_memory = prp_test::counted_memory<bus_space>;
+using bus_memory = phasebit_test::counted_memory<bus_space>;
 constexpr std::uint64_t list_at = 0x7f00'0000;
 
 struct walked {

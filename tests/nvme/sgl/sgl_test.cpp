@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "../prp/memory.hpp"
-
 #include <phasebit/memory/translators.hpp>
 #include <phasebit/nvme/sgl.hpp>
 
@@ -11,6 +9,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/counted_memory.hpp>
 
 using namespace phasebit;
 using namespace phasebit::literals;
@@ -23,7 +22,7 @@ namespace sgl = phasebit::nvme::sgl;
 
 namespace {
 
-using bus_memory = prp_test::counted_memory<bus_space>;
+using bus_memory = phasebit_test::counted_memory<bus_space>;
 constexpr std::uint64_t base = 0x7f00'0000;
 
 struct walked {
@@ -316,7 +315,7 @@ TEST_CASE("what the visitor says ends the walk") {
 }
 
 TEST_CASE("a guest's list is translated into a list of one's own, block by block") {
-  prp_test::counted_memory<guest_space> guest{base, 4_KiB};
+  phasebit_test::counted_memory<guest_space> guest{base, 4_KiB};
   bus_memory shadow{0x1000'0000, 4_KiB};
   const std::vector<sgl_descriptor> list{block(0x1ff0, 0x20), block(0x5000, 0x10), bucket(0x10),
                                          block(0x8000, 0x1800)};
@@ -342,7 +341,7 @@ TEST_CASE("a guest's list is translated into a list of one's own, block by block
 }
 
 TEST_CASE("a list that becomes one block once it is translated needs no segment") {
-  prp_test::counted_memory<guest_space> guest{base, 4_KiB};
+  phasebit_test::counted_memory<guest_space> guest{base, 4_KiB};
   const std::vector<sgl_descriptor> list{block(0x9000, 0x1000), block(0x8000, 0x1000)};
   std::memcpy(guest.all().data(), list.data(), list.size() * 16);
   pages_reversed blocks;
@@ -353,7 +352,7 @@ TEST_CASE("a list that becomes one block once it is translated needs no segment"
 }
 
 TEST_CASE("a block that can not be translated is named, and the command stays as it was") {
-  prp_test::counted_memory<guest_space> guest{base, 4_KiB};
+  phasebit_test::counted_memory<guest_space> guest{base, 4_KiB};
   bus_memory shadow{0x1000'0000, 4_KiB};
   const auto segments = shadow.region(0x1000'0000, 64);
   std::vector<sgl_descriptor> list{block(0x1000, 16), block(0x5000, 16), block(0x8000, 16)};

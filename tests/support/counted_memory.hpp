@@ -15,7 +15,7 @@
 #include <memory>
 #include <span>
 
-namespace prp_test {
+namespace phasebit_test {
 
 template <class Space>
 class counted_memory {
@@ -70,4 +70,4 @@ class counted_memory {
   std::byte* base_ = nullptr;
 };
 
-}  // namespace prp_test
+}  // namespace phasebit_test
