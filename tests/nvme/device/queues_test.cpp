@@ -107,7 +107,7 @@ TEST_CASE(
     for (std::uint32_t cq = 2; cq <= 8; ++cq) {
       ring_walk walk{sq, cq};
       // Every sequence of seven steps, from a ring that has gone round once.
-      for (unsigned path = 0; path != 2187; path += (sq == cq ? 1 : 13)) {
+      for (unsigned path = 0; path < 2187; path += (sq == cq ? 1 : 13)) {
         walk.begin();
         for (std::uint32_t i = 0; i + 1 < 2 * sq; ++i) {
           REQUIRE(walk.submit());
@@ -324,9 +324,9 @@ TEST_CASE(
 }
 
 TEST_CASE("doorbells keep their stride") {
-  for (const std::uint8_t stride : {0, 1, 4}) {
+  for (const unsigned stride : {0U, 1U, 4U}) {
     auto s = machine<>::small();
-    s.doorbell_stride = stride;
+    s.doorbell_stride = static_cast<std::uint8_t>(stride);
     machine m{s};
     m.enable();
     m.create(1, 8);

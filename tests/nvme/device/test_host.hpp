@@ -126,8 +126,8 @@ struct machine {
     pairs.clear();
     // Allocated only once, so that a test may enable as often as it likes.
     if (!admin_memory) admin_memory = allocate(2U << 18, 1U << 16);
-    std::memset(ram.at(*admin_memory), 0, 2U << 18);
     queue_pair q{.id = 0, .sq = *admin_memory, .cq = *admin_memory + (1U << 18), .depth = depth};
+    std::memset(ram.at(q.cq), 0, std::size_t{depth} * 16);
     controller.write32(nvme::aqa::offset, nvme::aqa::for_entries(depth, depth).raw);
     write64(nvme::asq::offset, q.sq.value());
     write64(nvme::acq::offset, q.cq.value());

@@ -16,13 +16,21 @@ struct command_result {
   bool later = false;
 
   constexpr command_result() noexcept = default;
-  // Whoever sends a bad command again gets the same answer.
   constexpr command_result(status_code code) noexcept
-      : status(code == status_code::success ? nvme::status{code} : nvme::status{code}.with_dnr()) {}
+      : status(may_work_later(code) ? nvme::status{code} : nvme::status{code}.with_dnr()) {}
   constexpr command_result(status_code code, std::uint32_t result) noexcept : command_result(code) {
     dw0 = result;
   }
   [[nodiscard]] constexpr bool ok() const noexcept { return status.ok(); }
+
+ private:
+  // Whoever sends a bad command again gets the same answer, and DNR says so; memory and media may
+  // be better next time.
+  [[nodiscard]] static constexpr bool may_work_later(status_code code) noexcept {
+    return code == status_code::success || code == status_code::data_transfer_error ||
+           code == status_code::internal_error || code == status_code::abort_requested ||
+           code == status_code::capacity_exceeded || nvme::status{code}.sct() == status_type::media;
+  }
 };
 
 // A media's failure in NVMe's words.

@@ -3,6 +3,7 @@
 // section 3.1.3 (properties), 3.5 (initialisation) and 3.6 (shutdown).
 #pragma once
 
+#include <phasebit/core/address.hpp>
 #include <phasebit/core/align.hpp>
 #include <phasebit/nvme/device/settings.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
