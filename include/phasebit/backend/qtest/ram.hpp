@@ -11,8 +11,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <span>
 #include <utility>
 #include <vector>
+
+#include <sys/mman.h>
+#include <unistd.h>
 
 namespace phasebit::backend::qtest {
 
@@ -48,7 +52,7 @@ class ram {
                  : begin.error();
     }
     const dma_region region{mapping_.bytes().subspan(offset_of(*begin), bytes), *begin};
-    __builtin_memset(region.data(), 0, bytes);
+    clear(region.bytes);
     return region;
   }
   void release(dma_region region) noexcept {
@@ -61,6 +65,23 @@ class ram {
   [[nodiscard]] std::span<std::byte> bytes() const noexcept { return mapping_.bytes(); }
 
  private:
+  // Whole pages of a large region are given back to the kernel, and come again as zeros when they
+  // are touched: RAM that nobody uses takes no memory.
+  static void clear(std::span<std::byte> bytes) noexcept {
+    constexpr std::size_t large = std::size_t{1} << 20;
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const auto at = reinterpret_cast<std::uintptr_t>(bytes.data());
+    const std::size_t head = (page - at % page) % page;
+    if (bytes.size() >= large) {
+      const std::size_t whole = (bytes.size() - head) / page * page;
+      if (::madvise(bytes.data() + head, whole, MADV_REMOVE) == 0) {
+        __builtin_memset(bytes.data(), 0, head);
+        bytes = bytes.subspan(head + whole);
+      }
+    }
+    if (!bytes.empty()) __builtin_memset(bytes.data(), 0, bytes.size());
+  }
+
   [[nodiscard]] std::uint64_t low_bytes() const noexcept {
     return mapping_.size() >= board_.low_limit ? board_.low_bytes : mapping_.size();
   }
