@@ -50,7 +50,7 @@ CASES = [
      r"a\.hpp: \d+ preprocessed lines, budget 20000"),
     (script("compile_headers.py", "--work", "w"), {CORE: HPP + "inline std::size_t a;\n"}, r"does not compile alone"),
     (script("compile_headers.py", "--work", "w"), {CORE: HPP + "inline char f(int a) { return a; }\n"}, r"-Werror=conversion"),
-    (script("compile_headers.py", "--work", "w", "--together"), {CORE: HPP + "inline std::size_t a;\n"}, r"does not compile"),
+    (script("compile_headers.py", "--work", "w", "--alone-from", "4"), {CORE: HPP + "inline std::size_t a;\n"}, r"does not compile"),
     (script("compile_headers.py", "--work", "w", "--freestanding"), {CORE: HPP + "inline void f() { throw 1; }\n"},
      r"exception handling disabled"),
     ([HERE / "format.sh"], {CORE: HPP + "int  a ;\n"}, r"code should be clang-formatted"),

@@ -2,11 +2,12 @@
 # SPDX-License-Identifier: BSL-1.0
 """Compiles each header alone, as the first include of a translation unit.
 
-Usage: compile_headers.py --compiler "g++ -m64" [--freestanding] [--together] [--without-hosted]
-                          [--work DIR]
+Usage: compile_headers.py --compiler "g++ -m64" [--freestanding] [--alone-from LAYER]
+                          [--without-hosted] [--work DIR]
 
---together compiles one unit per folder instead, for compilers that only have to agree with one that
-saw each header alone. With ccache on the path, a header that has not changed since the last run costs nothing.
+Headers of layers below --alone-from are compiled one unit per folder instead, for compilers that
+only have to agree with one that saw each header alone. With ccache on the path, a header that has
+not changed since the last run costs nothing.
 """
 import argparse
 import shlex
@@ -24,7 +25,7 @@ def main():
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2])
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--freestanding", action="store_true", help="L0 to L3, with no operating system")
-    parser.add_argument("--together", action="store_true", help="one translation unit per folder")
+    parser.add_argument("--alone-from", type=int, default=0, help="lower layers: one unit per folder")
     parser.add_argument("--without-hosted", action="store_true", help="fmt and Boost are not there")
     parser.add_argument("--work", type=Path, default=Path("build/headers"))
     args = parser.parse_args()
@@ -45,15 +46,18 @@ def main():
         if args.without_hosted:
             names = [n for n in names if not n.startswith("phasebit/hosted")]
 
+    table = tree.rooms(args.root)
     units = {}
     for name in names:
-        key = str(Path(name).parent) if args.together else name.removesuffix(".hpp")
+        room = tree.room_of(table, name)
+        together = room and room.layer < args.alone_from
+        key = f"{Path(name).parent}/together" if together else name.removesuffix(".hpp")
         units.setdefault(key, []).append(name)
 
     commands = []
     args.work.mkdir(parents=True, exist_ok=True)
     for key, included in units.items():
-        unit = args.work / (key.replace("/", ".") + (".together.cpp" if args.together else ".cpp"))
+        unit = args.work / (key.replace("/", ".") + ".cpp")
         text = "".join(f"#include <{name}>\n" for name in included * 2)
         if not unit.exists() or unit.read_text() != text:
             unit.write_text(text)
@@ -64,8 +68,7 @@ def main():
     for (key, included), (_, status, output) in zip(units.items(), tree.run_all(commands)):
         if status:
             failed += 1
-            what = f"{key}/*.hpp" if args.together else included[0]
-            print(f"{what} does not compile alone with {args.compiler}:\n{output}")
+            print(f"{' with '.join(included)} does not compile alone with {args.compiler}:\n{output}")
     print(f"{len(units) - failed} of {len(units)} units ({len(names)} headers) compile with {args.compiler}")
     return 1 if failed or not names else 0
 
