@@ -42,6 +42,10 @@ TEST_CASE(
   CHECK(said(failure(errc::overflow, "wraps", ~std::uint64_t{0})) ==
         "wraps (value 0xffffffffffffffff)");
   CHECK(said(failure(errc::overflow, "wraps", 0)) == "wraps (value 0x0)");
+  error refused = failure(errc::permission, "the file cannot be opened", 13).of("/dev/vfio/12");
+  refused.value_is_errno = true;
+  CHECK(said(refused) == "/dev/vfio/12: the file cannot be opened (errno 13)");
+  CHECK(said(refused.at(1)) == "/dev/vfio/12: the file cannot be opened (errno 13, index 1)");
 }
 
 TEST_CASE("a message is cut where its buffer ends, and writes nothing behind it") {

@@ -30,7 +30,7 @@ enum class errc : std::uint8_t {
   not_mapped,        // no translation for this address
   access_denied,     // a translation without the permission asked for
   permission,        // the operating system says no
-  io,                // a system call failed; `value` holds errno
+  io,                // a system call or a command failed, for the reason that `value` holds
   cancelled,         // ended before it was done, on purpose
 };
 
@@ -76,7 +76,8 @@ class error_subject {
 };
 
 // The failure half of result<T>. `what` is a literal (static storage) and reads as a sentence after
-// "subject: ". `index` says which piece, entry or queue; `value` the offending number.
+// "subject: ". `index` says which piece, entry or queue; `value` the offending number, or the errno
+// of a system call.
 struct error {
   static constexpr std::uint32_t no_index = 0xffff'ffff;
 
@@ -85,6 +86,7 @@ struct error {
   const char* what = "";
   std::uint64_t value = 0;
   bool has_value = false;
+  bool value_is_errno = false;
   error_subject subject{};
 
   [[nodiscard]] constexpr error at(std::uint32_t which) const noexcept {
@@ -106,7 +108,7 @@ struct error {
   }
 
   // Writes "subject: what (value 0x1234, index 3)" into `out`, cut where it does not fit, with no
-  // terminating zero; returns what was written.
+  // terminating zero; returns what was written. An errno reads "errno 13".
   constexpr std::string_view message(std::span<char> out) const noexcept;
 };
 
@@ -168,7 +170,11 @@ constexpr std::string_view error::message(std::span<char> out) const noexcept {
   cursor.text(what);
   if (has_value || index != no_index) {
     cursor.text(" (");
-    if (has_value) cursor.text("value 0x").hex(value);
+    if (has_value && value_is_errno) {
+      cursor.text("errno ").decimal(static_cast<std::uint32_t>(value));
+    } else if (has_value) {
+      cursor.text("value 0x").hex(value);
+    }
     if (has_value && index != no_index) cursor.text(", ");
     if (index != no_index) cursor.text("index ").decimal(index);
     cursor.text(")");

@@ -28,5 +28,6 @@ TEST_CASE("the number itself stays in the error, and errno is taken where none i
   CHECK(e.code == errc::busy);
   CHECK(e.value == EBUSY);
   CHECK(e.has_value);
+  CHECK(e.value_is_errno);
   CHECK(posix::os_error("x", ENOSPC).value == ENOSPC);
 }

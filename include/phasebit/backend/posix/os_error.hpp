@@ -49,8 +49,11 @@ namespace phasebit::posix {
 
 // `what` is a literal that says what was tried ("the device file cannot be opened"); `value` of the
 // error is `number`, an errno. To be called before anything else can change errno.
-[[nodiscard]] inline error os_error(const char* what, int number = errno) noexcept {
-  return failure(errc_of(number), what, static_cast<std::uint64_t>(number));
+[[nodiscard]] constexpr error os_error(const char* what, int number) noexcept {
+  error e = failure(errc_of(number), what, static_cast<std::uint32_t>(number));
+  e.value_is_errno = true;
+  return e;
 }
+[[nodiscard]] inline error os_error(const char* what) noexcept { return os_error(what, errno); }
 
 }  // namespace phasebit::posix
