@@ -5,6 +5,7 @@
 #include <phasebit/nvme/prp.hpp>
 #include <phasebit/nvme/spec/submission.hpp>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -60,20 +61,31 @@ list_pages& lists() {
   return pages;
 }
 
-prp::list_memory list_of(std::size_t slot) {
-  return {lists().bytes[slot], bus_addr{0x7000'0000 + slot * 4096}};
-}
+// Lists as long as the transfer needs, one behind the other. Lists that each begin a page would all
+// compete for the same few lines of the first-level cache.
+class list_row {
+ public:
+  explicit list_row(std::size_t transfer)
+      : bytes_(std::bit_ceil(prp::list_bytes_for(transfer / 4096, page_shift))) {}
+  [[nodiscard]] prp::list_memory operator[](std::size_t slot) const {
+    return {{&lists().bytes[0][0] + slot * bytes_, bytes_}, bus_addr{0x7000'0000 + slot * bytes_}};
+  }
+
+ private:
+  std::size_t bytes_;
+};
 
 // As a queue pair does it: the next slot's list, the command's two fields.
 void build_contiguous(benchmark::State& state) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
   nvme::submission_entry command{};
+  const list_row list_of{bytes};
   std::uint64_t slot = 0;
   const per_operation counted{state};
   for (auto _ : state) {
     const std::size_t at = slot++ % slots;
     prp::pointers p;
-    if (!prp::build_contiguous(bus_addr{0x1'0000'0000 + at * bytes}, bytes, page_shift, list_of(at),
+    if (!prp::build_contiguous(bus_addr{0x1'0000'0000 + at * bytes}, bytes, page_shift, list_of[at],
                                p)) {
       state.SkipWithError("refused");
     }
@@ -91,11 +103,12 @@ void build_pieces(benchmark::State& state) {
   for (std::size_t i = 0; i != bytes / 4096; ++i) {
     pieces.push_back({bus_addr{0x1'0000'0000 + i * 8192}, 4096});
   }
+  const list_row list_of{bytes};
   std::uint64_t slot = 0;
   const per_operation counted{state};
   for (auto _ : state) {
     prp::pointers p;
-    if (!prp::build(pieces, page_shift, bytes, list_of(slot++ % slots), p)) {
+    if (!prp::build(pieces, page_shift, bytes, list_of[slot++ % slots], p)) {
       state.SkipWithError("refused");
     }
     benchmark::DoNotOptimize(p);
@@ -122,12 +135,13 @@ void rewrite(benchmark::State& state, std::uint64_t stride) {
     const prp::list_memory list{guest_lists.bytes[i], bus_addr{list_at + i * 4096}};
     if (!prp::build(pieces, page_shift, bytes, list, commands[i])) return;
   }
+  const list_row list_of{bytes};
   std::uint64_t slot = 0;
   const per_operation counted{state};
   for (auto _ : state) {
     const std::size_t at = slot++ % slots;
     prp::pointers p = commands[at];
-    if (!prp::rewrite(lists_map, to_bus, access::write, p, bytes, page_shift, list_of(at))) {
+    if (!prp::rewrite(lists_map, to_bus, access::write, p, bytes, page_shift, list_of[at])) {
       state.SkipWithError("refused");
     }
     benchmark::DoNotOptimize(p);
@@ -142,8 +156,9 @@ void walk(benchmark::State& state) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
   const region_translator dma{
       dma_region{{&lists().bytes[0][0], sizeof(list_pages)}, bus_addr{0x7000'0000}}};
+  const list_row list_of{bytes};
   prp::pointers p;
-  if (!prp::build_contiguous(bus_addr{0x1'0000'0000}, bytes, page_shift, list_of(0), p)) return;
+  if (!prp::build_contiguous(bus_addr{0x1'0000'0000}, bytes, page_shift, list_of[0], p)) return;
   std::uint64_t found = 0;
   const per_operation counted{state};
   for (auto _ : state) {
@@ -166,7 +181,7 @@ void memcpy_of_list(benchmark::State& state) {
   const per_operation counted{state};
   for (auto _ : state) {
     const std::size_t at = slot++ % slots;
-    std::memcpy(lists().bytes[at], from.bytes[at], bytes);
+    std::memcpy(&lists().bytes[0][0] + at * bytes, &from.bytes[0][0] + at * bytes, bytes);
     benchmark::ClobberMemory();
   }
 }

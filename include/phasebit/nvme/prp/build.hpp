@@ -82,30 +82,26 @@ PHASEBIT_ALWAYS_INLINE verdict build_contiguous(bus_addr begin, std::size_t byte
 
 namespace detail {
 
-// Pieces that follow one another in memory without a gap, from piece `first` to `last`, included.
-struct run {
-  std::uint64_t begin;
-  std::uint64_t end;
-  std::size_t first;
-  std::size_t last;
-
-  [[nodiscard]] constexpr std::size_t pages(unsigned page_shift) const noexcept {
-    return static_cast<std::size_t>(((end - 1) >> page_shift) - (begin >> page_shift)) + 1;
-  }
+// The pages that begin in a piece, of which PRP1's is none: each is an entry.
+struct page_run {
+  std::uint64_t first;
+  std::size_t count;
 };
-
-// The run that begins with piece `i` of pieces that have been checked.
-[[nodiscard]] constexpr run run_at(std::span<const piece> pieces, std::size_t i) noexcept {
-  const std::uint64_t begin = pieces[i].begin.value();
-  run r{begin, begin + pieces[i].bytes, i, i};
-  while (r.last + 1 != pieces.size() && pieces[r.last + 1].begin.value() == r.end) {
-    r.end += pieces[++r.last].bytes;
-  }
-  return r;
+[[nodiscard]] PHASEBIT_ALWAYS_INLINE page_run pages_beginning(const piece& p, bool is_first,
+                                                              unsigned page_shift) noexcept {
+  const std::uint64_t mask = (std::uint64_t{1} << page_shift) - 1;
+  const std::uint64_t begin = p.begin.value() + (is_first ? 1 : 0);
+  const std::uint64_t end = p.begin.value() + p.bytes;
+  const std::uint64_t page = (begin + mask) & ~mask;
+  // Where rounding up wraps, no page begins behind.
+  if (page >= end || page < begin) return {page, 0};
+  return {page, static_cast<std::size_t>((end - 1 - page) >> page_shift) + 1};
 }
 
-[[nodiscard]] constexpr verdict check_each(std::span<const piece> pieces,
-                                           std::size_t max_bytes) noexcept {
+// Which piece it was, and what is wrong with it. At least one is at fault.
+[[nodiscard, gnu::cold, gnu::noinline]] inline verdict refuse_pieces(
+    std::span<const piece> pieces, unsigned page_shift, std::size_t max_bytes) noexcept {
+  const std::uint64_t page = std::uint64_t{1} << page_shift;
   std::size_t total = 0;
   for (std::size_t i = 0; i != pieces.size(); ++i) {
     const auto& [begin, bytes] = pieces[i];
@@ -118,31 +114,21 @@ struct run {
                               i);
     }
     total += bytes;
-  }
-  return {};
-}
-
-// Counts the pages of checked pieces, if PRPs can say them at all.
-[[nodiscard]] constexpr verdict count_pages(std::span<const piece> pieces, unsigned page_shift,
-                                            std::size_t& pages) noexcept {
-  const std::uint64_t page = std::uint64_t{1} << page_shift;
-  for (std::size_t i = 0; i != pieces.size();) {
-    const run r = run_at(pieces, i);
-    if (i == 0 && !is_aligned(r.begin, 4)) {
+    if (i == 0) {
+      if (is_aligned(begin, 4)) continue;
       return verdict::refused(errc::misaligned, "the first piece does not begin on a dword", i);
     }
-    if (i != 0 && !is_aligned(r.begin, page)) {
+    const bus_addr before = pieces[i - 1].begin + pieces[i - 1].bytes;
+    if (begin != before && !is_aligned(before, page)) {
+      return verdict::refused(errc::misaligned, "a piece before the last does not end on a page",
+                              i - 1);
+    }
+    if (begin != before && !is_aligned(begin, page)) {
       return verdict::refused(errc::misaligned, "a piece after the first does not begin on a page",
                               i);
     }
-    if (r.last + 1 != pieces.size() && !is_aligned(r.end, page)) {
-      return verdict::refused(errc::misaligned, "a piece before the last does not end on a page",
-                              r.last);
-    }
-    pages += r.pages(page_shift);
-    i = r.last + 1;
   }
-  return {};
+  return verdict::refused(errc::invalid_argument, "a transfer of no pieces");
 }
 
 }  // namespace detail
@@ -158,27 +144,38 @@ template <class More = no_more_lists>
                             More&& more = {}) noexcept {
   PHASEBIT_EXPECTS(page_shift >= min_page_shift && page_shift <= max_page_shift,
                    "a memory page is 4 KiB to 128 MiB");
-  if (pieces.empty()) return verdict::refused(errc::invalid_argument, "a transfer of no pieces");
-  if (const verdict v = detail::check_each(pieces, max_bytes); !v) return v;
-  std::size_t pages = 0;
-  if (const verdict v = detail::count_pages(pieces, page_shift, pages); !v) return v;
+  // First everything is looked at, without a branch for each of the faults that do not happen.
+  const std::uint64_t mask = (std::uint64_t{1} << page_shift) - 1;
+  bool fault = pieces.empty() || (pieces.front().begin.value() & 3U) != 0;
+  std::size_t total = 0;
+  std::size_t entries = 0;
+  std::uint64_t before = fault ? 0 : pieces.front().begin.value();
+  for (const piece& p : pieces) {
+    const std::uint64_t begin = p.begin.value();
+    fault |= (p.bytes == 0) | (begin + p.bytes < begin) | (p.bytes > max_bytes - total);
+    fault |= (begin != before) & (((begin | before) & mask) != 0);
+    entries += detail::pages_beginning(p, &p == pieces.data(), page_shift).count;
+    total += p.bytes;
+    before = begin + p.bytes;
+  }
+  if (fault) [[unlikely]] {
+    return detail::refuse_pieces(pieces, page_shift, max_bytes);
+  }
 
-  const detail::run head = detail::run_at(pieces, 0);
-  const std::uint64_t second = (head.begin | ((std::uint64_t{1} << page_shift) - 1)) + 1;
-  const std::size_t head_entries = head.pages(page_shift) - 1;
-  pointers made{.prp1 = head.begin, .prp2 = 0};
-  if (pages == 2) {
-    made.prp2 = head_entries != 0 ? second : pieces[head.last + 1].begin.value();
-  } else if (pages > 2) {
+  pointers made{.prp1 = pieces.front().begin.value(), .prp2 = 0};
+  if (entries == 1) {
+    std::size_t i = 0;
+    while (detail::pages_beginning(pieces[i], i == 0, page_shift).count == 0) ++i;
+    made.prp2 = detail::pages_beginning(pieces[i], i == 0, page_shift).first;
+  } else if (entries > 1) {
     made.prp2 = list.bus.value();
-    list_writer<std::remove_reference_t<More>> writer{list, pages - 1, page_shift, more};
-    bool fits = writer.put_run(second, head_entries);
-    for (std::size_t i = head.last + 1; fits && i != pieces.size();) {
-      const detail::run r = detail::run_at(pieces, i);
-      fits = writer.put_run(r.begin, r.pages(page_shift));
-      i = r.last + 1;
+    list_writer<std::remove_reference_t<More>> writer{list, entries, page_shift, more};
+    for (const piece& p : pieces) {
+      const detail::page_run run = detail::pages_beginning(p, &p == pieces.data(), page_shift);
+      const bool fits =
+          run.count == 1 ? writer.put(run.first) : writer.put_run(run.first, run.count);
+      if (!fits) return detail::too_few_lists();
     }
-    if (!fits) return detail::too_few_lists();
   }
   out = made;
   return {};

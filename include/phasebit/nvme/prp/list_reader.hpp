@@ -68,13 +68,18 @@ template <LocalTranslator Lists, class OnEntries, class OnLink>
         outcome.end = list_end::unreadable;
         return outcome;
       }
-      for (const entry& e : copies) {
-        if ((e.get() & mask) != 0) {
-          outcome.end = list_end::misaligned;
-          return outcome;
+      // All at once, which vector units are good at; which one it was is asked afterwards.
+      std::uint64_t offsets = 0;
+      for (const entry& e : copies) offsets |= e.get();
+      if ((offsets & mask) != 0) [[unlikely]] {
+        for (const entry& e : copies) {
+          if ((e.get() & mask) != 0) break;
+          ++outcome.entries_read;
         }
-        ++outcome.entries_read;
+        outcome.end = list_end::misaligned;
+        return outcome;
       }
+      outcome.entries_read += now;
       if (!on_entries(where{at}, copies)) {
         outcome.end = list_end::stopped;
         return outcome;

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace phasebit::nvme::prp {
 
@@ -62,79 +63,95 @@ class list_writer {
  public:
   list_writer(const list_memory& first, std::size_t entries, unsigned page_shift,
               More& more) noexcept
-      : more_(more), left_(entries), page_shift_(page_shift) {
-    if (begin_memory(first)) open_page();
-  }
+      : more_(more), page_(open(first, entries, page_shift)), page_shift_(page_shift) {}
 
-  // False where the lists do not suffice. What was written is then of no use.
+  // All three: false where the lists do not suffice. What was written is then of no use.
   [[nodiscard]] bool put(std::uint64_t page) noexcept {
-    if (room_ == 0 && !next_page()) return false;
-    *to_++ = page;
-    --room_;
-    --left_;
+    if (page_.room == 0 && !next_page()) [[unlikely]] {
+      return false;
+    }
+    *page_.to++ = page;
+    --page_.room;
     return true;
   }
-
   [[nodiscard]] bool put_run(std::uint64_t page, std::size_t count) noexcept {
     while (count != 0) {
-      if (room_ == 0 && !next_page()) return false;
-      const std::size_t now = count < room_ ? count : room_;
-      for (std::size_t i = 0; i != now; ++i) {
-        to_[i] = page + (std::uint64_t{i} << page_shift_);
-      }
-      to_ += now;
-      room_ -= now;
-      left_ -= now;
+      if (page_.room == 0 && !next_page()) return false;
+      const std::size_t now = count < page_.room ? count : page_.room;
+      entry* const to = page_.to;
+      for (std::size_t i = 0; i != now; ++i) to[i] = page + (std::uint64_t{i} << page_shift_);
+      page_.to += now;
+      page_.room -= now;
       page += std::uint64_t{now} << page_shift_;
       count -= now;
     }
     return true;
   }
-
- private:
-  [[nodiscard]] bool begin_memory(const list_memory& list) noexcept {
-    if (list.size() < cache_line) return false;
-    PHASEBIT_EXPECTS(is_aligned(list.bus, cache_line) &&
-                         is_aligned(to_local(list.data()).value(), cache_line) &&
-                         is_aligned(list.size(), cache_line),
-                     "a PRP list is made of whole cache lines");
-    memory_ = list;
+  [[nodiscard]] bool put_all(std::span<const entry> entries) noexcept {
+    while (!entries.empty()) {
+      if (page_.room == 0 && !next_page()) return false;
+      const std::size_t now = entries.size() < page_.room ? entries.size() : page_.room;
+      __builtin_memcpy(page_.to, entries.data(), now * sizeof(entry));
+      page_.to += now;
+      page_.room -= now;
+      entries = entries.subspan(now);
+    }
     return true;
   }
 
-  // The part of the memory up to the end of this memory page. It takes all entries that are left,
-  // or all but the link's slot, for a link can stand in a page's very last slot only.
-  void open_page() noexcept {
-    const std::size_t page = std::size_t{1} << page_shift_;
+ private:
+  struct open_page {
+    entry* to = nullptr;
+    std::size_t room = 0;   // entries that this page still takes
+    std::size_t later = 0;  // entries that come in further pages
+    list_memory rest{};     // the list memory behind this page
+    bool links = false;     // the slot behind the room is the last of a memory page
+  };
+
+  // The part of the memory up to the end of its first memory page. It takes all entries, or all but
+  // the link's slot, for a link can stand in a page's very last slot only.
+  [[nodiscard]] static open_page open(const list_memory& memory, std::size_t entries,
+                                      unsigned page_shift) noexcept {
+    if (memory.size() < cache_line) return {};
+    PHASEBIT_EXPECTS(is_aligned(memory.bus, cache_line) &&
+                         is_aligned(to_local(memory.data()).value(), cache_line) &&
+                         is_aligned(memory.size(), cache_line),
+                     "a PRP list is made of whole cache lines");
+    const std::size_t page = std::size_t{1} << page_shift;
     const std::size_t until_end =
-        page - (static_cast<std::size_t>(memory_.bus.value()) & (page - 1));
-    const bool links = memory_.size() >= until_end;
-    const std::size_t bytes = links ? until_end : memory_.size();
+        page - (static_cast<std::size_t>(memory.bus.value()) & (page - 1));
+    open_page p;
+    p.links = memory.size() >= until_end;
+    const std::size_t bytes = p.links ? until_end : memory.size();
     const std::size_t slots = bytes / sizeof(entry);
-    to_ = reinterpret_cast<entry*>(memory_.data());
-    room_ = left_ <= slots ? left_ : links ? slots - 1 : 0;
-    memory_ = memory_.part(bytes, memory_.size() - bytes);
-    links_ = links;
+    p.to = reinterpret_cast<entry*>(memory.data());
+    p.room = entries <= slots ? entries : p.links ? slots - 1 : 0;
+    p.later = entries - p.room;
+    p.rest = memory.part(bytes, memory.size() - bytes);
+    return p;
   }
 
   [[nodiscard]] bool next_page() noexcept {
-    if (!links_) return false;
-    if (memory_.size() == 0 && !begin_memory(more_())) return false;
-    const std::uint64_t begin = memory_.bus.value();
-    PHASEBIT_EXPECTS(is_aligned(begin, std::uint64_t{1} << page_shift_),
+    page_ = following(page_, more_, page_shift_);
+    return page_.room != 0;
+  }
+  // By value: were this object's address known elsewhere, every entry that is written would have
+  // its members read again.
+  [[nodiscard, gnu::cold, gnu::noinline]] static open_page following(open_page full, More& more,
+                                                                     unsigned page_shift) noexcept {
+    if (!full.links) return {};
+    const list_memory next = full.rest.size() != 0 ? full.rest : more();
+    const open_page p = open(next, full.later, page_shift);
+    if (p.room == 0) return {};
+    PHASEBIT_EXPECTS(is_aligned(next.bus, std::uint64_t{1} << page_shift),
                      "a list that another one leads to begins on a memory page");
-    *to_ = begin;
-    open_page();
-    return room_ != 0;
+    *full.to = next.bus.value();
+    return p;
   }
 
   More& more_;
-  list_memory memory_{};  // what follows the open page
-  entry* to_ = nullptr;
-  std::size_t room_ = 0;  // entries that the open page still takes
-  std::size_t left_;      // entries to come
+  open_page page_;
   unsigned page_shift_;
-  bool links_ = false;  // the open part ends where its memory page does
 };
 
 }  // namespace phasebit::nvme::prp
