@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: BSL-1.0
+// Writes a sentence to one block of an NVMe disk and reads it back. Usage: hello_nvme [LBA]
+#include <phasebit/backend/simulated.hpp>
+#include <phasebit/block/memory_media.hpp>
+#include <phasebit/nvme/host/controller.hpp>
+
+#include <cstdlib>
+#include <cstring>
+#include <vector>
+
+#include <fmt/format.h>
+
+using namespace phasebit;
+using namespace phasebit::literals;
+namespace simulated = backend::simulated;
+
+result<> hello(std::uint64_t lba) {
+  std::vector<std::byte> bytes(16_MiB);
+  block::memory_media media{bytes};                    // what the disk keeps its blocks in
+  simulated::fabric bus;                               // a PCIe bus in this process
+  auto device = simulated::add_nvme_disk(bus, media);  // an NVMe controller on it
+  if (!device) return device.error();
+
+  auto disk = nvme::controller<simulated::function>::attach(*device);  // reset, enable, identify
+  if (!disk) return disk.error();
+  auto queue = disk->create_queue_pair({.depth = 8});  // in memory of the device's bus
+  if (!queue) return queue.error();
+  auto block = device->allocate(512, 4096);  // so is the data
+  if (!block) return block.error();
+
+  nvme::status status;
+  const auto done = [&](nvme::completion c) noexcept { status = c.status(); };
+  const auto finish = [&](nvme::submitted posted) -> result<> {
+    if (!posted) return posted.as_error();  // refused: never reached the device
+    queue->ring();                          // one doorbell for all that is posted
+    const bool answered = poll_until(device->clock(), 1000 * nanoseconds_per_ms,
+                                     [&]() noexcept { return queue->poll() != 0; });
+    if (!answered) return failure(errc::timed_out, "the disk does not answer");
+    if (!status.ok()) return failure(errc::io, text(status).data()).of("the disk says");
+    return {};
+  };
+
+  std::strcpy(reinterpret_cast<char*>(block->data()), "hello, block!");
+  if (auto r = finish(queue->write({.nsid = 1, .lba = lba, .blocks = 1}, *block, done)); !r)
+    return r;
+  std::memset(block->data(), 0, block->size());
+  if (auto r = finish(queue->read({.nsid = 1, .lba = lba, .blocks = 1}, *block, done)); !r)
+    return r;
+  fmt::print("block {} says: {}\n", lba, reinterpret_cast<const char*>(block->data()));
+  return {};
+}
+
+int main(int argc, char** argv) {
+  char* end = nullptr;
+  const std::uint64_t lba = argc > 1 ? std::strtoull(argv[1], &end, 0) : 7;
+  const auto said = end == nullptr || (end != argv[1] && *end == '\0')
+                        ? hello(lba)
+                        : failure(errc::invalid_argument, "is no block number").of(argv[1]);
+  if (said) return 0;
+  char text[200];
+  fmt::print(stderr, "hello_nvme: {}\n", said.error().message(text));
+  return 1;
+}

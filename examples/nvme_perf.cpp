@@ -1,0 +1,356 @@
+// SPDX-License-Identifier: BSL-1.0
+// Keeps an NVMe disk busy and says how fast it was, and with --verify whether it was right.
+#include "support/open_backend.hpp"
+#include "support/progress.hpp"
+#include "support/run_main.hpp"
+#include "support/workload.hpp"
+
+#include <phasebit/nvme/host/controller.hpp>
+
+#include <memory>
+#include <thread>
+
+#include <nlohmann/json.hpp>
+
+using namespace phasebit;
+using namespace example;
+
+namespace {
+
+constexpr std::uint64_t most_dma_bytes = std::uint64_t{1} << 30;
+constexpr std::uint64_t most_pieces = std::uint64_t{1} << 28;
+
+struct perf_options {
+  backend_options disk;
+  std::string rw = "randread";
+  std::uint64_t block_bytes = 4096;
+  std::uint16_t queues = 1;
+  std::uint32_t nsid = 1;
+  std::uint64_t size = 0;
+  bool overwrite = false;
+  bool json = false;
+  job work;
+};
+
+class stop_watch {
+ public:
+  [[nodiscard]] double seconds() const noexcept {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begun_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point begun_ = std::chrono::steady_clock::now();
+};
+
+template <class Backend>
+class measurement {
+  using controller = nvme::controller<Backend>;
+  using workload_type = workload<controller>;
+
+ public:
+  measurement(const opened<Backend>& disk, const perf_options& o) : disk_(disk), o_(o) {}
+
+  [[nodiscard]] result<> run() {
+    auto attached = controller::attach(
+        disk_.function, {.io_queues = o_.queues,
+                         .max_transfer = std::max(o_.work.bytes, std::uint32_t{128} << 10)});
+    if (!attached) return attached.error();
+    host_ = &*attached;
+    if (const auto ready = prepare(); !ready) return ready;
+    const auto measured = run_phases();
+    if (!measured) {
+      // The device may still write to what it was given: it is stopped before anything is released.
+      attached->detach();
+      return measured;
+    }
+    if (const auto closed = close(); !closed) return closed;
+    o_.json ? print_json() : print_text();
+    return {};
+  }
+
+ private:
+  [[nodiscard]] result<> prepare() {
+    const auto ns = host_->identify_namespace(o_.nsid);
+    if (!ns) return ns.error();
+    ns_ = *ns;
+    if (const auto sound = check(); !sound) return sound;
+    const std::uint64_t bytes = o_.work.bytes;
+    std::uint64_t size = std::min(o_.size == 0 ? ns_.bytes() : o_.size, ns_.bytes());
+    if (o_.work.verify && o_.size == 0) size = std::min(size, std::uint64_t{1} << 30);
+    const std::uint64_t each = size / bytes / o_.queues;
+    if (each == 0 || (o_.work.verify && each <= o_.work.depth)) {
+      return failure(errc::out_of_range,
+                     "the disk is too small for so many queues, so deep, of such blocks; its bytes",
+                     size);
+    }
+    if (o_.work.verify && each * o_.queues > most_pieces) {
+      return failure(errc::out_of_range, "--verify remembers 2^28 blocks: give it a smaller --size",
+                     size);
+    }
+    for (std::uint16_t q = 0; q != o_.queues; ++q) {
+      auto buffers = disk_.function.allocate(std::size_t{o_.work.depth} * bytes, 4096);
+      if (!buffers) return buffers.error();
+      auto queue = host_->template create_queue_pair<std::uint32_t, workload_type::max_depth>(
+          {.depth = o_.work.depth + 1, .max_transfer = o_.work.bytes, .nsid = o_.nsid});
+      if (!queue) return queue.error();
+      workloads_.push_back(std::make_unique<workload_type>(std::move(*queue), o_.work, ns_,
+                                                           *buffers, territory{q * each, each}));
+    }
+    return {};
+  }
+
+  [[nodiscard]] result<> check() const {
+    const std::uint32_t bytes = o_.work.bytes;
+    if (host_->granted_queues() < o_.queues) {
+      return failure(errc::exhausted, "the controller grants fewer I/O queues than --queues",
+                     host_->granted_queues());
+    }
+    if (ns_.metadata_bytes != 0) {
+      return failure(errc::not_supported, "the namespace has metadata; its bytes of each block",
+                     ns_.metadata_bytes);
+    }
+    if (bytes % ns_.block_bytes != 0) {
+      return failure(errc::misaligned, "--bs is no multiple of the namespace's block size",
+                     ns_.block_bytes);
+    }
+    if (bytes > host_->max_transfer()) {
+      return failure(errc::out_of_range,
+                     "--bs is more than the controller moves in one command (MDTS); its limit",
+                     host_->max_transfer());
+    }
+    if (o_.work.depth >= host_->capabilities().max_queue_entries()) {
+      return failure(errc::out_of_range, "--qd is more than a queue of this controller holds",
+                     host_->capabilities().max_queue_entries() - 1);
+    }
+    if (o_.work.verify && !o_.work.writes && !disk_.scratch && !o_.overwrite) {
+      return failure(errc::invalid_argument,
+                     "--verify of reads first writes what is to be read, and what the disk holds "
+                     "is lost: say --overwrite");
+    }
+    return {};
+  }
+
+  [[nodiscard]] result<> run_phases() {
+    if (o_.work.verify && o_.work.reads) {
+      if (const auto filled = drive(phase::fill, "writing the pattern"); !filled) return filled;
+    }
+    const stop_watch watch;
+    if (const auto measured = drive(phase::measure, o_.rw); !measured) return measured;
+    seconds_ = watch.seconds();
+    if (o_.work.verify && o_.work.writes) {
+      if (const auto right = drive(phase::check, "reading all back"); !right) return right;
+    }
+    return {};
+  }
+
+  // Runs every workload through one phase, each in a thread of its own where the backend allows it.
+  [[nodiscard]] result<> drive(phase p, std::string_view what) {
+    stop_ = false;
+    for (auto& w : workloads_) w->begin(p);
+    const stop_watch watch;
+    std::vector<std::jthread> threads;
+    std::atomic<std::size_t> running = workloads_.size();
+    if (disk_.threads) {
+      for (auto& w : workloads_) {
+        threads.emplace_back([this, &running, work = w.get()] {
+          while (!stop_ && work->turn()) {
+            if (work->idle()) std::this_thread::yield();
+          }
+          --running;
+        });
+      }
+    }
+    result<> well;
+    for (double looked = 0; running != 0 && !stop_;) {
+      if (disk_.threads) {
+        std::this_thread::sleep_for(std::chrono::milliseconds{5});
+      } else {
+        running = take_turns();
+      }
+      for (const auto& w : workloads_) stop_ = stop_ || (!disk_.threads && w->failed());
+      if (const double now = watch.seconds(); now - looked >= 0.1) {
+        looked = now;
+        well = host_->check();
+        if (!well) stop_ = true;
+      }
+      progress_.show([&] { return progress(what, watch.seconds()); });
+    }
+    threads.clear();
+    progress_.clear();
+    if (!well) return well;
+    for (const auto& w : workloads_) {
+      if (!w->failed()) continue;
+      // A device that is gone, or has failed as a whole, is a better reason than what came of it.
+      const auto now = host_->check();
+      return now ? result<>{*w->failed()} : now;
+    }
+    return {};
+  }
+  [[nodiscard]] std::size_t take_turns() {
+    std::size_t running = 0;
+    bool idle = true;
+    for (auto& w : workloads_) {
+      running += w->turn() ? 1 : 0;
+      idle = w->idle() && idle;
+    }
+    if (idle) disk_.function.clock().relax();
+    return running;
+  }
+
+  [[nodiscard]] std::string progress(std::string_view what, double seconds) const {
+    std::uint64_t done = 0;
+    for (const auto& w : workloads_) done += w->done();
+    const double rate = static_cast<double>(done) / seconds;
+    return fmt::format("{}: {:.1f} s  {} IOPS  {}", what, seconds, count_text(rate),
+                       rate_text(rate * o_.work.bytes));
+  }
+
+  [[nodiscard]] result<> close() {
+    for (auto& w : workloads_) {
+      const auto deleted =
+          host_->delete_queue_pair(w->queue(), [](auto&, nvme::completion) noexcept {});
+      if (!deleted) return deleted;
+      disk_.function.release(w->buffers());
+      total_.reads += w->result().reads;
+      total_.writes += w->result().writes;
+      total_.latency.merge(w->result().latency);
+      verified_ += w->verified();
+    }
+    return host_->shut_down();
+  }
+
+  void print_text() const {
+    const auto& id = host_->identity();
+    const auto& l = total_.latency;
+    fmt::print("{}\n", disk_.about);
+    fmt::print("{}, serial {}, firmware {}; namespace {}: {} in blocks of {} bytes\n",
+               nvme::text_of(id.mn), nvme::text_of(id.sn), nvme::text_of(id.fr), ns_.nsid,
+               size_text(ns_.bytes()), ns_.block_bytes);
+    fmt::print("{} of {}, {} in flight in each of {} queue{}, {:.2f} s\n\n", o_.rw,
+               size_text(o_.work.bytes), o_.work.depth, o_.queues, o_.queues == 1 ? "" : "s",
+               seconds_);
+    const auto line = [&](const char* name, std::uint64_t count) {
+      const double rate = static_cast<double>(count) / seconds_;
+      fmt::print("{:<8} {:>12} = {:>7} IOPS, {}\n", name, count, count_text(rate),
+                 rate_text(rate * o_.work.bytes));
+    };
+    if (o_.work.reads) line("reads", total_.reads);
+    if (o_.work.writes) line("writes", total_.writes);
+    fmt::print("latency  p50 {}  p90 {}  p99 {}  p99.9 {}  max {}\n", time_text(l.percentile(50)),
+               time_text(l.percentile(90)), time_text(l.percentile(99)),
+               time_text(l.percentile(99.9)), time_text(l.most()));
+    fmt::print("{}", l.text());
+    if (o_.work.verify) {
+      fmt::print("verified {} reads: each byte is what was written\n", verified_);
+    }
+  }
+
+  void print_json() const {
+    const auto& id = host_->identity();
+    const auto& l = total_.latency;
+    const auto total = static_cast<double>(total_.reads + total_.writes);
+    nlohmann::ordered_json out;
+    out["backend"] = o_.disk.backend;
+    out["about"] = disk_.about;
+    out["controller"] = {{"model", nvme::text_of(id.mn)},
+                         {"serial", nvme::text_of(id.sn)},
+                         {"firmware", nvme::text_of(id.fr)}};
+    out["namespace"] = {
+        {"nsid", ns_.nsid}, {"bytes", ns_.bytes()}, {"block_bytes", ns_.block_bytes}};
+    out["rw"] = o_.rw;
+    out["block_bytes"] = o_.work.bytes;
+    out["queue_depth"] = o_.work.depth;
+    out["queues"] = o_.queues;
+    out["seconds"] = seconds_;
+    out["reads"] = total_.reads;
+    out["writes"] = total_.writes;
+    out["iops"] = total / seconds_;
+    out["bytes_per_second"] = total * o_.work.bytes / seconds_;
+    out["latency_ns"] = {{"min", l.least()},        {"mean", l.mean()},
+                         {"p50", l.percentile(50)}, {"p90", l.percentile(90)},
+                         {"p99", l.percentile(99)}, {"p99.9", l.percentile(99.9)},
+                         {"max", l.most()}};
+    for (const auto& b : l.bars()) {
+      out["histogram"].push_back({{"from_ns", b.from_ns}, {"to_ns", b.to_ns}, {"count", b.count}});
+    }
+    out["verified"] = o_.work.verify ? nlohmann::ordered_json(verified_) : nullptr;
+    fmt::print("{}\n", out.dump(2, ' ', true, nlohmann::ordered_json::error_handler_t::replace));
+  }
+
+  opened<Backend> disk_;
+  const perf_options& o_;
+  controller* host_ = nullptr;
+  nvme::namespace_info ns_;
+  std::vector<std::unique_ptr<workload_type>> workloads_;
+  std::atomic<bool> stop_{false};
+  progress_line progress_;
+  double seconds_ = 0;
+  tally total_;
+  std::uint64_t verified_ = 0;
+};
+
+void add_options(CLI::App& app, perf_options& o) {
+  add_backend_options(app, o.disk);
+  app.add_option("--rw", o.rw, "What to do; rw and randrw do half and half")
+      ->check(CLI::IsMember({"read", "write", "randread", "randwrite", "rw", "randrw"}))
+      ->capture_default_str();
+  app.add_option("--bs", o.block_bytes, "Bytes of each command, such as 512, 4k, 128k")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(std::uint64_t{512}, std::uint64_t{32} << 20))
+      ->default_str("4k");
+  app.add_option("--qd", o.work.depth, "Commands in flight in each queue")
+      ->check(CLI::Range(1U, workload<nvme::controller<backend::qtest::function>>::max_depth - 1))
+      ->capture_default_str();
+  app.add_option("--queues", o.queues, "Queue pairs, each polled by a thread of its own")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
+  app.add_option("--time", o.work.seconds, "Seconds to measure")
+      ->check(CLI::Range(0.01, 86'400.0))
+      ->capture_default_str();
+  app.add_option("--count", o.work.commands, "Stop after so many commands in each queue")
+      ->type_name("N");
+  app.add_option("--nsid", o.nsid, "Namespace")->capture_default_str();
+  app.add_option("--size", o.size, "Use only so much of the namespace's beginning")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_flag("--verify", o.work.verify,
+               "Write content that follows from the block's address, and compare all that is read");
+  app.add_flag("--overwrite", o.overwrite,
+               "Agree that --verify of reads writes to a disk that is not simulated");
+  app.add_option("--seed", o.work.seed, "Of random places and content")->capture_default_str();
+  app.add_option("--timeout", o.work.timeout, "Seconds after which a command is given up")
+      ->check(CLI::Range(0.2, 3'600.0))
+      ->capture_default_str();
+  app.add_flag("--json", o.json, "Print the result as JSON");
+}
+
+// What follows from the options, before any disk is opened.
+[[nodiscard]] result<> settle(perf_options& o) {
+  o.work.random = o.rw.starts_with("rand");
+  o.work.writes = o.rw.ends_with("write") || o.rw.ends_with("rw");
+  o.work.reads = !o.rw.ends_with("write");
+  o.work.bytes = static_cast<std::uint32_t>(o.block_bytes);
+  o.disk.read_only = !o.work.writes && !o.work.verify;
+  const std::uint64_t data = o.block_bytes * o.work.depth * o.queues;
+  if (data > most_dma_bytes) {
+    return failure(errc::out_of_range, "--bs x --qd x --queues is more than 1 GiB of buffers",
+                   data);
+  }
+  // Buffers; and for each command a ring entry, a completion entry and a list of its pages.
+  const std::uint64_t list = std::max<std::uint64_t>(o.block_bytes / 256, 64);
+  o.disk.dma_bytes = data + o.queues * ((o.work.depth + 2) * (80 + 2 * list) + (64U << 10));
+  return {};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Keeps an NVMe disk busy and says how fast it was", "nvme_perf"};
+  perf_options options;
+  add_options(app, options);
+  return run_main(app, argc, argv, [&]() -> result<> {
+    if (const auto sound = settle(options); !sound) return sound;
+    return with_backend(options.disk, [&]<class Backend>(const opened<Backend>& disk) {
+      return measurement<Backend>{disk, options}.run();
+    });
+  });
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSL-1.0
+// Which disk an example works on, as its command line says it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+
+namespace example {
+
+struct backend_options {
+  std::string backend = "simulated";
+  std::string device;                                  // a PCI address
+  std::string image;                                   // a file with the disk's content
+  std::uint64_t disk_bytes = std::uint64_t{64} << 20;  // of a disk in memory
+  std::string fault = "none";                          // of a simulated device
+  bool single_step = false;                            // of a simulated device
+  std::uint64_t dma_bytes = std::uint64_t{16} << 20;   // what the example will allocate
+  bool read_only = false;                              // the example writes nothing
+};
+
+// The names of support/open_backend.hpp.
+[[nodiscard]] inline const std::vector<std::string>& backend_names();
+[[nodiscard]] inline const std::vector<std::string>& fault_names();
+
+inline void add_backend_options(CLI::App& app, backend_options& o) {
+  app.add_option("--backend", o.backend, "What the disk is")
+      ->check(CLI::IsMember(backend_names()))
+      ->capture_default_str()
+      ->group("The disk");
+  app.add_option(
+         "--device", o.device,
+         "Its PCI address, such as 0000:01:00.0; without, the first NVMe controller where the "
+         "backend can look for one")
+      ->type_name("BDF")
+      ->group("The disk");
+  app.add_option("--image", o.image,
+                 "Raw image that holds the disk's content (qtest: needed; simulated: in place of "
+                 "memory)")
+      ->type_name("FILE")
+      ->group("The disk");
+  app.add_option("--disk-size", o.disk_bytes, "Size of a simulated disk in memory")
+      ->transform(CLI::AsSizeValue(false))
+      ->check(CLI::Range(std::uint64_t{4096}, std::uint64_t{8} << 30))
+      ->default_str("64M")
+      ->group("The disk");
+  app.add_flag("--single-step", o.single_step,
+               "Simulated: the device has no thread of its own but moves when the driver waits")
+      ->group("The disk");
+  app.add_option("--fault", o.fault, "Simulated: what goes wrong")
+      ->check(CLI::IsMember(fault_names()))
+      ->capture_default_str()
+      ->group("The disk");
+}
+
+}  // namespace example

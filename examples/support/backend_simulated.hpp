@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: BSL-1.0
+// The examples' disk on the simulated bus: in memory or in an image, healthy or made to fail.
+#pragma once
+
+#include "support/backend_options.hpp"
+#include "support/opened.hpp"
+
+#include <phasebit/backend/simulated.hpp>
+#include <phasebit/block/memory_media.hpp>
+#include <phasebit/hosted/file_media.hpp>
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace example {
+
+// A disk that fails when it has worked for a while, except where the name says never.
+[[nodiscard]] inline const std::map<std::string, phasebit::backend::simulated::fault_plan>&
+fault_plans() {
+  namespace sim = phasebit::backend::simulated;
+  constexpr std::uint64_t when = 500;  // completions, those of bring-up counted
+  static const std::map<std::string, sim::fault_plan> plans{
+      {"none", {}},
+      {"never-ready", sim::fault_plan{}.stick(sim::never_ready)},
+      {"fatal", sim::fault_plan{}.stick(sim::fatal)},
+      {"foreign-id", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_id, 0x8000)},
+      {"lost", sim::fault_plan{}.completion(when, sim::completion_fault::drop)},
+      {"phase", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_phase)},
+      {"status", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_status, 0x281)},
+      {"dma", sim::fault_plan{}.fail_dma(2 * when)},
+      {"removed", sim::fault_plan{}.remove_at_completion(when)},
+  };
+  return plans;
+}
+
+namespace detail {
+
+template <class Media, class Use>
+[[nodiscard]] phasebit::result<> use_simulated(const backend_options& o, Media& media, Use& use) {
+  using namespace phasebit;
+  namespace sim = backend::simulated;
+  sim::fabric fabric{{.memory_bytes = (std::size_t{16} << 20) + o.dma_bytes}};
+  auto disk = sim::add_nvme_disk(fabric, media, {.controller = {.mdts = 8}});
+  if (!disk) return disk.error();
+  if (!o.device.empty()) {
+    const auto address = address_of(o.device);
+    if (!address) return address.error();
+    if (*address != pcie::function_address{0, disk->id()}) {
+      return failure(errc::not_found,
+                     "there is no such function; the simulated disk is 0000:00:04.0")
+          .of(o.device);
+    }
+  }
+  disk->inject(fault_plans().at(o.fault));
+  if (!o.single_step) {
+    if (const auto started = fabric.start(); !started) return started;
+  }
+  sim::function& function = *disk;
+  const auto ended = use(
+      opened<sim::function>{function,
+                            o.single_step ? "simulated: device and driver take turns in one thread"
+                                          : "simulated: the device is a thread of this process",
+                            !o.single_step, o.image.empty()});
+  fabric.stop();
+  return ended;
+}
+
+}  // namespace detail
+
+template <class Use>
+[[nodiscard]] phasebit::result<> with_simulated(const backend_options& o, Use& use) {
+  using namespace phasebit;
+  if (!o.image.empty()) {
+    auto media = hosted::file_media::open(o.image, {.read_only = o.read_only});
+    if (!media) return media.error();
+    return detail::use_simulated(o, *media, use);
+  }
+  std::vector<std::byte> bytes(static_cast<std::size_t>(o.disk_bytes));
+  block::memory_media media{bytes};
+  return detail::use_simulated(o, media, use);
+}
+
+}  // namespace example

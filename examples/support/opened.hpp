@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: BSL-1.0
+// What an example gets of whichever backend it was told to use.
+#pragma once
+
+#include <phasebit/pcie/concepts.hpp>
+#include <phasebit/pcie/requester_id.hpp>
+
+#include <string>
+
+namespace example {
+
+template <phasebit::PcieBackend Backend>
+struct opened {
+  using backend_type = Backend;
+
+  Backend& function;
+  std::string about;     // which kind of disk the figures are of
+  bool threads = true;   // queues may be driven by threads of their own
+  bool scratch = false;  // nobody misses what the disk holds
+};
+
+[[nodiscard]] inline phasebit::result<phasebit::pcie::function_address> address_of(
+    const std::string& text) {
+  const auto address = phasebit::pcie::parse_function_address(text);
+  if (address) return *address;
+  return phasebit::failure(phasebit::errc::invalid_argument,
+                           "is no PCI address; write it as 0000:01:00.0")
+      .of(text);
+}
+
+}  // namespace example
