@@ -2,9 +2,12 @@
 #include <phasebit/pcie/bar.hpp>
 #include <phasebit/pcie/capability.hpp>
 #include <phasebit/pcie/config_space.hpp>
+#include <phasebit/pcie/ecam.hpp>
 #include <phasebit/pcie/emitter.hpp>
+#include <phasebit/pcie/enumerate.hpp>
 #include <phasebit/pcie/mapped_bar.hpp>
 #include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/reset.hpp>
 #include <phasebit/pcie/sriov_capability.hpp>
 
 #include <cstddef>
@@ -47,4 +50,25 @@ extern "C" std::uint32_t use_msix(image* config, std::byte* registers, std::size
 extern "C" std::uint16_t use_sriov(image* config) {
   const auto found = pcie::read_sriov(*config);
   return found ? found->total_vfs : std::uint16_t{0};
+}
+
+extern "C" std::size_t use_enumerate(std::byte* window, std::size_t bytes,
+                                     const pcie::host_resources* host,
+                                     pcie::enumerated_function* out, std::size_t room) {
+  pcie::ecam root{pcie::mapped_window{std::span<std::byte>{window, bytes}}};
+  const auto found = pcie::enumerate(root, *host, std::span{out, room});
+  return found ? found->size() : 0;
+}
+
+extern "C" bool use_reset(std::byte* window, std::size_t bytes) {
+  struct {
+    [[nodiscard]] std::uint64_t now() noexcept { return ticks += 1'000'000; }
+    void relax() noexcept { cpu_relax(); }
+    std::uint64_t ticks = 0;
+  } clock;
+  pcie::ecam root{pcie::mapped_window{std::span<std::byte>{window, bytes}}};
+  auto function = root.function(1, 0, 0);
+  return pcie::function_level_reset(function, clock).has_value() &&
+         pcie::enable_virtual_functions(function, pcie::requester_id{1, 0, 0}, 2, clock)
+             .has_value();
 }
