@@ -3,7 +3,6 @@
 #include <phasebit/nvme/host/queue_pair.hpp>
 
 #include <cstdlib>
-#include <memory>
 #include <new>
 
 #include <doctest/doctest.h>
@@ -45,6 +44,7 @@ TEST_CASE("nothing is allocated between submit and completion") {
   CHECK(allocations == before);
   CHECK(ended == 6300);
   const auto counted = allocations;
-  (void)std::make_unique<int>(1);
-  CHECK(allocations == counted + 1);  // the counter counts
+  // Called as functions: a pair of new and delete expressions the compiler may leave out.
+  ::operator delete(::operator new(1));
+  CHECK(allocations == counted + 1);
 }
