@@ -2,12 +2,14 @@
 // A PCIe fabric in this process, with devices that can be made to fail. See docs/simulated.md.
 #pragma once
 
+#include <phasebit/backend/simulated/address_map.hpp>
 #include <phasebit/backend/simulated/bar.hpp>
 #include <phasebit/backend/simulated/bus_node.hpp>
 #include <phasebit/backend/simulated/completion_faults.hpp>
 #include <phasebit/backend/simulated/config_view.hpp>
 #include <phasebit/backend/simulated/device_model.hpp>
 #include <phasebit/backend/simulated/device_port.hpp>
+#include <phasebit/backend/simulated/dma_fault.hpp>
 #include <phasebit/backend/simulated/dma_memory.hpp>
 #include <phasebit/backend/simulated/dma_path.hpp>
 #include <phasebit/backend/simulated/fabric.hpp>

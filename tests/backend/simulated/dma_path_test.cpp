@@ -36,6 +36,20 @@ struct window_remapper {
 };
 static_assert(sim::DmaRemapper<window_remapper>);
 
+// Nothing between bus and memory but interrupts, which become vector 3, or are refused.
+struct interrupt_remapper {
+  bool refuse = false;
+  static result<segment<host_space>> translate(pcie::requester_id, bus_addr address,
+                                               std::uint64_t bytes, phasebit::access) noexcept {
+    return segment<host_space>{host_phys{address.value()}, bytes};
+  }
+  [[nodiscard]] result<pcie::msi_message> remap_interrupt(
+      pcie::requester_id, const pcie::msi_message& message) const noexcept {
+    if (refuse) return failure(errc::access_denied, "no entry for this interrupt");
+    return pcie::msi_message{message.address, 3};
+  }
+};
+
 struct shift_translator {
   using from = bus_space;
   using to = host_space;
@@ -57,7 +71,7 @@ TEST_CASE("DMA goes through a remapper, by requester, and its refusals are fault
                            .base = bus_addr{0x7000'0000},
                            .at = host_phys{memory.bus.value()},
                            .bytes = memory.size()};
-  sim::remapped_path path{remapper, fabric.memory()};
+  sim::remapped_path path{remapper, fabric.address_map()};
   const auto iova = [&](std::uint64_t offset) { return remapper.base + offset; };
 
   // The rings stay where they were: they are made before the remapper is there, and lie in it.
@@ -119,7 +133,7 @@ TEST_CASE("one table for all requesters is a remapper too") {
   const auto memory = *fabric.memory().allocate(256, 64);
   shift_translator shift{.offset = memory.bus.value() - 0x100};
   sim::one_table_remapper tables{shift};
-  sim::remapped_path path{tables, fabric.memory()};
+  sim::remapped_path path{tables, fabric.address_map()};
   const auto piece =
       path.translate(pcie::requester_id{9, 8, 7}, bus_addr{0x110}, 1000, access::read);
   REQUIRE(piece);
@@ -137,4 +151,65 @@ TEST_CASE("the fault log keeps the first faults and counts the rest") {
   log.record({.address = bus_addr{500}});
   CHECK(log.take()->address == bus_addr{500});
   CHECK(log.count() == 101);
+}
+
+TEST_CASE("a device reaches the plain memory of another's BAR, and not its registers") {
+  sim::fabric fabric;
+  auto engine = *fabric.add(copy_engine_description(4), make_copy_engine());
+  auto d = copy_engine_description(5);
+  d.pci.bars[2] = {.kind = pcie::bar_kind::memory64, .size = 0x1'0000, .prefetchable = true};
+  d.words[2] = {.offset = 0x8000, .bytes = 0x8000};
+  auto peer = *fabric.add(d, make_copy_engine());
+  const auto memory = peer.bar_memory(2);
+  REQUIRE(memory);
+  CHECK(memory->size() == 0x8000);
+  CHECK(peer.bar_memory(4).error().code == errc::not_found);
+  CHECK(peer.bar_memory(6).error().code == errc::not_found);
+
+  const auto page = *engine.allocate(4096, 4096);
+  std::memset(page.data(), 0x3c, page.size());
+  copy_driver<sim::function> driver{engine};
+  const auto copy = [&](bus_addr from, bus_addr to) {
+    driver.post(from, to, 4096);
+    driver.ring();
+    REQUIRE(driver.wait(100'000));
+    return fabric.dma_faults().take();
+  };
+  CHECK_FALSE(copy(page.bus, memory->bus + 0x7000));
+  CHECK(std::memcmp(memory->data() + 0x7000, page.data(), 4096) == 0);
+  CHECK((*peer.map_bar(2)).read32(0xf000) == 0x3c3c'3c3c);
+
+  // Over its end, below its beginning, and while the peer does not decode.
+  CHECK(copy(page.bus, memory->bus + 0x7800)->address == memory->bus + 0x8000);
+  CHECK(copy(page.bus, memory->bus - 64)->address == memory->bus - 64);
+  auto config = peer.config();
+  pcie::set_command(config, {});
+  CHECK(copy(page.bus, memory->bus)->reason == errc::not_mapped);
+  peer.insert();
+  CHECK(peer.bar_memory(2).error().code == errc::not_ready);
+}
+
+TEST_CASE("interrupts go through the path as well, changed or refused") {
+  sim::fabric fabric;
+  auto device = *fabric.add(copy_engine_description(4), make_copy_engine());
+  interrupt_remapper remapper;
+  sim::remapped_path path{remapper, fabric.address_map()};
+  fabric.set_dma_path(&path);
+  REQUIRE(device.enable_interrupts(4));
+  const auto page = *device.allocate(4096, 4096);
+  copy_driver<sim::function> driver{device};
+  const auto copy = [&] {
+    driver.post(page.bus, page.bus, 64);
+    driver.ring();
+    REQUIRE(driver.wait(100'000));
+  };
+  copy();
+  CHECK_FALSE(device.poll_interrupt(0));
+  CHECK(device.poll_interrupt(3));
+  remapper.refuse = true;
+  copy();
+  CHECK_FALSE(device.poll_interrupt(3));
+  CHECK(*fabric.dma_faults().take() == sim::dma_fault{device.id(), sim::interrupt_window,
+                                                      phasebit::access::write,
+                                                      errc::access_denied});
 }

@@ -2,13 +2,16 @@
 // Whatever has a configuration space on a simulated bus, and the root ports between buses.
 #pragma once
 
+#include <phasebit/core/address.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/memory/translate.hpp>
 #include <phasebit/pcie/config_space.hpp>
 #include <phasebit/pcie/emitter.hpp>
 #include <phasebit/pcie/header.hpp>
 #include <phasebit/pcie/requester_id.hpp>
 
 #include <cstdint>
+#include <optional>
 
 namespace phasebit::backend::simulated::detail {
 
@@ -28,6 +31,11 @@ class bus_node {
     static_cast<void>(config_.write(offset, width, value));
   }
   virtual unsigned poll() noexcept { return 0; }
+  // The memory that answers at a physical address, if any of this node's does.
+  [[nodiscard]] virtual std::optional<segment<local_space>> memory_at(host_phys,
+                                                                      std::uint64_t) noexcept {
+    return std::nullopt;
+  }
   [[nodiscard]] virtual bool is_port() const noexcept { return false; }
   // Other functions are at the same device (PCIe 5.0, 7.5.1.1.9).
   virtual void set_multi_function() noexcept { set_multi_function(config_); }

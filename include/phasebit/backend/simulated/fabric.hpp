@@ -136,7 +136,9 @@ class fabric {
   [[nodiscard]] fabric_clock& clock() noexcept { return clock_; }
 
   [[nodiscard]] dma_memory& memory() noexcept { return state_.memory; }
-  // Where every DMA goes from now on; null is straight to memory again. The path outlives its use.
+  // Physical addresses to pointers: for a dma_path of one's own.
+  [[nodiscard]] const class address_map& address_map() const noexcept { return state_.map; }
+  // Where every DMA goes from now on; null is straight to physical addresses again. The path outlives its use.
   void set_dma_path(dma_path* path) noexcept {
     const detail::exclusive guard{state_};
     state_.path = path != nullptr ? path : &state_.direct;

@@ -2,7 +2,9 @@
 // What the functions of one fabric share.
 #pragma once
 
+#include <phasebit/backend/simulated/address_map.hpp>
 #include <phasebit/backend/simulated/bus_node.hpp>
+#include <phasebit/backend/simulated/dma_fault.hpp>
 #include <phasebit/backend/simulated/dma_memory.hpp>
 #include <phasebit/backend/simulated/dma_path.hpp>
 #include <phasebit/backend/simulated/ticket_lock.hpp>
@@ -33,7 +35,8 @@ struct fabric_state {
 
   explicit fabric_state(const fabric_options& options) noexcept
       : memory(options.memory_bytes, options.memory_base),
-        direct(memory),
+        map(memory, first),
+        direct(map),
         path(&direct),
         step_ns(options.step_ns) {}
 
@@ -66,6 +69,7 @@ struct fabric_state {
   }
 
   dma_memory memory;
+  address_map map;
   direct_path direct;
   dma_path* path;
   dma_fault_log faults;

@@ -42,6 +42,18 @@ class function {
     return simulated_bar{*node_, index};
   }
 
+  // The plain words of a BAR as memory, and where peers reach them by DMA. Errors: not_found where
+  // there are none, not_ready while the BAR has no address.
+  [[nodiscard]] result<dma_region> bar_memory(unsigned index) noexcept {
+    if (index >= pcie::type0_bars || node_->words(index).empty()) {
+      return failure(errc::not_found, "the BAR has no plain memory").at(index);
+    }
+    const detail::exclusive guard{node_->fabric()};
+    const std::uint64_t address = node_->words_address(index);
+    if (address == 0) return failure(errc::not_ready, "the BAR has no address yet").at(index);
+    return dma_region{std::as_writable_bytes(node_->words(index)), bus_addr{address}};
+  }
+
   // From the memory of the simulated machine, which all functions of a fabric share.
   [[nodiscard]] result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept {
     return node_->fabric().memory.allocate(bytes, alignment);

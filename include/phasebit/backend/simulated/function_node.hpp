@@ -19,6 +19,7 @@
 #include <cstdint>
 #include <memory>
 #include <new>
+#include <optional>
 #include <span>
 
 namespace phasebit::backend::simulated {
@@ -136,6 +137,26 @@ class function_node : public bus_node {
     }
   }
 
+  // Where the plain words of the BAR are on the bus, as the registers say now; 0 for nowhere.
+  [[nodiscard]] std::uint64_t words_address(unsigned index) noexcept {
+    if (words_[index].bytes == 0) return 0;
+    const std::uint64_t bar = pcie::read_bar_address(config_, index);
+    return bar == 0 ? 0 : bar + words_[index].offset;
+  }
+  [[nodiscard]] std::optional<segment<local_space>> memory_at(
+      host_phys address, std::uint64_t bytes) noexcept override {
+    if (!decodes()) return std::nullopt;
+    for (unsigned i = 0; i != memory_.size(); ++i) {
+      const std::uint64_t begin = words_address(i);
+      const std::uint64_t offset = address.value() - begin;
+      if (begin == 0 || offset >= words_[i].bytes) continue;
+      const std::uint64_t left = words_[i].bytes - offset;
+      return segment<local_space>{to_local(std::as_bytes(words(i)).data() + offset),
+                                  bytes < left ? bytes : left};
+    }
+    return std::nullopt;
+  }
+
   [[nodiscard]] interrupt_event& event(unsigned vector) noexcept { return events_[vector]; }
   [[nodiscard]] unsigned vectors() const noexcept { return msix_.vectors(); }
 
@@ -163,16 +184,16 @@ class function_node : public bus_node {
   [[nodiscard]] result<segment<local_space>> translate(bus_addr address, std::uint64_t bytes,
                                                        access wanted) noexcept {
     if (removed()) return failure(errc::removed, "the function was pulled out", address.value());
-    if (!pcie::command_register::bus_master.get(config_.read16(pcie::header::command))) {
+    if (!masters()) {
       return faulted(failure(errc::not_ready, "bus mastering is off", address.value()), address,
                      wanted);
     }
     if (const auto reason = faults_.next_translation()) {
       return faulted(failure(*reason, "ordered by a fault plan", address.value()), address, wanted);
     }
-    auto piece = fabric_.path->translate(id(), address, bytes, wanted);
+    const auto piece = fabric_.path->translate(id(), address, bytes, wanted);
     if (!piece) return faulted(piece.error(), address, wanted);
-    return piece;
+    return *piece;  // not the result itself, which is as large as its error
   }
   void raise(unsigned vector) noexcept {
     if (!removed()) msix_.raise(vector, sender{this});
@@ -190,9 +211,11 @@ class function_node : public bus_node {
   virtual void model_reset() noexcept = 0;
 
  private:
-  [[nodiscard]] bool decodes() const noexcept {
-    return !removed() &&
-           pcie::command_register::memory_space.get(config_.read16(pcie::header::command));
+  [[nodiscard]] bool decodes() noexcept {
+    return !removed() && pcie::read_command(config_)[pcie::command_register::memory_space];
+  }
+  [[nodiscard]] bool masters() noexcept {
+    return pcie::read_command(config_)[pcie::command_register::bus_master];
   }
   [[nodiscard]] std::uint32_t read_under_lock(unsigned index, std::uint32_t offset) noexcept {
     if (!decodes()) return all_ones;
@@ -223,8 +246,13 @@ class function_node : public bus_node {
   // what it looks like, a write of four bytes.
   void send(const pcie::msi_message& message) noexcept {
     if (message.address - interrupt_window < interrupt_window_bytes) {
-      const std::uint32_t vector = message.data & 0xffff;
-      if (vector < vectors()) events_[vector].signal();
+      const auto arrived = masters() ? fabric_.path->remap_interrupt(id(), message)
+                                     : failure(errc::not_ready, "bus mastering is off");
+      if (!arrived) {
+        static_cast<void>(faulted(arrived.error(), message.address, access::write));
+      } else if (const std::uint32_t vector = arrived->data & 0xffff; vector < vectors()) {
+        events_[vector].signal();
+      }
       return;
     }
     const auto to = translate(message.address, 4, access::write);
