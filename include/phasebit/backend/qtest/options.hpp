@@ -22,7 +22,7 @@ struct drive {
 
 // {.drives = {{"d0", "disk.img"}}, .devices = {"nvme,serial=x,drive=d0"}}
 struct options {
-  const qtest::board& board = q35;
+  qtest::board board = q35;
   std::string program{};                                 // instead of the board's, found in PATH
   std::uint64_t memory_bytes = std::uint64_t{64} << 20;  // a multiple of 1 MiB
   std::vector<drive> drives{};
@@ -36,7 +36,7 @@ struct options {
 // A QEMU that is running already, with `-qtest unix:<socket>,server=on,wait=off` and its RAM in a
 // file with share=on.
 struct connect_options {
-  const qtest::board& board = q35;
+  qtest::board board = q35;
   std::string socket;
   std::string memory_path;  // all of the file is the machine's RAM
   std::uint32_t answer_timeout_ms = 20'000;
