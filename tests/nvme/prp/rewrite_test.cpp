@@ -95,6 +95,17 @@ struct device_view {
   guest_memory* guest;
 };
 
+// Holds its caller to the concept: ranges do not wrap.
+struct never_wraps {
+  using from = guest_space;
+  using to = bus_space;
+
+  result<segment<bus_space>> translate(guest_addr a, std::uint64_t n, phasebit::access) noexcept {
+    CHECK(range_end(a, n));
+    return segment<bus_space>{bus_addr{a.value()}, n};
+  }
+};
+
 bool refused(prp::verdict v, errc why, std::uint32_t which) {
   return !v && v.reason == why && v.piece == which;
 }
@@ -188,6 +199,24 @@ TEST_CASE("a translation that PRPs can not express is refused") {
   CHECK(prp::rewrite(s.guest, last, phasebit::access::read, two, 4_KiB + 512, 12, shadow));
   CHECK(two == prp::pointers{scattered::of(0x1000'0000), scattered::of(0x2000'0000)});
   CHECK(s.command == s.before);
+}
+
+TEST_CASE("a page at the very end of the address space is refused, and translators never see it") {
+  setup s{3};
+  struct {
+    std::uint64_t prp1;
+    std::uint32_t which;
+  } const rows[] = {{~0ULL - 0xfff, 0}, {0x1000, 1}};
+  for (const auto& [prp1, which] : rows) {
+    never_wraps to_bus;
+    prp::pointers p{prp1, ~0ULL - 0xfff};
+    const prp::pointers before = p;
+    const auto v = prp::rewrite(s.guest, to_bus, phasebit::access::read, p, 8_KiB, 12,
+                                s.shadow.region(shadow_at, 16_KiB));
+    CHECK(refused(v, errc::overflow, which));
+    CHECK(prp::status_of(v) == status_code::data_transfer_error);
+    CHECK(p == before);
+  }
 }
 
 TEST_CASE("a guest's broken pointers are refused with PRP Offset Invalid") {

@@ -71,7 +71,7 @@ PHASEBIT_ALWAYS_INLINE verdict build_contiguous(bus_addr begin, std::size_t byte
   }
   out.prp2 = list.bus.value();
   const std::size_t entries = ((rest - 1) >> page_shift) + 1;
-  const std::size_t need = entries * sizeof(entry);
+  const std::size_t need = align_up(entries * sizeof(entry), cache_line);
   const auto until_page_end = static_cast<std::size_t>(page - (list.bus.value() & (page - 1)));
   if ((need > list.size()) | (need > until_page_end)) [[unlikely]] {
     return detail::build_chained(second, entries, page_shift, list, more);

@@ -23,6 +23,7 @@ namespace phasebit::nvme::prp {
   switch (v.reason) {
     case errc::misaligned:
       return status_code::prp_offset_invalid;
+    case errc::overflow:
     case errc::not_mapped:
     case errc::access_denied:
       return status_code::data_transfer_error;
@@ -97,6 +98,13 @@ class page_translation {
   [[nodiscard]] bool covers(std::uint64_t from, std::uint64_t need, std::uint64_t ask) noexcept {
     const std::uint64_t offset = from - from_;
     if (offset < bytes_ && bytes_ - offset >= need) return true;
+    // Translators are not asked about ranges that wrap, and no page can be the very last one.
+    const std::uint64_t most = ~from;
+    if (need > most) [[unlikely]] {
+      fault_ = verdict::refused(errc::overflow, "the entry wraps around the address space", index_);
+      return false;
+    }
+    if (ask > most) ask = most;
     const auto piece = pages_.translate(address<typename Pages::from>{from}, ask, wanted_);
     if (!piece) [[unlikely]] {
       fault_ = verdict::refused(piece.error().code, piece.error().what, index_);
