@@ -46,7 +46,8 @@ struct launched {
   }
   const auto size = static_cast<std::uint64_t>(about.st_size);
   if (S_ISREG(about.st_mode) && d.format == "raw" && size < d.least_bytes) {
-    return failure(errc::out_of_range, "the disk image is too small for a disk of this device; its bytes:", size)
+    return failure(errc::out_of_range,
+                   "the disk image is too small for a disk of this device; its bytes:", size)
         .of(d.path);
   }
   return {};
