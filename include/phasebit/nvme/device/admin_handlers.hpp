@@ -203,9 +203,12 @@ class admin_handlers {
     const bus_addr events{c.prp2.get()};
     if (((shadow.value() | events.value()) & mask) != 0) return status_code::invalid_field;
     s_.shadow.enable(shadow, events);
+    // Queues that are there already go on from where their registers say.
     for (std::uint16_t q = 1; q <= s_.queues.highest; ++q) {
       auto& sq = s_.queues.sq[q];
       auto& cq = s_.queues.cq[q];
+      if (sq.exists()) sq.set_tail(s_.doorbells.load(q, ring_side::submission));
+      if (cq.exists()) cq.set_head(s_.doorbells.load(q, ring_side::completion));
       if ((sq.exists() && !s_.shadow.begin(q, ring_side::submission, sq.tail)) ||
           (cq.exists() && !s_.shadow.begin(q, ring_side::completion, cq.head))) {
         s_.shadow.disable();

@@ -47,6 +47,22 @@ class block_read {
     return status_code::success;
   }
 
+  // The next `bytes` are not wanted. Nothing is read but the block in which that ends.
+  [[nodiscard]] status_code skip(std::uint64_t bytes) noexcept {
+    if (bytes < left_) {
+      left_ -= static_cast<std::size_t>(bytes);
+      return status_code::success;
+    }
+    bytes -= left_;
+    left_ = 0;
+    lba_ += bytes >> block::block_shift(*media_);
+    const std::size_t in_last = static_cast<std::size_t>(bytes) & (buffer_.size() - 1);
+    if (in_last == 0) return status_code::success;
+    const auto done = read(buffer_);
+    left_ = buffer_.size() - in_last;
+    return done;
+  }
+
  private:
   [[nodiscard]] status_code read(std::span<std::byte> to) noexcept {
     const std::uint64_t from = lba_;

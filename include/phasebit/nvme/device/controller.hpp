@@ -71,6 +71,9 @@ class controller {
     done_ = 0;
     s_.filter.poll(poster{this});
     for (std::uint16_t q = 0; q <= s_.queues.highest && s_.regs.running(); ++q) {
+      // A register is looked at in each round, if only to find out about impossible values; a shadow
+      // costs a DMA access, and is read when room is needed.
+      if (s_.queues.cq[q].exists() && !shadowed(q)) update_head(q);
       if (s_.queues.sq[q].exists()) serve(q);
     }
     if (s_.regs.running()) report_events();
@@ -242,6 +245,9 @@ class controller {
     }
   }
 
+  [[nodiscard]] bool shadowed(std::uint16_t qid) const noexcept {
+    return qid != 0 && s_.shadow.enabled();
+  }
   void believe(doorbell_verdict verdict) noexcept {
     if (verdict == doorbell_verdict::invalid) {
       s_.events.raise(async_event::of(error_event::invalid_doorbell_value));
@@ -250,7 +256,7 @@ class controller {
 
   void update_tail(std::uint16_t qid) noexcept {
     auto& sq = s_.queues.sq[qid];
-    if (qid == 0 || !s_.shadow.enabled()) {
+    if (!shadowed(qid)) {
       believe(sq.set_tail(s_.doorbells.load(qid, ring_side::submission)));
       return;
     }
@@ -278,7 +284,7 @@ class controller {
 
   void update_head(std::uint16_t qid) noexcept {
     auto& cq = s_.queues.cq[qid];
-    if (qid == 0 || !s_.shadow.enabled()) {
+    if (!shadowed(qid)) {
       believe(cq.set_head(s_.doorbells.load(qid, ring_side::completion)));
       return;
     }

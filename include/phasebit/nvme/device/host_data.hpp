@@ -3,30 +3,51 @@
 // the bytes that the command is for.
 #pragma once
 
-#include <phasebit/core/wire.hpp>
 #include <phasebit/memory/dma_copy.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
+#include <phasebit/nvme/prp/walk.hpp>
+#include <phasebit/nvme/sgl/walk.hpp>
 #include <phasebit/nvme/spec/submission.hpp>
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 
 namespace phasebit::nvme::device {
 
+// More descriptors than any driver writes for a transfer of MDTS, and few enough to bound the work.
+inline constexpr std::uint32_t max_sgl_descriptors = 4096;
+
+// A mover may also have skip(bytes): the host throws these bytes of its read away.
 template <DmaTranslator Dma>
 class host_data {
  public:
   host_data(Dma& dma, const submission_entry& command, unsigned page_shift) noexcept
       : dma_(&dma), command_(&command), page_shift_(page_shift) {}
 
+  // Calls each(std::span<std::byte>) for the pieces of the command's data, in order, together `bytes`
+  // long; `each` says how the command ends if not successfully. Data Transfer Error where memory
+  // can not be reached; pieces before that have been visited.
   template <class Each>
   [[nodiscard]] status_code for_each(std::uint64_t bytes, access wanted, Each&& each) noexcept {
-    if (command_->psdt() != data_pointer::prp) return status_code::sgl_descriptor_type_invalid;
-    return prp_pieces(bytes, [&](bus_addr at, std::uint64_t count) noexcept {
+    const auto local = [&](bus_addr at, std::uint64_t count) noexcept {
       return local_pieces(at, count, wanted, each);
-    });
+    };
+    if (command_->psdt() == data_pointer::prp) {
+      return prp::walk(*dma_, {command_->prp1, command_->prp2}, bytes, page_shift_, local);
+    }
+    const sgl::limits allowed{.wanted = wanted,
+                              .max_descriptors = max_sgl_descriptors,
+                              .longer_than_data = true,
+                              .dword_granularity = false};
+    return sgl::walk(*dma_, command_->sgl(), bytes, allowed, local,
+                     [&](std::uint64_t count) noexcept {
+                       if constexpr (requires { each.skip(count); }) {
+                         return each.skip(count);
+                       } else {
+                         return status_code::sgl_descriptor_type_invalid;
+                       }
+                     });
   }
 
   [[nodiscard]] status_code to_host(std::span<const std::byte> data) noexcept {
@@ -58,40 +79,6 @@ class host_data {
       if (done != status_code::success) return done;
       at += piece->bytes;
       bytes -= piece->bytes;
-    }
-    return status_code::success;
-  }
-
-  template <class Each>
-  [[nodiscard]] status_code prp_pieces(std::uint64_t bytes, Each&& each) noexcept {
-    const std::uint64_t page = std::uint64_t{1} << page_shift_;
-    const std::uint64_t mask = page - 1;
-    const std::uint64_t prp1 = command_->prp1;
-    std::uint64_t list = command_->prp2;
-    if (prp1 & 3U) return status_code::prp_offset_invalid;
-    std::uint64_t now = page - (prp1 & mask);
-    if (now > bytes) now = bytes;
-    if (const auto done = each(bus_addr{prp1}, now); done != status_code::success) return done;
-    bytes -= now;
-    if (bytes == 0) return status_code::success;
-    if (bytes <= page) {
-      if (list & mask) return status_code::prp_offset_invalid;
-      return each(bus_addr{list}, bytes);
-    }
-    if (list & 7U) return status_code::prp_offset_invalid;
-    while (bytes != 0) {
-      const auto entry = dma_read<le<std::uint64_t>>(*dma_, bus_addr{list});
-      if (!entry) return status_code::data_transfer_error;
-      const std::uint64_t value = *entry;
-      if (value & mask) return status_code::prp_offset_invalid;
-      if ((list & mask) == page - 8 && bytes > page) {
-        list = value;
-        continue;
-      }
-      now = page < bytes ? page : bytes;
-      if (const auto done = each(bus_addr{value}, now); done != status_code::success) return done;
-      bytes -= now;
-      list += 8;
     }
     return status_code::success;
   }

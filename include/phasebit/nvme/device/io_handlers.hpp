@@ -25,6 +25,15 @@ class io_handlers {
   explicit constexpr io_handlers(State& s) noexcept : s_(s) {}
 
   [[nodiscard]] command_result execute(const submission_entry& c) noexcept {
+    const command_result done = dispatch(c);
+    if (done.status.sct() == status_type::media && !(done.status == status_code::compare_failure)) {
+      ++s_.health.media_errors;
+    }
+    return done;
+  }
+
+ private:
+  [[nodiscard]] command_result dispatch(const submission_entry& c) noexcept {
     if (c.psdt() == data_pointer::reserved || c.fuse() != fused::none ||
         (c.psdt() != data_pointer::prp && !s_.config.scatter_gather_lists)) {
       return status_code::invalid_field;
@@ -38,14 +47,9 @@ class io_handlers {
     }
     media_type* const media = s_.namespaces->find(nsid);
     if (media == nullptr) return status_code::invalid_field;
-    const command_result done = execute(c, opcode, *media);
-    if (done.status.sct() == status_type::media && !(done.status == status_code::compare_failure)) {
-      ++s_.health.media_errors;
-    }
-    return done;
+    return execute(c, opcode, *media);
   }
 
- private:
   [[nodiscard]] static bool known(nvm_opcode opcode) noexcept {
     for (nvm_opcode one : nvm_commands) {
       if (one == opcode) return true;
