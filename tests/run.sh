@@ -10,7 +10,7 @@ need_packages "the tests" \
   "${BUILD_PACKAGES[@]}" doctest-dev python3 -- \
   ccache pkg-config shellcheck clang-16 clang-tidy-16 clang-format-16 libclang-rt-16-dev \
   g++-aarch64-linux-gnu g++-riscv64-linux-gnu gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib \
-  libnvme-dev qemu-system-x86 qemu-utils qemu-system-common pciutils
+  libcli11-dev nlohmann-json3-dev libnvme-dev qemu-system-x86 qemu-utils qemu-system-common pciutils
 need_tools
 
 say "Building the tests"
