@@ -2,10 +2,10 @@
 // Mapping a range: one descent, leaves in runs, the largest page at every place.
 #pragma once
 
+#include <phasebit/iommu/bit_scan.hpp>
 #include <phasebit/iommu/page_table_clear.hpp>
 #include <phasebit/iommu/page_table_editor.hpp>
 
-#include <bit>
 #include <cstdint>
 
 namespace phasebit::iommu::detail {
@@ -19,7 +19,7 @@ class fill_operation {
   fill_operation(Editor& editor, typename Editor::changes_type& changes,
                  std::uint64_t bits) noexcept
       : editor_(editor), format_(editor.format()), changes_(changes), bits_(bits) {
-    largest_ = static_cast<unsigned>(std::bit_width(editor.options().largest_page)) - 1;
+    largest_ = highest_bit(editor.options().largest_page);
   }
 
   // How far it came: all that lies before is mapped.
@@ -114,13 +114,12 @@ class fill_operation {
   void place_grouped(table_word* words, unsigned count, unsigned level, std::uint64_t va,
                      std::uint64_t pa, std::uint32_t orders) noexcept {
     const unsigned shift = geometry::shift(level);
-    const auto least = static_cast<unsigned>(std::countr_zero(orders));
+    const auto least = lowest_bit(orders);
     while (count != 0) {
-      const auto aligned = static_cast<unsigned>(std::countr_zero((va | pa) >> shift | 1ULL << 31));
-      const auto fitting = static_cast<unsigned>(std::bit_width(count)) - 1;
+      const auto aligned = lowest_bit((va | pa) >> shift | 1ULL << 31);
+      const auto fitting = highest_bit(count);
       const unsigned limit = aligned < fitting ? aligned : fitting;
-      const auto order =
-          static_cast<unsigned>(std::bit_width((orders | 1U) & ((2U << limit) - 1))) - 1;
+      const auto order = highest_bit((orders | 1U) & ((2U << limit) - 1));
       unsigned items = 0;
       if (order == 0) {
         // Single slots until the next place where a group may begin, if there is one.

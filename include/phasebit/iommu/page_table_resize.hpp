@@ -2,9 +2,9 @@
 // Large pages made small, and small ones large, under walkers that go on walking.
 #pragma once
 
+#include <phasebit/iommu/bit_scan.hpp>
 #include <phasebit/iommu/page_table_editor.hpp>
 
-#include <bit>
 #include <cstdint>
 
 namespace phasebit::iommu::detail {
@@ -200,7 +200,7 @@ class resize_operation {
     const unsigned shift = geometry::shift(level);
     std::uint32_t orders = format_.orders(level);
     while (orders != 0) {
-      const auto order = static_cast<unsigned>(std::bit_width(orders)) - 1;
+      const auto order = highest_bit(orders);
       orders &= ~(1U << order);
       const std::uint64_t size = geometry::span(level) << order;
       std::uint64_t a = (first + (size - 1)) & ~(size - 1);

@@ -3,11 +3,11 @@
 #pragma once
 
 #include <phasebit/core/align.hpp>
+#include <phasebit/iommu/bit_scan.hpp>
 #include <phasebit/iommu/table_memory.hpp>
 
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -44,7 +44,7 @@ class table_arena {
 
   // At most 32 granules at once. Fails with exhausted.
   [[nodiscard]] result<table_page<Space>> allocate(std::size_t bytes) noexcept {
-    PHASEBIT_EXPECTS(std::has_single_bit(bytes) && bytes >= granule && bytes <= 32 * granule,
+    PHASEBIT_EXPECTS((bytes & (bytes - 1)) == 0 && bytes >= granule && bytes <= 32 * granule,
                      "a table is one to 32 granules, a power of two of them");
     const auto pages = static_cast<unsigned>(bytes >> GranuleShift);
     constexpr std::size_t words = Pages / 32;
@@ -79,8 +79,8 @@ class table_arena {
   [[nodiscard]] std::size_t used() const noexcept {
     std::size_t sum = 0;
     for (auto& w : used_) {
-      sum += static_cast<std::size_t>(
-          std::popcount(std::atomic_ref{w}.load(std::memory_order_relaxed)));
+      std::uint32_t bits = std::atomic_ref{w}.load(std::memory_order_relaxed);
+      for (; bits != 0; bits &= bits - 1) ++sum;
     }
     return sum - (Pages - count_);
   }
@@ -102,8 +102,7 @@ class table_arena {
     std::uint32_t seen = bits.load(std::memory_order_relaxed);
     while (seen != ~std::uint32_t{0}) {
       int place = -1;
-      for (unsigned bit = static_cast<unsigned>(std::countr_one(seen)) & ~(pages - 1); bit < 32;
-           bit += pages) {
+      for (unsigned bit = detail::lowest_bit(~seen) & ~(pages - 1); bit < 32; bit += pages) {
         if ((seen >> bit & mask_of(pages)) == 0) {
           place = static_cast<int>(bit);
           break;

@@ -3,9 +3,9 @@
 // revision 3.08, section 2.2.3).
 #pragma once
 
+#include <phasebit/iommu/bit_scan.hpp>
 #include <phasebit/iommu/page_format.hpp>
 
-#include <bit>
 #include <cstdint>
 #include <optional>
 
@@ -40,7 +40,7 @@ struct amd_v1 {
     const unsigned own = 12 + 9 * level;
     if ((e & beyond()) != 0 || !leaf_allowed(level)) return 0;
     if (next(e) == 0) return (e & address_mask & ((std::uint64_t{1} << own) - 1)) == 0 ? own : 0;
-    const auto shift = 13 + static_cast<unsigned>(std::countr_one((e & address_mask) >> 12));
+    const auto shift = 13 + detail::lowest_bit(~((e & address_mask) >> 12));
     return shift >= own && shift < own + 9 ? shift : 0;
   }
   [[nodiscard]] static constexpr std::uint64_t leaf_address(std::uint64_t e,

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: BSL-1.0
+// What changes and walks of page tables cost, by format, by range length and by page size.
+#include <phasebit/iommu/formats/amdv1.hpp>
+#include <phasebit/iommu/formats/arm_stage2.hpp>
+#include <phasebit/iommu/formats/riscv.hpp>
+#include <phasebit/iommu/formats/vtd.hpp>
+#include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/page_table.hpp>
+#include <phasebit/iommu/table_arena.hpp>
+
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include <benchmark/benchmark.h>
+
+namespace {
+
+using namespace phasebit;
+using namespace phasebit::iommu;
+
+template <class Format>
+struct bed {
+  static constexpr std::size_t pages = 4096;
+  using arena_type = table_arena<pages, Format::granule_shift>;
+  static constexpr std::uint64_t granule = arena_type::granule;
+  static constexpr std::size_t bytes = pages * granule;
+
+  bed()
+      : memory(static_cast<std::byte*>(std::aligned_alloc(granule * 16, bytes)), &std::free),
+        arena({memory.get(), bytes}, host_phys{1ULL << 36}),
+        table(*page_table<Format, arena_type>::create({}, arena)) {}
+
+  std::unique_ptr<std::byte, decltype(&std::free)> memory;
+  arena_type arena;
+  page_table<Format, arena_type> table;
+};
+
+// The targets do not continue each other, as an application's pages do not.
+constexpr std::uint64_t far_target = (1ULL << 40) + 0x1000;
+
+using clock = std::chrono::steady_clock;
+double seconds(clock::time_point from) {
+  return std::chrono::duration<double>(clock::now() - from).count();
+}
+
+// One call maps, or unmaps, `count` granules; many calls make one iteration, so that the clock does
+// not show. Every other range stays mapped, so that tables live as long as they do in a busy domain.
+template <class Format, bool Unmap>
+void change(benchmark::State& state) {
+  bed<Format> b;
+  const auto count = static_cast<std::uint64_t>(state.range(0));
+  const std::uint64_t bytes = count * b.granule;
+  constexpr int calls = 256;
+  constexpr std::uint64_t base = 1ULL << 30;
+  invalidations<bus_space> changes;
+  const auto at = [&](int i) { return bus_addr{base + static_cast<std::uint64_t>(i) * 2 * bytes}; };
+  for (int i = 0; i != calls; ++i) {
+    if (!b.table.map(at(i) + bytes, host_phys{far_target}, bytes)) std::abort();
+  }
+  for (auto _ : state) {
+    const auto begin = clock::now();
+    for (int i = 0; i != calls; ++i) {
+      if (!b.table.map(at(i), host_phys{far_target}, bytes, {}, changes)) std::abort();
+    }
+    const double mapped = seconds(begin);
+    const auto half = clock::now();
+    for (int i = 0; i != calls; ++i) {
+      if (!b.table.unmap(at(i), bytes, changes)) std::abort();
+      if (!changes.ranges().empty()) b.table.complete(changes);
+    }
+    state.SetIterationTime(Unmap ? seconds(half) : mapped);
+  }
+  state.SetItemsProcessed(state.iterations() * calls);
+  state.counters["ns/call"] =
+      benchmark::Counter(static_cast<double>(state.iterations()) * calls * 1e-9,
+                         benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+  state.counters["ns/entry"] = benchmark::Counter(
+      static_cast<double>(state.iterations()) * calls * static_cast<double>(count) * 1e-9,
+      benchmark::Counter::kIsRate | benchmark::Counter::kInvert);
+}
+
+// Translations of addresses within `pages` granules, each dependent on the one before: latency.
+template <class Format, bool Dependent>
+void walk(benchmark::State& state) {
+  bed<Format> b;
+  const auto pages = static_cast<std::uint64_t>(state.range(0));
+  for (std::uint64_t i = 0; i != pages; ++i) {
+    // Backwards, so that no large page is possible.
+    if (!b.table.map(bus_addr{i * b.granule}, host_phys{(2 * pages - i) * b.granule}, b.granule))
+      std::abort();
+  }
+  std::vector<bus_addr> where(4096);
+  std::mt19937_64 random(1);
+  for (auto& a : where) a = bus_addr{random() % pages * b.granule + random() % 8 * 512};
+  std::size_t i = 0;
+  std::uint64_t chain = 0;
+  for (auto _ : state) {
+    const auto piece =
+        b.table.translate(where[i++ & 4095] + (Dependent ? chain & 7 : 0), 512 - 8, access::write);
+    chain = piece->begin.value();
+    benchmark::DoNotOptimize(chain);
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+
+// Large pages: one call maps 1 GiB that is aligned so that pages of 2^shift are possible.
+template <class Format>
+void map_gib(benchmark::State& state) {
+  bed<Format> b;
+  const std::uint64_t align = 1ULL << state.range(0);
+  constexpr std::uint64_t gib = 1ULL << 30;
+  std::size_t tables = 0;
+  for (auto _ : state) {
+    const auto begin = clock::now();
+    if (!b.table.map(bus_addr{gib}, host_phys{(1ULL << 40) + align}, gib)) std::abort();
+    state.SetIterationTime(seconds(begin));
+    tables = b.arena.used();
+    if (!b.table.unmap(bus_addr{gib}, gib)) std::abort();
+  }
+  state.counters["tables"] = static_cast<double>(tables);
+}
+
+#define PHASEBIT_FORMAT(Format)       \
+  BENCHMARK(change<Format, false>)    \
+      ->Name("map/" #Format)          \
+      ->ArgName("granules")           \
+      ->UseManualTime()               \
+      ->RangeMultiplier(4)            \
+      ->Range(1, 1024);               \
+  BENCHMARK(change<Format, true>)     \
+      ->Name("unmap/" #Format)        \
+      ->ArgName("granules")           \
+      ->UseManualTime()               \
+      ->RangeMultiplier(4)            \
+      ->Range(1, 1024);               \
+  BENCHMARK(walk<Format, false>)      \
+      ->Name("walk/" #Format)         \
+      ->ArgName("pages")              \
+      ->Arg(1)                        \
+      ->Arg(512)                      \
+      ->Arg(65536);                   \
+  BENCHMARK(walk<Format, true>)       \
+      ->Name("walk_latency/" #Format) \
+      ->ArgName("pages")              \
+      ->Arg(1)                        \
+      ->Arg(512)                      \
+      ->Arg(65536);                   \
+  BENCHMARK(map_gib<Format>)          \
+      ->Name("map_gib/" #Format)      \
+      ->ArgName("alignment")          \
+      ->UseManualTime()               \
+      ->Arg(Format::granule_shift)    \
+      ->Arg(21)                       \
+      ->Arg(30)
+
+PHASEBIT_FORMAT(vtd_second_stage);
+PHASEBIT_FORMAT(amd_v1);
+PHASEBIT_FORMAT(arm_stage2<12>);
+PHASEBIT_FORMAT(riscv_second_stage);
+PHASEBIT_FORMAT(x86_first_stage);
+
+}  // namespace

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <phasebit/iommu/flat_table.hpp>
+#include <phasebit/iommu/formats/amdv1.hpp>
+#include <phasebit/iommu/formats/arm_stage2.hpp>
+#include <phasebit/iommu/formats/riscv.hpp>
+#include <phasebit/iommu/formats/vtd.hpp>
+#include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/nested.hpp>
+#include <phasebit/iommu/page_table.hpp>
+#include <phasebit/iommu/table_arena.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+using namespace phasebit;
+using namespace phasebit::iommu;
+
+namespace {
+
+alignas(1 << 16) constinit std::byte memory[32 << 12]{};
+
+template <class Format>
+std::uint64_t use(const Format& format, std::uint64_t a, std::uint64_t target,
+                  std::uint64_t bytes) {
+  using arena = table_arena<32, Format::granule_shift>;
+  arena tables{memory, host_phys{0x8000'0000}};
+  auto made = page_table<Format, arena>::create(format, tables);
+  if (!made) return 0;
+  auto& table = *made;
+  invalidations<bus_space> changes{[](void*, auto) noexcept {}, nullptr};
+  if (!table.map(bus_addr{a}, host_phys{target}, bytes, {}, changes)) return 1;
+  std::uint64_t sum = 0;
+  const auto got = table.translate(bus_addr{a}, bytes, access::read);
+  if (got) sum += got->begin.value();
+  if (!table.protect(bus_addr{a}, bytes, access::read, false, changes)) return 2;
+  if (!table.split(bus_addr{a + Format::granule_shift}, changes)) return 3;
+  if (!table.merge(bus_addr{a}, bytes, changes)) return 4;
+  if (!table.take_dirty(bus_addr{a}, bytes, changes,
+                        [&](auto page) noexcept { sum += page.begin.value(); })) {
+    return 5;
+  }
+  if (!table.walk(bus_addr{a}, bytes, [&](auto page) noexcept { sum += page.page_shift; })) {
+    return 6;
+  }
+  if (!table.unmap(bus_addr{a}, bytes, changes)) return 7;
+  table.trim(changes);
+  table.complete(changes);
+  return sum;
+}
+
+}  // namespace
+
+extern "C" std::uint64_t use_vtd(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
+  return use<vtd_second_stage>({}, a, t, n);
+}
+extern "C" std::uint64_t use_amd(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
+  return use<amd_v1>({}, a, t, n);
+}
+extern "C" std::uint64_t use_arm(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
+  return use<arm_stage2<12>>({}, a, t, n) + use<arm_stage2<14>>({}, a, t, n);
+}
+extern "C" std::uint64_t use_riscv(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
+  return use<riscv_second_stage>({}, a, t, n);
+}
+extern "C" std::uint64_t use_x86(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
+  return use<x86_first_stage>({}, a, t, n);
+}
+extern "C" std::uint64_t use_flat(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
+  flat_table<> table{memory};
+  if (!table.map(guest_addr{a}, host_phys{t}, n, access::read_write)) return 0;
+  const auto got = table.translate(guest_addr{a}, 64, access::write);
+  return got ? got->begin.value() : 0;
+}
+extern "C" std::uint64_t use_nested(std::uint64_t a, std::uint64_t root) {
+  table_window<> window{memory, host_phys{0}};
+  page_table_view<vtd_second_stage, table_window<>, guest_space> stage2{{}, window, host_phys{0}};
+  const nested<x86_first_stage, decltype(stage2), table_window<>> both{
+      {}, guest_addr{root}, stage2, window};
+  const auto got = both.translate(bus_addr{a}, 64, access::write);
+  return got ? got->begin.value() : 0;
+}
