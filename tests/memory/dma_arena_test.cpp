@@ -10,6 +10,7 @@
 #include <span>
 
 #include <doctest/doctest.h>
+#include <support/death.hpp>
 
 using namespace phasebit;
 using namespace phasebit::literals;
@@ -130,4 +131,22 @@ TEST_CASE("a buffer goes back to its arena at the end of its scope") {
     CHECK(arena.free_bytes() == 8_KiB);
   }
   CHECK(arena.free_bytes() == 16_KiB);
+}
+
+TEST_CASE("a region that is not the arena's to take back ends the program") {
+  static static_arena<16_KiB> arena;
+  constexpr const char* sentence = "the region was released twice, or is not of this arena";
+  const auto r = arena.allocate(4_KiB, 4_KiB);
+  REQUIRE(r);
+  CHECK(phasebit_test::breaks(sentence, [&] {
+    arena.release(*r);
+    arena.release(*r);
+  }));
+  CHECK(phasebit_test::breaks(sentence, [&] { arena.release(r->part(0, 64)); }));
+  CHECK(phasebit_test::breaks(sentence, [&] { arena.release({r->bytes, bus_addr{0x1000}}); }));
+  CHECK(phasebit_test::breaks("an alignment is a power of two",
+                              [] { static_cast<void>(arena.allocate(64, 48)); }));
+  CHECK(phasebit_test::breaks("the bus address is less aligned than the arena",
+                              [] { static_arena<4_KiB> wrong{bus_addr{0x1040}}; }));
+  arena.release(*r);
 }

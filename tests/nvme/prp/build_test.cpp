@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/death.hpp>
 
 using namespace phasebit;
 using namespace phasebit::literals;
@@ -373,4 +374,26 @@ TEST_CASE("a verdict becomes an error with its sentence and its piece") {
   const auto v = prp::build(pieces, 12, 1_MiB, {}, out);
   std::array<char, 128> text{};
   CHECK(v.as_error().message(text) == "a piece after the first does not begin on a page (index 1)");
+}
+
+TEST_CASE("lists that are no lists end the program where they would be written") {
+  using phasebit_test::breaks;
+  constexpr const char* lines = "a PRP list is made of whole cache lines";
+  lists l{12_KiB};
+  prp::pointers out;
+  const auto build = [&](std::size_t pages, dma_region list, dma_region next = {}) {
+    const prp::list_memory more[] = {next};
+    static_cast<void>(prp::build_contiguous(bus_addr{0x10000}, pages * 4_KiB, 12, list, out,
+                                            prp::lists_of{more}));
+  };
+  CHECK(breaks(lines, [&] { build(10, l.memory.part(0, 72)); }));
+  CHECK(breaks(lines, [&] { build(600, l.memory.part(8, 8_KiB)); }));
+  CHECK(breaks("a list that another one leads to begins on a memory page",
+               [&] { build(600, l.memory.part(0, 4_KiB), l.memory.part(4_KiB + 64, 4_KiB)); }));
+  CHECK(breaks("a memory page is 4 KiB to 128 MiB", [&] {
+    const prp::piece one[] = {{bus_addr{0x1000}, 4096}};
+    static_cast<void>(prp::build(one, 11, 1_MiB, l.memory, out));
+  }));
+  CHECK(breaks("a verdict without a fault is no error",
+               [] { static_cast<void>(prp::verdict{}.as_error()); }));
 }
