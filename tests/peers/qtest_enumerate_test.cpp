@@ -205,6 +205,31 @@ TEST_CASE("a board without an ECAM window is enumerated through its two ports") 
   CHECK(nvme::vs{must(mapped).read32(nvme::vs::offset)} == nvme::vs::of(1, 4));
 }
 
+TEST_CASE("the Arm board has its RAM, its windows and its ports elsewhere, and all of it works") {
+  need_qemu();
+  if (!qtest::find_program(qtest::arm_virt.program)) {
+    MESSAGE("not tried: qemu-system-aarch64 is not installed");
+    return;
+  }
+  auto started =
+      qtest::machine::start({.board = qtest::arm_virt,
+                             .devices = {"pcie-root-port,id=rp0,slot=1", "nvme,serial=x,bus=rp0",
+                                         "virtio-blk-pci,drive=d1"},
+                             .arguments = {"-drive", "if=none,id=d1,driver=null-co,size=1M"}});
+  auto& vm = must(started);
+  auto opened = vm.open_class(nvme_class);
+  auto mapped = must(opened).map_bar(0);
+  CHECK(nvme::vs{must(mapped).read32(nvme::vs::offset)} == nvme::vs::of(1, 4));
+  auto region = opened->allocate(4096, 4096);
+  CHECK(must(region).bus.value() >= qtest::arm_virt.ram_base);
+  vm.registers(region->bus.value(), 4096).write32(0, 0x1234'5678);
+  REQUIRE(vm.status());
+  CHECK(region->data()[3] == std::byte{0x12});
+  auto disk = vm.open_device(0x1af4, 0x1001);
+  auto ports = must(disk).map_bar(0);
+  CHECK(must(ports).read32(0) != 0xffff'ffff);  // legacy feature bits, through the port window
+}
+
 TEST_CASE("DMA memory is the machine's RAM on both sides of the hole below 4 GiB") {
   need_qemu();
   // Sparse: only what is touched takes memory.
