@@ -4,12 +4,12 @@
 #pragma once
 
 #include <phasebit/core/address.hpp>
+#include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/memory/translate.hpp>
 
 #include <array>
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -56,7 +56,7 @@ class region_map {
   {
     table_ = other.table_;
     count_ = other.count_;
-    last_hit_.store(0, std::memory_order_relaxed);
+    thread_order::store(last_hit_, 0);
     return *this;
   }
 
@@ -111,12 +111,12 @@ class region_map {
     }
     --count_;
     for (std::size_t i = at; i != count_; ++i) table_[i] = table_[i + 1];
-    last_hit_.store(0, std::memory_order_relaxed);
+    thread_order::store(last_hit_, 0);
     return {};
   }
   void clear() noexcept {
     count_ = 0;
-    last_hit_.store(0, std::memory_order_relaxed);
+    thread_order::store(last_hit_, 0);
   }
 
   [[nodiscard]] result<segment<local_space>> translate(address<Space> a, std::uint64_t bytes,
@@ -144,13 +144,13 @@ class region_map {
     return a - r.begin < r.bytes;
   }
   [[nodiscard]] const region* find(address<Space> a) const noexcept {
-    const std::uint32_t hint = last_hit_.load(std::memory_order_relaxed);
+    const std::uint32_t hint = thread_order::load(last_hit_);
     if (hint < count_ && holds(table_[hint], a)) [[likely]] {
       return &table_[hint];
     }
     const std::size_t at = first_ending_after(a);
     if (at == count_ || !holds(table_[at], a)) return nullptr;
-    last_hit_.store(static_cast<std::uint32_t>(at), std::memory_order_relaxed);
+    thread_order::store(last_hit_, static_cast<std::uint32_t>(at));
     return &table_[at];
   }
   // The region that holds `a`, or the next one above it, or count_.
@@ -171,8 +171,9 @@ class region_map {
   std::conditional_t<owns_table, std::array<region, owns_table ? Capacity : 1>, std::span<region>>
       table_{};
   std::size_t count_ = 0;
-  // A hint that any thread may overwrite: wrong at worst, never harmful.
-  mutable std::atomic<std::uint32_t> last_hit_{0};
+  // A hint that any thread may overwrite: wrong at worst, never harmful. (<atomic> would cost each
+  // includer more than all the rest.)
+  mutable std::uint32_t last_hit_ = 0;
 };
 
 // A virtual machine's memory. vhost-user front ends send 8 regions, or up to 509 one by one.

@@ -24,10 +24,6 @@ namespace detail {
   return verdict::refused(errc::overflow, "the buffer wraps around the address space");
 }
 
-[[nodiscard]] constexpr verdict too_few_lists() noexcept {
-  return verdict::refused(errc::exhausted, "the transfer has more pages than its lists can hold");
-}
-
 // A list of more than one page, or one that does not fit: rare, hence kept out of the caller.
 template <ListSource More>
 [[nodiscard, gnu::cold, gnu::noinline]] verdict build_chained(std::uint64_t second,

@@ -14,6 +14,10 @@ namespace phasebit::nvme::prp {
 
 namespace detail {
 
+[[nodiscard]] constexpr verdict too_few_lists() noexcept {
+  return verdict::refused(errc::exhausted, "the transfer has more pages than its lists can hold");
+}
+
 // Vectors as wide as the target's registers; what is wider gets split, and then spilled.
 #if defined(__AVX2__)
 using lanes [[gnu::vector_size(32)]] = std::uint64_t;
