@@ -20,6 +20,7 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/core/wire.hpp>
+#include <phasebit/iommu/bit_scan.hpp>
 #include <phasebit/iommu/flat_table.hpp>
 #include <phasebit/iommu/formats/amdv1.hpp>
 #include <phasebit/iommu/formats/arm_stage2.hpp>
@@ -118,6 +119,7 @@
 #include <phasebit/nvme/spec/wide.hpp>
 #include <phasebit/pcie/bar.hpp>
 #include <phasebit/pcie/capability.hpp>
+#include <phasebit/pcie/capability_emitter.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/config_space.hpp>
 #include <phasebit/pcie/description.hpp>
