@@ -19,6 +19,7 @@ namespace {
 
 constexpr std::uint64_t most_dma_bytes = std::uint64_t{1} << 30;
 constexpr std::uint64_t most_pieces = std::uint64_t{1} << 28;
+constexpr unsigned most_depth = 1023;
 
 struct perf_options {
   backend_options disk;
@@ -46,6 +47,7 @@ template <class Backend>
 class measurement {
   using controller = nvme::controller<Backend>;
   using workload_type = workload<controller>;
+  static_assert(most_depth < workload_type::max_depth);
 
  public:
   measurement(const opened<Backend>& disk, const perf_options& o) : disk_(disk), o_(o) {}
@@ -156,6 +158,7 @@ class measurement {
           while (!stop_ && work->turn()) {
             if (work->idle()) std::this_thread::yield();
           }
+          if (work->failed()) stop_ = true;
           --running;
         });
       }
@@ -291,34 +294,38 @@ class measurement {
 
 void add_options(CLI::App& app, perf_options& o) {
   add_backend_options(app, o.disk);
-  app.add_option("--rw", o.rw, "What to do; rw and randrw do half and half")
-      ->check(CLI::IsMember({"read", "write", "randread", "randwrite", "rw", "randrw"}))
-      ->capture_default_str();
-  app.add_option("--bs", o.block_bytes, "Bytes of each command, such as 512, 4k, 128k")
-      ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::Range(std::uint64_t{512}, std::uint64_t{32} << 20))
+  add_choice(app, "--rw", o.rw, "What to do; rw and randrw do half and half",
+             {"read", "write", "randread", "randwrite", "rw", "randrw"});
+  add_size_option(app, "--bs", o.block_bytes, "Bytes of each command, such as 512, 4k, 128k", 512,
+                  std::uint64_t{32} << 20)
       ->default_str("4k");
   app.add_option("--qd", o.work.depth, "Commands in flight in each queue")
-      ->check(CLI::Range(1U, workload<nvme::controller<backend::qtest::function>>::max_depth - 1))
+      ->check(CLI::Range(1U, most_depth).description(""))
+      ->type_name("N")
       ->capture_default_str();
   app.add_option("--queues", o.queues, "Queue pairs, each polled by a thread of its own")
-      ->check(CLI::Range(1, 64))
+      ->check(CLI::Range(1, 64).description(""))
+      ->type_name("N")
       ->capture_default_str();
   app.add_option("--time", o.work.seconds, "Seconds to measure")
-      ->check(CLI::Range(0.01, 86'400.0))
+      ->check(CLI::Range(0.01, 86'400.0).description(""))
+      ->type_name("S")
       ->capture_default_str();
   app.add_option("--count", o.work.commands, "Stop after so many commands in each queue")
       ->type_name("N");
-  app.add_option("--nsid", o.nsid, "Namespace")->capture_default_str();
-  app.add_option("--size", o.size, "Use only so much of the namespace's beginning")
-      ->transform(CLI::AsSizeValue(false));
+  app.add_option("--nsid", o.nsid, "Namespace")->type_name("N")->capture_default_str();
+  add_size_option(app, "--size", o.size, "Use only the beginning of the namespace", 512,
+                  ~std::uint64_t{0});
   app.add_flag("--verify", o.work.verify,
-               "Write content that follows from the block's address, and compare all that is read");
+               "Write what follows from the block's address; compare all that is read");
   app.add_flag("--overwrite", o.overwrite,
                "Agree that --verify of reads writes to a disk that is not simulated");
-  app.add_option("--seed", o.work.seed, "Of random places and content")->capture_default_str();
+  app.add_option("--seed", o.work.seed, "Of random places and content")
+      ->type_name("N")
+      ->capture_default_str();
   app.add_option("--timeout", o.work.timeout, "Seconds after which a command is given up")
-      ->check(CLI::Range(0.2, 3'600.0))
+      ->check(CLI::Range(0.2, 3'600.0).description(""))
+      ->type_name("S")
       ->capture_default_str();
   app.add_flag("--json", o.json, "Print the result as JSON");
 }

@@ -25,34 +25,41 @@ struct backend_options {
 [[nodiscard]] inline const std::vector<std::string>& backend_names();
 [[nodiscard]] inline const std::vector<std::string>& fault_names();
 
+// A number of bytes that may be written as 4k or 1M, from `least` to `most`.
+inline CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::uint64_t& value,
+                                    const std::string& text, std::uint64_t least,
+                                    std::uint64_t most) {
+  return app.add_option(name, value, text)
+      ->transform(CLI::AsSizeValue(false).description(""))
+      ->check(CLI::Range(least, most).description(""))
+      ->type_name("SIZE");
+}
+
+inline CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
+                               const std::string& text, const std::vector<std::string>& names) {
+  return app.add_option(name, value, text)
+      ->check(CLI::IsMember(names).description(""))
+      ->type_name(CLI::detail::join(names, "|"))
+      ->capture_default_str();
+}
+
 inline void add_backend_options(CLI::App& app, backend_options& o) {
-  app.add_option("--backend", o.backend, "What the disk is")
-      ->check(CLI::IsMember(backend_names()))
-      ->capture_default_str()
-      ->group("The disk");
-  app.add_option(
-         "--device", o.device,
-         "Its PCI address, such as 0000:01:00.0; without, the first NVMe controller where the "
-         "backend can look for one")
+  constexpr const char* group = "The disk";
+  add_choice(app, "--backend", o.backend, "What the disk is", backend_names())->group(group);
+  app.add_option("--device", o.device, "Its PCI address, such as 0000:01:00.0")
       ->type_name("BDF")
-      ->group("The disk");
-  app.add_option("--image", o.image,
-                 "Raw image that holds the disk's content (qtest: needed; simulated: in place of "
-                 "memory)")
+      ->group(group);
+  app.add_option("--image", o.image, "Raw image of the disk (simulated: in place of memory)")
       ->type_name("FILE")
-      ->group("The disk");
-  app.add_option("--disk-size", o.disk_bytes, "Size of a simulated disk in memory")
-      ->transform(CLI::AsSizeValue(false))
-      ->check(CLI::Range(std::uint64_t{4096}, std::uint64_t{8} << 30))
+      ->group(group);
+  add_size_option(app, "--disk-size", o.disk_bytes, "Of a simulated disk in memory", 4096,
+                  std::uint64_t{8} << 30)
       ->default_str("64M")
-      ->group("The disk");
+      ->group(group);
   app.add_flag("--single-step", o.single_step,
-               "Simulated: the device has no thread of its own but moves when the driver waits")
-      ->group("The disk");
-  app.add_option("--fault", o.fault, "Simulated: what goes wrong")
-      ->check(CLI::IsMember(fault_names()))
-      ->capture_default_str()
-      ->group("The disk");
+               "Simulated: the device has no thread but moves when the driver waits")
+      ->group(group);
+  add_choice(app, "--fault", o.fault, "Simulated: what goes wrong", fault_names())->group(group);
 }
 
 }  // namespace example

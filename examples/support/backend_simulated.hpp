@@ -41,7 +41,9 @@ template <class Media, class Use>
   using namespace phasebit;
   namespace sim = backend::simulated;
   sim::fabric fabric{{.memory_bytes = (std::size_t{16} << 20) + o.dma_bytes}};
-  auto disk = sim::add_nvme_disk(fabric, media, {.controller = {.mdts = 8}});
+  auto disk = sim::add_nvme_disk(
+      fabric, media,
+      {.controller = {.pci_vendor = 0x5042, .pci_subsystem_vendor = 0x5042, .mdts = 8}});
   if (!disk) return disk.error();
   if (!o.device.empty()) {
     const auto address = address_of(o.device);

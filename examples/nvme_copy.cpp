@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSL-1.0
+// Copies a namespace to a file, or a file to a namespace. Both have the same size, or nothing is done.
+#include "support/open_backend.hpp"
+#include "support/progress.hpp"
+#include "support/run_main.hpp"
+#include "support/units.hpp"
+
+#include <phasebit/hosted/file_media.hpp>
+#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/nvme/host/disk.hpp>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+using namespace phasebit;
+using namespace example;
+
+namespace {
+
+struct copy_options {
+  backend_options disk;
+  std::string to;
+  std::string from;
+  std::uint32_t nsid = 1;
+  std::uint64_t chunk = std::uint64_t{1} << 20;
+  double timeout = 10;
+};
+
+[[nodiscard]] result<> in_words(block::media_status status, const std::string& path) {
+  if (status == block::media_status::good) return {};
+  return failure(errc::io, "the file could not be read or written to its end").of(path);
+}
+
+// The other end of the copy, exactly as long as the namespace.
+[[nodiscard]] result<hosted::file_media> open_file(const copy_options& o,
+                                                   const nvme::namespace_info& ns) {
+  const bool reads_it = !o.from.empty();
+  const std::string& path = reads_it ? o.from : o.to;
+  const hosted::file_media_options how{.block_size = ns.block_bytes, .read_only = reads_it};
+  if (!reads_it && !std::filesystem::exists(path)) {
+    return hosted::file_media::create(path, ns.bytes(), how);
+  }
+  // A device has no size here that the file system knows; its end is checked below.
+  if (std::filesystem::is_regular_file(path) && std::filesystem::file_size(path) != ns.bytes()) {
+    return failure(errc::out_of_range,
+                   reads_it ? "the file and the namespace differ in size; the namespace's bytes"
+                            : "the file is there already and differs in size from the namespace: "
+                              "remove it first; the namespace's bytes",
+                   ns.bytes())
+        .of(path);
+  }
+  auto file = hosted::file_media::open(path, how);
+  if (file && file->block_count() != ns.blocks) {
+    return failure(errc::out_of_range,
+                   "the device and the namespace differ in size; the namespace's bytes", ns.bytes())
+        .of(path);
+  }
+  return file;
+}
+
+template <class Backend>
+[[nodiscard]] result<> copy(const opened<Backend>& opened_disk, const copy_options& o) {
+  using controller = nvme::controller<Backend>;
+  auto host = controller::attach(opened_disk.function);
+  if (!host) return host.error();
+  auto disk =
+      nvme::disk<controller>::open(*host, o.nsid, static_cast<std::uint32_t>(o.timeout * 1000));
+  if (!disk) return disk.error();
+  const nvme::namespace_info& ns = disk->info();
+  auto file = open_file(o, ns);
+  if (!file) return file.error();
+
+  const bool to_file = o.from.empty();
+  const std::string& path = to_file ? o.to : o.from;
+  std::vector<std::byte> buffer(std::max<std::size_t>(o.chunk, ns.block_bytes));
+  progress_line progress;
+  for (std::uint64_t lba = 0; lba != ns.blocks;) {
+    const std::uint64_t blocks = std::min(ns.blocks - lba, buffer.size() >> ns.block_shift);
+    const auto part = std::span{buffer}.first(blocks << ns.block_shift);
+    if (to_file) {
+      if (const auto read = disk->read(lba, part); !read) return read;
+      if (const auto written = in_words(file->write(lba, part), path); !written) return written;
+    } else {
+      if (const auto read = in_words(file->read(lba, part), path); !read) return read;
+      if (const auto written = disk->write(lba, part); !written) return written;
+    }
+    lba += blocks;
+    progress.show([&] {
+      return fmt::format("{} of {} ({} %)", size_text(lba << ns.block_shift), size_text(ns.bytes()),
+                         lba * 100 / ns.blocks);
+    });
+  }
+  progress.clear();
+  const auto flushed = to_file ? in_words(file->flush(), path) : disk->flush();
+  if (!flushed) return flushed;
+  fmt::print("copied {} {} {}\n", size_text(ns.bytes()), to_file ? "to" : "from", path);
+  return {};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Copies a namespace to a file, or a file to a namespace, whole", "nvme_copy"};
+  copy_options options;
+  auto* const direction = app.add_option_group("Direction", "One of the two");
+  direction->add_option("--to", options.to, "Copy the namespace to this file")->type_name("FILE");
+  direction->add_option("--from", options.from, "Copy this file to the namespace")
+      ->type_name("FILE");
+  direction->require_option(1);
+  app.add_option("--nsid", options.nsid, "Namespace")->type_name("N")->capture_default_str();
+  add_size_option(app, "--chunk", options.chunk, "Bytes copied at a time", 4096,
+                  std::uint64_t{64} << 20)
+      ->default_str("1M");
+  app.add_option("--timeout", options.timeout, "Seconds after which a command is given up")
+      ->check(CLI::Range(0.2, 3'600.0).description(""))
+      ->type_name("S")
+      ->capture_default_str();
+  add_backend_options(app, options.disk);
+  return run_main(app, argc, argv, [&] {
+    options.disk.read_only = options.from.empty();
+    return with_backend(options.disk, [&](const auto& disk) { return copy(disk, options); });
+  });
+}

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSL-1.0
+"""Runs the examples as a user does. Usage: check.py GROUP FOLDER_OF_PROGRAMS"""
+import hashlib
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+LIMIT_S = 60  # none of them takes longer, whatever goes wrong
+
+
+def run(programs, *line):
+    """The status, what was printed, what was complained about."""
+    command = [programs / line[0], *map(str, line[1:])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_S)
+    return done.returncode, done.stdout, done.stderr
+
+
+def good(programs, *line):
+    status, out, err = run(programs, *line)
+    assert status == 0 and err == "", f"{line}: status {status}\n{out}{err}"
+    return out
+
+
+def bad(programs, pattern, *line, status=1):
+    """Ends with this status and one sentence that tells what the pattern says, and nothing else."""
+    got, out, err = run(programs, *line)
+    assert got == status, f"{line}: status {got}, not {status}\n{out}{err}"
+    assert err.count("\n") == 1 and err.startswith(line[0] + ": "), f"{line}: no one sentence:\n{err}"
+    assert re.search(pattern, err), f"{line}: does not say {pattern!r}:\n{err}"
+    assert out == "", f"{line}: printed a result all the same:\n{out}"
+
+
+def perf(programs, *line):
+    return json.loads(good(programs, "nvme_perf", "--json", *line))
+
+
+def image(folder, name, size):
+    path = folder / name
+    path.write_bytes(os.urandom(size))
+    return path
+
+
+def sha256(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def hello(programs, folder):
+    assert good(programs, "hello_nvme") == "block 7 says: hello, block!\n"
+    bad(programs, "beyond the end of the namespace", "hello_nvme", 10**9)
+    bad(programs, "x7: is no block number", "hello_nvme", "x7")
+
+
+def perf_results(programs, folder):
+    for rw in ("read", "write", "randread", "randwrite", "rw", "randrw"):
+        for mode in ([], ["--single-step"]):
+            r = perf(programs, "--rw", rw, "--verify", "--count", 3000, "--queues", 2, *mode)
+            assert r["reads"] + r["writes"] == 6000, r
+            assert (r["reads"] == 0) == rw.endswith("write"), r
+            assert (r["writes"] == 0) == rw.endswith("read"), r
+            assert r["verified"] > 0, r
+            latency = r["latency_ns"]
+            order = [latency[k] for k in ("min", "p50", "p90", "p99", "p99.9", "max")]
+            assert order == sorted(order) and order[0] > 0, latency
+            assert sum(b["count"] for b in r["histogram"]) == 6000, r
+    r = perf(programs, "--bs", "1M", "--qd", 2, "--count", 64, "--rw", "randrw", "--verify")
+    assert r["block_bytes"] == 1 << 20 and r["reads"] + r["writes"] == 64, r
+    text = good(programs, "nvme_perf", "--count", 1000, "--verify")
+    for part in ("simulated", "IOPS", "p99.9", "####", "verified 1000 reads"):
+        assert part in text, text
+    # An image in place of memory keeps what was written.
+    disk = image(folder, "disk.img", 1 << 20)
+    before = sha256(disk)
+    perf(programs, "--image", disk, "--rw", "randwrite", "--verify", "--count", 500)
+    assert sha256(disk) != before
+    bad(programs, "--overwrite", "nvme_perf", "--image", disk, "--rw", "read", "--verify")
+    assert run(programs, "nvme_perf", "--help")[0] == 0
+
+
+def mistakes(programs, folder):
+    bad(programs, r"0000:01:00\.0: .*no such function", "nvme_perf", "--device", "0000:01:00.0")
+    bad(programs, "nonsense: is no PCI address", "identify", "--device", "nonsense")
+    bad(programs, "nowhere.img: no such file", "nvme_perf", "--image", folder / "nowhere.img")
+    bad(programs, "is neither a regular file", "nvme_perf", "--image", folder)
+    bad(programs, "too small", "nvme_perf", "--image", image(folder, "small.img", 100))
+    bad(programs, "no such namespace|no active namespace", "nvme_perf", "--nsid", 2)
+    bad(programs, "block size", "nvme_perf", "--bs", 5000)
+    bad(programs, "MDTS", "nvme_perf", "--bs", "2M", "--qd", 1)
+    bad(programs, "1 GiB", "nvme_perf", "--bs", "2M", "--qd", 1000)
+    bad(programs, "too small for so many queues", "nvme_perf", "--disk-size", "64k", "--verify")
+    bad(programs, "--bs", "nvme_perf", "--bs", 3, status=2)
+    bad(programs, "--qd", "nvme_perf", "--qd", 0, status=2)
+    bad(programs, "--backend", "nvme_perf", "--backend", "telepathy", status=2)
+    bad(programs, "--frobnicate", "nvme_perf", "--frobnicate", status=2)
+    bad(programs, "required", "nvme_copy", status=2)
+    bad(programs, "required", "nvme_copy", "--to", "a", "--from", "b", status=2)
+
+
+def faults(programs, folder):
+    said = {
+        "never-ready": "did not become ready",
+        "fatal": "fatal status",
+        "foreign-id": "completed a command that is not in flight",
+        "lost": "not answered in time",
+        "phase": "not answered in time",
+        "status": "the media could not be read",
+        "dma": "data .* failed|moving the data|fatal status",
+        "removed": "gone",
+    }
+    for mode in ([], ["--single-step"]):
+        for fault, pattern in said.items():
+            bad(programs, pattern, "nvme_perf", "--fault", fault, "--timeout", 1, "--time", 30,
+                "--queues", 2, *mode)
+    bad(programs, "gone", "nvme_copy", "--fault", "removed", "--to", folder / "half.img",
+        "--chunk", "4k", "--timeout", 1)
+    bad(programs, "did not become ready", "identify", "--fault", "never-ready")
+
+
+def identify(programs, folder):
+    text = good(programs, "identify", "--disk-size", "1M")
+    for line in (r"^vid +: 0x5042$", r"^sn +: PHASEBIT0001$", r"^mn +: \S", r"^mdts +: \d+$",
+                 r"^ver +: 0x20000$", r"^oncs +: 0x", r"^ps +0 : mp:", r"^nsze +: 0x800$",
+                 r"^lbaf +0 : ms:0 +lbads:9 +rp:0x0 \(in use\)$"):
+        assert re.search(line, text, re.M), f"{line} is not in:\n{text}"
+    human = good(programs, "identify", "-H", "--disk-size", "1M")
+    assert "NVMe 2.0.0" in human and "write zeroes: yes" in human and "1 MiB" in human, human
+    data = json.loads(good(programs, "identify", "--json", "--disk-size", "1M"))
+    assert data["controller"]["sn"] == "PHASEBIT0001", data
+    assert data["namespaces"][0]["nsze"] == 2048, data
+    bad(programs, "no such namespace|no active namespace", "identify", "--nsid", 9)
+
+
+def copy(programs, folder, *backend):
+    disk = image(folder, "disk.img", (3 << 20) + 512)
+    copied = folder / "copied.img"
+    good(programs, "nvme_copy", *backend, "--image", disk, "--to", copied)
+    assert sha256(copied) == sha256(disk)
+    other = image(folder, "other.img", disk.stat().st_size)
+    good(programs, "nvme_copy", *backend, "--image", disk, "--from", other, "--chunk", "64k")
+    assert sha256(other) == sha256(disk)
+    # An old file of the right size is written over, any other is left alone.
+    good(programs, "nvme_copy", *backend, "--image", disk, "--to", copied)
+    assert sha256(copied) == sha256(disk)
+    odd = image(folder, "odd.img", 1 << 20)
+    before = sha256(odd), sha256(disk)
+    bad(programs, "differs? in size", "nvme_copy", *backend, "--image", disk, "--to", odd)
+    bad(programs, "differ in size", "nvme_copy", *backend, "--image", disk, "--from", odd)
+    assert before == (sha256(odd), sha256(disk))
+    bad(programs, "nowhere.img: .*no such file|does not exist", "nvme_copy", *backend, "--image",
+        disk, "--from", folder / "nowhere.img")
+
+
+def terminal(programs, folder):
+    """A progress line is for a terminal, which keeps nothing of it."""
+    ours, theirs = pty.openpty()
+    subprocess.run([programs / "nvme_perf", "--time", "0.5"], stdout=subprocess.DEVNULL,
+                   stderr=theirs, timeout=LIMIT_S, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 1 << 16).decode()
+    os.close(ours)
+    assert "IOPS" in shown and "\n" not in shown and shown.endswith("\r\033[K"), repr(shown)
+
+
+def need_qemu():
+    if not shutil.which("qemu-system-x86_64"):
+        print("skipped: qemu-system-x86_64 is not installed")
+        sys.exit(77)
+
+
+def qemu(programs, folder):
+    need_qemu()
+    copy(programs, folder, "--backend", "qtest")
+    disk = image(folder, "perf.img", 8 << 20)
+    r = perf(programs, "--backend", "qtest", "--image", disk, "--rw", "randrw", "--verify",
+             "--overwrite", "--count", 2000, "--queues", 2)
+    assert r["reads"] + r["writes"] == 4000 and r["verified"] > 0, r
+    assert "QEMU" in r["controller"]["model"], r
+    text = good(programs, "identify", "--backend", "qtest", "--image", disk)
+    assert re.search(r"^sn +: phasebit$", text, re.M), text
+    assert re.search(r"^nsze +: 0x4000$", text, re.M), text
+
+
+def qemu_mistakes(programs, folder):
+    need_qemu()
+    disk = image(folder, "disk.img", 1 << 20)
+    q = ["--backend", "qtest"]
+    bad(programs, "--image FILE", "nvme_perf", *q)
+    bad(programs, "nowhere.img: .*does not exist", "nvme_perf", *q, "--image", folder / "nowhere.img")
+    bad(programs, "too small", "nvme_perf", *q, "--image", image(folder, "small.img", 100))
+    bad(programs, "00:1e.0: .*no such function", "identify", *q, "--image", disk, "--device", "00:1e.0")
+    bad(programs, "00:00.0: is no NVMe controller", "identify", *q, "--image", disk, "--device",
+        "0000:00:00.0")
+    path, os.environ["PATH"] = os.environ["PATH"], str(folder)
+    bad(programs, "QEMU is not installed.*apt-get install", "nvme_perf", *q, "--image", disk)
+    os.environ["PATH"] = path
+
+
+GROUPS = {"hello": hello, "perf": perf_results, "mistakes": mistakes, "faults": faults,
+          "identify": identify, "copy": copy, "terminal": terminal, "qemu": qemu,
+          "qemu_mistakes": qemu_mistakes}
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="phasebit-examples-") as scratch:
+        GROUPS[sys.argv[1]](Path(sys.argv[2]).resolve(), Path(scratch))
