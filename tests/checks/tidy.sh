@@ -13,6 +13,7 @@ hosted='^phasebit/hosted/'
 if [[ -e /usr/include/fmt/format.h && -e /usr/include/boost/version.hpp ]]; then hosted='^$'; fi
 (cd include && find phasebit -name '*.hpp' | sort) | grep -Ev "$hosted" |
   sed 's/.*/#include <&>/' > "$work/all.cpp"
+printf '%s\n' -std=c++20 "-I$PWD/include" > "$work/compile_flags.txt"
 shopt -s nullglob
-"$tool" --quiet --config-file=.clang-tidy "$work/all.cpp" tests/freestanding/use_*.cpp -- \
-  -std=c++20 -Iinclude
+printf '%s\0' "$work/all.cpp" tests/freestanding/use_*.cpp |
+  xargs -0 -n 1 -P 2 "$tool" --quiet --config-file=.clang-tidy -p "$work"
