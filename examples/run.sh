@@ -1,28 +1,122 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: BSL-1.0
-# Installs what the examples need (and names it first), builds them and runs them.
+# Installs what the examples need (and names it first), builds them and runs the main job: NVMe reads
+# and writes, each byte checked, on a simulated device and, where QEMU is there, on QEMU's NVMe
+# controller. Then it shows how mistakes and broken devices are told. Ends with what came of each
+# step, and fails if any did.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source .ci/packages.sh
 
 need_packages "the examples" \
   "${BUILD_PACKAGES[@]}" libcli11-dev nlohmann-json3-dev -- \
-  ccache qemu-system-x86 qemu-utils
+  ccache qemu-system-x86
 need_tools
 
 say "Building the examples"
 cmake --preset release -DPHASEBIT_BUILD_BENCH=OFF
 cmake --build --preset release
 
-# run NAME ARGUMENTS...: an example that is not there yet is passed over.
-run() {
-  local program=build/release/examples/$1
-  [[ -x $program ]] || return 0
-  shift
-  say "$program $*"
-  "$program" "$@"
+programs=build/release/examples
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/phasebit-examples.XXXXXX")
+trap 'rm -rf "$scratch"' EXIT
+limit=120  # seconds for one step; none needs as many
+summary=() failed=0
+
+note() {
+  summary+=("$(printf '%-7s %s' "$1" "$2")")
+  if [[ $1 == FAILED ]]; then failed=1; fi
 }
 
-run hello_nvme
-run nvme_perf --backend simulated --rw randread --time 2 --verify
-run identify --backend simulated
+# step TITLE PROGRAM ARGUMENTS...: has to succeed.
+step() {
+  local title=$1 program=$2 status=0
+  shift 2
+  say "$title"
+  printf '$ %s %s\n' "$program" "$*"
+  timeout "$limit" "$programs/$program" "$@" || status=$?
+  if ((status == 0)); then
+    note passed "$title"
+  else
+    echo "exit status $status"
+    note FAILED "$title"
+  fi
+}
+
+# refused TITLE SENTENCE PROGRAM ARGUMENTS...: has to fail with status 1, and to say why.
+refused() {
+  local title=$1 sentence=$2 program=$3 status=0 said
+  shift 3
+  printf '\n$ %s %s\n' "$program" "$*"
+  said=$(timeout "$limit" "$programs/$program" "$@" 2>&1 > /dev/null) || status=$?
+  echo "$said"
+  echo "exit status $status"
+  if ((status == 1)) && grep -q -- "$sentence" <<< "$said"; then
+    note passed "$title"
+  else
+    note FAILED "$title"
+  fi
+}
+
+# same TITLE FILE FILE
+same() {
+  sha256sum "$2" "$3"
+  if [[ $(sha256sum < "$2") == "$(sha256sum < "$3")" ]]; then
+    note passed "$1"
+  else
+    note FAILED "$1"
+  fi
+}
+
+step "hello_nvme: a sentence to a block and back" hello_nvme
+step "nvme_perf, simulated: random reads, each byte checked" \
+  nvme_perf --backend simulated --rw randread --time 2 --verify
+step "nvme_perf, simulated: reads and writes on two queues, each byte checked" \
+  nvme_perf --backend simulated --rw randrw --queues 2 --time 2 --verify
+step "identify, simulated" identify --backend simulated
+
+if command -v qemu-system-x86_64 > /dev/null; then
+  disk=$scratch/disk.img copy=$scratch/copy.img target=$scratch/target.img
+  head -c 32M /dev/urandom > "$disk"
+  truncate -s 32M "$target"
+  step "identify, QEMU" identify --backend qtest --image "$disk" --human-readable
+  step "nvme_copy, QEMU: the namespace to a file" \
+    nvme_copy --backend qtest --image "$disk" --to "$copy"
+  same "the copy has the sha256 of QEMU's image" "$disk" "$copy"
+  step "nvme_copy, QEMU: the file to another namespace" \
+    nvme_copy --backend qtest --image "$target" --from "$copy"
+  same "QEMU's other image has the sha256 of the file" "$copy" "$target"
+  step "nvme_perf, QEMU: random reads and writes, each byte checked" \
+    nvme_perf --backend qtest --image "$target" --rw randrw --time 2 --verify
+else
+  note skipped "everything on QEMU's NVMe controller: qemu-system-x86_64 is not installed"
+fi
+
+say "Mistakes and broken devices: a sentence each, exit status 1, no hang"
+refused "a device that does not exist" "no such function" \
+  nvme_perf --backend simulated --device 0000:01:00.0
+refused "an image that is missing" "no such file" \
+  nvme_perf --backend simulated --image "$scratch/missing.img"
+head -c 100 /dev/zero > "$scratch/small.img"
+refused "an image that is too small" "too small" \
+  nvme_perf --backend simulated --image "$scratch/small.img"
+if command -v qemu-system-x86_64 > /dev/null; then
+  refused "a device that QEMU does not have" "no such function" \
+    nvme_perf --backend qtest --image "$disk" --device 0000:00:1e.0
+  refused "an image that is missing, QEMU" "does not exist" \
+    nvme_perf --backend qtest --image "$scratch/missing.img"
+  refused "an image that is too small, QEMU" "too small" \
+    nvme_perf --backend qtest --image "$scratch/small.img"
+fi
+refused "a device that never becomes ready" "did not become ready" \
+  nvme_perf --backend simulated --fault never-ready
+refused "a completion with a foreign command id" "not in flight" \
+  nvme_perf --backend simulated --fault foreign-id
+refused "a completion whose phase never flips" "not answered in time" \
+  nvme_perf --backend simulated --fault phase --timeout 1
+refused "a device that is pulled out" "gone" \
+  nvme_perf --backend simulated --fault removed
+
+say "Summary"
+printf '%s\n' "${summary[@]}"
+exit "$failed"
