@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: BSL-1.0
+// A PCI function that Linux has given to this process: registers mapped, DMA behind the IOMMU,
+// interrupts as events.
+#pragma once
+
+#include <phasebit/backend/posix/steady_clock.hpp>
+#include <phasebit/backend/vfio/dma_pool.hpp>
+#include <phasebit/backend/vfio/fault_log.hpp>
+#include <phasebit/backend/vfio/interrupts.hpp>
+#include <phasebit/backend/vfio/open.hpp>
+#include <phasebit/backend/vfio/regions.hpp>
+#include <phasebit/core/ordering.hpp>
+#include <phasebit/pcie/concepts.hpp>
+#include <phasebit/pcie/header.hpp>
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+
+#include <linux/vfio.h>
+#include <sys/ioctl.h>
+
+namespace phasebit::backend::vfio {
+
+struct options {
+  kernel_interface interface = kernel_interface::automatic;
+};
+
+// Set-up by one thread; registers and doorbells of a mapped BAR by any. allocate() and release() by
+// one thread at a time. Everything ends with it: mappings, interrupts, the hold on the device.
+// Move-only.
+class function {
+ public:
+  using bar_type = bar;
+  using ring_order = device_order;
+
+  // `address` is "0000:01:00.0" or "01:00.0". Errors: invalid_argument, and those of open_device().
+  [[nodiscard]] static result<function> open(std::string_view address,
+                                             const options& how = {}) noexcept {
+    const auto parsed = pcie::parse_function_address(address);
+    if (!parsed) {
+      return failure(errc::invalid_argument, "a PCI function is written 0000:01:00.0").of(address);
+    }
+    return open(*parsed, how);
+  }
+  [[nodiscard]] static result<function> open(pcie::function_address address,
+                                             const options& how = {}) noexcept {
+    auto opened = open_device(address, how.interface);
+    if (!opened) return opened.error();
+    const auto config = describe_region(opened->device.get(), VFIO_PCI_CONFIG_REGION_INDEX);
+    if (!config) return config.error();
+    auto pool = dma_pool::over(std::move(opened->space));
+    if (!pool) return pool.error();
+    function made{std::make_unique<state>(state{.group = std::move(opened->group),
+                                                .device = std::move(opened->device),
+                                                .address = address,
+                                                .config = *config,
+                                                .pool = std::move(*pool),
+                                                .bars = {},
+                                                .msix = {},
+                                                .let_go = {},
+                                                .faults = fault_log::open(address)})};
+    // A device that is pulled out asks first; without the event it is only noticed by its ones.
+    if (auto asks = event_set::enable(made.fd(), VFIO_PCI_REQ_IRQ_INDEX, 1)) {
+      made.state_->let_go = std::move(*asks);
+    }
+    auto space = made.config();
+    pcie::set_command(space, pcie::read_command(space)
+                                 .with(pcie::command_register::memory_space, true)
+                                 .with(pcie::command_register::bus_master, true));
+    return made;
+  }
+
+  function(function&&) noexcept = default;
+  function& operator=(function&&) noexcept = default;
+  ~function() {
+    if (state_ != nullptr) stop();
+  }
+
+  [[nodiscard]] pcie::function_address address() const noexcept { return state_->address; }
+  // Whether iommufd is used rather than a container.
+  [[nodiscard]] bool is_iommufd() const noexcept { return !state_->group; }
+
+  [[nodiscard]] config_space config() noexcept {
+    return {fd(), state_->config.offset, static_cast<std::uint32_t>(state_->config.size)};
+  }
+
+  [[nodiscard]] result<bar> map_bar(unsigned index) noexcept {
+    if (index >= state_->bars.size()) {
+      return failure(errc::not_found, "the function has no such BAR", index);
+    }
+    auto& mapped = state_->bars[index];
+    if (mapped == nullptr) {
+      auto info = describe_region(fd(), VFIO_PCI_BAR0_REGION_INDEX + index);
+      if (!info) return info.error();
+      auto region = mapped_region::map(fd(), std::move(*info));
+      if (!region) return region.error();
+      mapped = std::make_unique<mapped_region>(std::move(*region));
+    }
+    return bar{*mapped};
+  }
+
+  [[nodiscard]] result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept {
+    return state_->pool.allocate(bytes, alignment);
+  }
+  void release(dma_region region) noexcept { state_->pool.release(region); }
+  // Lets the device reach whole pages of the caller's, and no longer.
+  [[nodiscard]] result<dma_region> map(std::span<std::byte> memory) noexcept {
+    return state_->pool.map(memory);
+  }
+  [[nodiscard]] result<> unmap(dma_region region) noexcept { return state_->pool.unmap(region); }
+
+  // Whether the device may reach all of the region; see dma_pool::covers().
+  [[nodiscard]] bool reaches(const dma_region& region) const noexcept {
+    return state_->pool.covers(region);
+  }
+  // access_denied when the IOMMU has stopped an access of this function since it was opened, or since
+  // the last call told of one; the value is the I/O address. Takes up to `nanoseconds` to hear of one.
+  // permission and not_found when the kernel's log may not be read; see fault_log for what it is
+  // worth. A controller whose transfer was stopped may well have said that its command succeeded.
+  [[nodiscard]] result<> dma_faults(std::uint64_t nanoseconds = 0) noexcept {
+    if (!state_->faults) return state_->faults.error();
+    return state_->faults->check(nanoseconds);
+  }
+
+  [[nodiscard]] posix::steady_clock clock() const noexcept { return {}; }
+
+  [[nodiscard]] unsigned interrupt_vectors() const noexcept {
+    return event_set::count_of(fd(), VFIO_PCI_MSIX_IRQ_INDEX);
+  }
+  [[nodiscard]] result<> enable_interrupts(unsigned count) noexcept {
+    if (state_->msix.count() != 0) return failure(errc::busy, "interrupts are on already");
+    auto made = event_set::enable(fd(), VFIO_PCI_MSIX_IRQ_INDEX, count);
+    if (!made) return made.error();
+    state_->msix = std::move(*made);
+    return {};
+  }
+  [[nodiscard]] result<> disable_interrupts() noexcept { return state_->msix.disable(); }
+  [[nodiscard]] bool poll_interrupt(unsigned vector) noexcept { return state_->msix.poll(vector); }
+  [[nodiscard]] bool wait_interrupt(unsigned vector, std::uint64_t nanoseconds) noexcept {
+    return state_->msix.wait(vector, nanoseconds);
+  }
+  // For an event loop of the caller's: readable when the vector has fired.
+  [[nodiscard]] int interrupt_descriptor(unsigned vector) const noexcept {
+    return state_->msix.descriptor(vector);
+  }
+
+  // Whether the kernel wants the device back, because it is being unplugged or unbound. It waits
+  // until the function is closed.
+  [[nodiscard]] bool removal_requested() noexcept {
+    state_->asked = state_->asked || (state_->let_go.count() != 0 && state_->let_go.poll(0));
+    return state_->asked;
+  }
+
+  // Function-level reset where the device has one, else what the kernel has instead. Errors:
+  // not_supported, io.
+  [[nodiscard]] result<> reset() noexcept {
+    if (::ioctl(fd(), VFIO_DEVICE_RESET) != 0) {
+      return posix::os_error("the function can not be reset by itself");
+    }
+    auto space = config();
+    pcie::set_command(space, pcie::read_command(space)
+                                 .with(pcie::command_register::memory_space, true)
+                                 .with(pcie::command_register::bus_master, true));
+    return {};
+  }
+
+ private:
+  struct state {
+    posix::unique_fd group;
+    posix::unique_fd device;
+    pcie::function_address address;
+    region_info config;
+    dma_pool pool;
+    std::array<std::unique_ptr<mapped_region>, 6> bars;
+    event_set msix;
+    event_set let_go;
+    result<fault_log> faults;
+    bool asked = false;
+  };
+
+  explicit function(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}
+  [[nodiscard]] int fd() const noexcept { return state_->device.get(); }
+
+  // No DMA after this: what the pool mapped is about to be ours alone again.
+  void stop() noexcept {
+    auto space = config();
+    pcie::set_command(space,
+                      pcie::read_command(space).with(pcie::command_register::bus_master, false));
+    (void)state_->msix.disable();
+    (void)state_->let_go.disable();
+  }
+
+  std::unique_ptr<state> state_;
+};
+static_assert(PcieBackend<function>);
+static_assert(InterruptSource<function>);
+static_assert(ResettableFunction<function>);
+
+}  // namespace phasebit::backend::vfio

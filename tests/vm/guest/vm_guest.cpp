@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSL-1.0
+// What runs inside the test guests: one small command per case, driven by the guest's script.
+#define DOCTEST_CONFIG_IMPLEMENT
+#include <phasebit/backend/vfio.hpp>
+#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/nvme/host/disk.hpp>
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <support/nvme_end_to_end.hpp>
+#include <unistd.h>
+
+namespace vfio = phasebit::backend::vfio;
+using namespace phasebit;
+using namespace phasebit_test;
+using nvme_controller = nvme::controller<vfio::function>;
+
+namespace {
+
+std::string bdf;
+std::vector<std::string> rest;
+
+[[noreturn]] void fail(const error& e) {
+  std::array<char, 512> text{};
+  const auto said = e.message(text);
+  std::printf("%.*s\n", static_cast<int>(said.size()), said.data());
+  std::exit(1);
+}
+
+template <class T>
+T must(result<T> r) {
+  if (!r) fail(r.error());
+  return std::move(*r);
+}
+void must(result<> r) {
+  if (!r) fail(r.error());
+}
+
+constexpr auto ignore = [](auto&, nvme::completion) noexcept {};
+
+void identify() {
+  auto function = must(vfio::function::open(bdf));
+  auto host = must(nvme_controller::attach(function));
+  const auto model = nvme::text_of(host.identity().mn);
+  std::printf("%.*s\n", static_cast<int>(model.size()), model.data());
+}
+
+// The whole namespace into a file.
+void dump() {
+  auto function = must(vfio::function::open(bdf));
+  auto host = must(nvme_controller::attach(function));
+  auto disk = must(nvme::disk<nvme_controller>::open(host));
+  std::FILE* const out = std::fopen(rest.at(0).c_str(), "wb");
+  std::vector<std::byte> bytes(128U << 10);
+  for (std::uint64_t lba = 0; lba < disk.info().blocks; lba += bytes.size() / 512) {
+    must(disk.read(lba, bytes));
+    if (std::fwrite(bytes.data(), 1, bytes.size(), out) != bytes.size()) std::exit(1);
+  }
+  std::fclose(out);
+}
+
+void fill() {
+  auto function = must(vfio::function::open(bdf));
+  auto host = must(nvme_controller::attach(function));
+  auto disk = must(nvme::disk<nvme_controller>::open(host));
+  std::vector<std::byte> bytes(std::stoul(rest.at(1)) * 512);
+  fill_block(bytes, std::stoul(rest.at(2)), 0);
+  must(disk.write(std::stoul(rest.at(0)), bytes));
+  must(disk.flush());
+  must(host.shut_down());
+}
+
+// Keeps the function for so many seconds.
+void hold() {
+  auto function = must(vfio::function::open(bdf));
+  std::printf("holding\n");
+  std::fflush(stdout);
+  ::sleep(static_cast<unsigned>(std::stoul(rest.at(0))));
+}
+
+}  // namespace
+
+TEST_CASE("suite") {
+  auto function = must(vfio::function::open(bdf));
+  nvme_end_to_end<vfio::function>{function}.run_all();
+}
+
+TEST_CASE("interrupts") {
+  auto function = must(vfio::function::open(bdf));
+  auto host = must(nvme_controller::attach(function, {.io_queues = 2}));
+  REQUIRE(function.interrupt_vectors() >= 3);
+  must(function.enable_interrupts(3));
+  auto queue =
+      must(host.create_queue_pair<std::uint32_t>({.depth = 8, .interrupt = std::uint16_t{2}}));
+  CHECK_FALSE(function.poll_interrupt(2));
+  for (int i = 0; i != 10; ++i) {
+    REQUIRE(queue.submit(nvme::nvm::flush(1), 1U));
+    queue.ring();
+    CHECK(function.wait_interrupt(2, 10'000 * nanoseconds_per_ms));
+    CHECK(queue.poll(ignore) == 1);
+  }
+  CHECK_FALSE(function.poll_interrupt(1));
+  CHECK(host.delete_queue_pair(queue, ignore));
+  must(function.disable_interrupts());
+}
+
+TEST_CASE("outside") {
+  auto function = must(vfio::function::open(bdf));
+  auto host = must(nvme_controller::attach(function));
+  auto queue = must(host.create_queue_pair<std::uint32_t>({.depth = 8}));
+  const auto good = must(function.allocate(4096, 4096));
+  std::memset(good.data(), 0x5a, 4096);
+  const auto finish = [&](const dma_region& where) {
+    nvme::completion answer;
+    REQUIRE(queue.read({.nsid = 1, .lba = 0, .blocks = 8}, where, 0));
+    queue.ring();
+    REQUIRE(within_ten_seconds(function, [&]() noexcept {
+      return queue.poll([&](std::uint32_t&, nvme::completion c) noexcept { answer = c; }) != 0;
+    }));
+    return answer;
+  };
+  // Judged by the data and by what the kernel says: QEMU 7.2 reports success for such a read.
+  const auto stopped_at = [&](bus_addr where) {
+    const auto said = function.dma_faults(5'000 * nanoseconds_per_ms);
+    REQUIRE_FALSE(said);
+    CHECK(said.error().code == errc::access_denied);
+    CHECK(said.error().value == where.value());
+    std::array<char, 256> text{};
+    CHECK(said.error().message(text).starts_with(bdf + ": the IOMMU stopped a DMA write"));
+    while (!function.dma_faults(200 * nanoseconds_per_ms)) {  // the transfer's other lines
+    }
+  };
+  CHECK(function.dma_faults());
+  // Never mapped; and mapped, then taken away.
+  const dma_region nowhere{good.bytes, bus_addr{0x7f'0000'0000}};
+  CHECK(function.reaches(good));
+  CHECK_FALSE(function.reaches(nowhere));
+  (void)finish(nowhere);
+  CHECK(good.bytes[0] == std::byte{0x5a});
+  stopped_at(nowhere.bus);
+  auto pages = must(posix::memory_mapping::anonymous(8192));
+  const auto mapped = must(function.map(pages.bytes()));
+  CHECK(function.reaches(mapped));
+  CHECK(finish(mapped.part(0, 4096)).ok());
+  must(function.unmap(mapped));
+  CHECK_FALSE(function.reaches(mapped));
+  CHECK(function.unmap(mapped).error().code == errc::not_found);
+  std::memset(pages.data(), 0x5a, 4096);
+  (void)finish(mapped.part(0, 4096));
+  CHECK(pages.bytes()[0] == std::byte{0x5a});
+  stopped_at(mapped.bus);
+  // And life goes on.
+  CHECK(finish(good).ok());
+  CHECK(host.check());
+  CHECK(host.delete_queue_pair(queue, ignore));
+}
+
+TEST_CASE("reset") {
+  auto function = must(vfio::function::open(bdf));
+  {
+    auto host = must(nvme_controller::attach(function));
+    auto bar = must(function.map_bar(0));
+    CHECK(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    must(function.reset());
+    CHECK_FALSE(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+  }
+  auto again = must(nvme_controller::attach(function));
+  CHECK(again.check());
+}
+
+TEST_CASE("huge") {
+  auto function = must(vfio::function::open(bdf));
+  const auto region = must(function.allocate(1U << 20, 4096));
+  // The pool took a huge page for it: one is missing from the system's.
+  std::FILE* const info = std::fopen("/proc/meminfo", "r");
+  std::array<char, 128> line{};
+  long free_pages = -1;
+  while (std::fgets(line.data(), static_cast<int>(line.size()), info) != nullptr) {
+    (void)std::sscanf(line.data(), "HugePages_Free: %ld", &free_pages);
+  }
+  std::fclose(info);
+  CHECK(free_pages >= 0);
+  CHECK(free_pages < 32);
+  function.release(region);
+  nvme_end_to_end<vfio::function>{function}.run_all();
+}
+
+int main(int argc, char** argv) {
+  const std::string_view command = argc > 2 ? argv[1] : "";
+  for (int i = 2; i < argc; ++i) (i == 2 ? bdf : rest.emplace_back()) = argv[i];
+  if (command == "--identify") return identify(), 0;
+  if (command == "--dump") return dump(), 0;
+  if (command == "--fill") return fill(), 0;
+  if (command == "--hold") return hold(), 0;
+  if (!command.starts_with("--")) return 2;
+  doctest::Context context;
+  context.setOption("test-case", std::string{command.substr(2)}.c_str());
+  context.setOption("no-colors", true);
+  return context.run();
+}
