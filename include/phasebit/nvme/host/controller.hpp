@@ -104,11 +104,16 @@ class controller : public controller_link<Backend, MaxQueues> {
 
   // Makes a completion queue and a submission queue on it. Errors: out_of_range (deeper than CAP.MQES
   // or the template's MaxDepth), exhausted (ids or memory), io (refused by the device, which leaves
-  // nothing behind).
+  // nothing behind), not_supported while shadow doorbells are on: the device then follows the words
+  // in memory of every I/O queue, and would never see this one's registers.
   template <class Token = completion_callback, unsigned MaxDepth = 256,
             class EntryStore = cached_store>
   [[nodiscard]] result<io_queue<Token, MaxDepth, EntryStore>> create_queue_pair(
       const queue_options& options = {}) noexcept {
+    if (shadow_on_) {
+      return failure(errc::not_supported,
+                     "shadow doorbells are on: make the queue by create_shadowed_queue_pair()");
+    }
     const auto layout = create(options, MaxDepth);
     if (!layout) return layout.error();
     return io_queue<Token, MaxDepth, EntryStore>{*layout, this->sq_doorbell(layout->qid),
@@ -141,12 +146,18 @@ class controller : public controller_link<Backend, MaxQueues> {
   }
 
   // Gives the device two pages in which queues leave their indices (Doorbell Buffer Config). Only
-  // after a success may shadowed queues be made; a refusal leaves everything as it was.
+  // after a success may shadowed queues be made; a refusal leaves everything as it was. To be called
+  // before the first queue is made (else busy): queues without shadows would not be followed any more.
   [[nodiscard]] result<> enable_shadow_doorbells() noexcept {
     if (!identify_controller::oacs_doorbell_buffer.get(this->identity().oacs.get())) {
       return failure(errc::not_supported, "the controller has no Doorbell Buffer Config (OACS)");
     }
     if (shadow_on_) return {};
+    for (std::uint16_t qid = 1; qid <= granted_; ++qid) {
+      if (!memory_[qid]) continue;
+      return failure(errc::busy, "a queue without shadow doorbells exists: delete it first")
+          .at(qid);
+    }
     const std::size_t page = std::size_t{1} << page_shift_;
     if (completion_doorbell_offset(granted_, caps_[cap::dstrd]) - first_doorbell >= page) {
       return failure(errc::not_supported, "the doorbells do not fit into one page (CAP.DSTRD)",
@@ -214,6 +225,7 @@ class controller : public controller_link<Backend, MaxQueues> {
     auto memory = queue_memory::allocate(*backend_, options.depth, most, page_shift_);
     if (!memory) return memory.error().at(qid);
 
+    if (shadow_on_) clear_shadows(qid);
     const auto cq =
         this->succeed("Create I/O Completion Queue was refused; status",
                       admin::create_io_cq({.qid = qid,
@@ -244,6 +256,17 @@ class controller : public controller_link<Backend, MaxQueues> {
       memory.release(*backend_);
     }
     return why.at(qid);
+  }
+  // An event index that an earlier queue of this id left behind would keep a new one from ringing,
+  // where the device does not begin it anew itself.
+  void clear_shadows(std::uint16_t qid) noexcept {
+    for (const auto offset : {submission_doorbell_offset(qid, caps_[cap::dstrd]),
+                              completion_doorbell_offset(qid, caps_[cap::dstrd])}) {
+      auto* words = shadow_.data() + static_cast<std::size_t>(offset - first_doorbell);
+      order::store(*reinterpret_cast<le<std::uint32_t>*>(words), 0U);
+      order::store(*reinterpret_cast<le<std::uint32_t>*>(words + (std::size_t{1} << page_shift_)),
+                   0U);
+    }
   }
   // The two buffers have the layout of the doorbells themselves (Base 2.0, annex B.5).
   [[nodiscard]] shadow_doorbell<doorbell_type, order> shadowed(std::uint64_t offset,
