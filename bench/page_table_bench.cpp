@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: BSL-1.0
 // What changes and walks of page tables cost, by format, by range length and by page size.
+#include <phasebit/iommu/flat_table.hpp>
 #include <phasebit/iommu/formats/amdv1.hpp>
 #include <phasebit/iommu/formats/arm_stage2.hpp>
 #include <phasebit/iommu/formats/riscv.hpp>
 #include <phasebit/iommu/formats/vtd.hpp>
 #include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/iotlb.hpp>
 #include <phasebit/iommu/page_table.hpp>
 #include <phasebit/iommu/table_arena.hpp>
 
+#include <array>
 #include <chrono>
 #include <cstdlib>
 #include <memory>
@@ -122,6 +125,65 @@ void map_gib(benchmark::State& state) {
   }
   state.counters["tables"] = static_cast<double>(tables);
 }
+
+// A warm cache in front of the same tables, for one of `domains`.
+void cached(benchmark::State& state) {
+  bed<vtd_second_stage> b;
+  constexpr std::uint64_t pages = 64;
+  for (std::uint64_t i = 0; i != pages; ++i) {
+    if (!b.table.map(bus_addr{i * b.granule}, host_phys{(2 * pages - i) * b.granule}, b.granule))
+      std::abort();
+  }
+  static iotlb<> cache;
+  cached_translator through{b.table, cache, iotlb_tag{static_cast<std::uint16_t>(state.range(0))}};
+  std::size_t i = 0;
+  for (auto _ : state) {
+    const auto piece = through.translate(bus_addr{(i++ % pages) * b.granule}, 512, access::write);
+    benchmark::DoNotOptimize(piece->begin.value());
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(cached)->Name("iotlb")->ArgName("domain")->Arg(1)->Arg(4095);
+
+void flat(benchmark::State& state) {
+  alignas(64) static std::array<std::byte, 4096> memory{};
+  flat_table<> table{memory};
+  table.clear();
+  if (!table.map(guest_addr{0}, host_phys{1ULL << 40}, 1 << 30, access::read_write)) std::abort();
+  std::uint64_t a = 0;
+  for (auto _ : state) {
+    const auto piece = table.translate(guest_addr{a & ((1 << 30) - 1)}, 512, access::write);
+    benchmark::DoNotOptimize(piece->begin.value());
+    a += (2 << 20) + 4096;
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(flat)->Name("flat_table");
+
+// One page in each of a thousand domains, each with its own tables, asked in turn.
+void domains(benchmark::State& state) {
+  using arena_type = table_arena<65536>;
+  const auto count = static_cast<std::size_t>(state.range(0));
+  const std::size_t bytes = (count * 4 + 32) * 4096;
+  std::unique_ptr<std::byte, decltype(&std::free)> memory{
+      static_cast<std::byte*>(std::aligned_alloc(1 << 16, (bytes + 0xffff) & ~0xffffULL)),
+      &std::free};
+  auto arena = std::make_unique<arena_type>(std::span{memory.get(), bytes}, host_phys{1ULL << 36});
+  std::vector<page_table<vtd_second_stage, arena_type>> tables;
+  tables.reserve(count);
+  for (std::size_t i = 0; i != count; ++i) {
+    tables.push_back(std::move(*page_table<vtd_second_stage, arena_type>::create({}, *arena)));
+    if (!tables.back().map(bus_addr{0x1000}, host_phys{0x1000}, 0x1000)) std::abort();
+  }
+  std::size_t i = 0;
+  for (auto _ : state) {
+    const auto piece = tables[i].translate(bus_addr{0x1000}, 512, access::write);
+    benchmark::DoNotOptimize(piece->begin.value());
+    if (++i == count) i = 0;
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(domains)->Name("walk_domains")->ArgName("domains")->RangeMultiplier(8)->Range(1, 4096);
 
 #define PHASEBIT_FORMAT(Format)       \
   BENCHMARK(change<Format, false>)    \

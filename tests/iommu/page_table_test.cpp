@@ -324,6 +324,19 @@ TEST_CASE("entries that somebody else has written end a walk, and reach nothing 
   CHECK(table->lookup(bus_addr{0}).status == walk_status::mapped);
 }
 
+TEST_CASE("regression: a table made its own child is unmapped without losing the way") {
+  table_room<vtd_second_stage> room(64);
+  auto table = vtd_table::create({.width = vtd_width::bits_39}, room.arena);
+  REQUIRE(table);
+  table_word* root = room.arena.find(table->root(), 4096);
+  for (const std::uint64_t bytes : {0x1000ULL, 0x200000ULL, 0x40000000ULL}) {
+    root[0] = table->root().value() | 3;
+    invalidations<bus_space> changes;
+    static_cast<void>(table->unmap(bus_addr{0}, bytes, changes));
+    table->complete(changes);
+  }
+}
+
 TEST_CASE("a view walks what a table has built, and sees its changes") {
   table_room<vtd_second_stage> room;
   auto table = vtd_table::create({}, room.arena);

@@ -82,7 +82,7 @@ class page_table : public page_table_view<Format, Tables, From> {
     }
     editor tables = edit_tables();
     detail::fill_operation<editor, Format> fill{tables, changes, *bits};
-    const edit status = fill.fill(this->root_, top(), begin.value(), target.value(), bytes);
+    const edit status = fill.run(begin.value(), target.value(), bytes);
     if (status == edit::done) [[likely]] {
       if (options_.announce_new) {
         changes.add(begin, begin + (bytes - 1), fill.page_sizes(), false);
@@ -92,7 +92,7 @@ class page_table : public page_table_view<Format, Tables, From> {
     if (fill.done() != 0) {
       const std::uint64_t last = begin.value() + (fill.done() - 1);
       detail::clear_operation<editor, Format> undo{tables, changes, begin.value(), last};
-      static_cast<void>(undo.run(this->root_, top(), begin.value(), last));
+      static_cast<void>(undo.run());
       undo.finish();
     }
     return explain(status, fill.failed_at());
@@ -112,10 +112,15 @@ class page_table : public page_table_view<Format, Tables, From> {
     if (bytes == 0) return std::uint64_t{0};
     if (auto fit = check(begin.value(), bytes); !fit) return fit.error();
     const std::uint64_t last = begin.value() + (bytes - 1);
-    if (auto edges = prepare(begin.value(), last, changes); !edges) return edges.error();
+    // The operation finds by itself what is cut at the beginning, or by a single granule.
+    if (options_.cut == large_pages::split) {
+      if (auto edges = prepare(begin.value(), last, changes); !edges) return edges.error();
+    } else if (bytes != geometry::table_bytes && ends_at(last) && cuts(last + 1)) {
+      return failure(errc::invalid_argument, "the range cuts a large page", last + 1);
+    }
     editor tables = edit_tables();
     detail::clear_operation<editor, Format> clear{tables, changes, begin.value(), last};
-    const edit status = clear.run(this->root_, top(), begin.value(), last);
+    const edit status = clear.run();
     clear.finish();
     if (status != edit::done) return explain(status, clear.failed_at());
     return clear.cleared();

@@ -19,8 +19,21 @@ class clear_operation {
                   std::uint64_t last) noexcept
       : editor_(editor), format_(editor.format()), changes_(changes), first_(first), last_(last) {}
 
-  // Clears the part [first, last] that lies in this table. A cut page is found before anything was
-  // changed if it lies at the beginning; the caller has looked at the end.
+  // Clears the whole range. A page that is cut at the beginning is found before anything was changed;
+  // one that is cut at the end, if the range is no longer than a granule. Else the caller has looked.
+  [[nodiscard]] edit run() noexcept {
+    const unsigned top = format_.top_level();
+    if (last_ - first_ < geometry::span(1) - 1) {
+      if (table_word* table = editor_.lowest_of(first_, last_)) {
+        const edit status = run(table, 0, first_, last_);
+        if (status != edit::done || top == 0 || !left_empty(table, 0, first_, last_)) return status;
+        lowest_done_ = true;
+      }
+    }
+    return run(editor_.root_words(), top, first_, last_);
+  }
+
+  // Clears the part [first, last] that lies in this table.
   [[nodiscard]] edit run(table_word* table, unsigned level, std::uint64_t first,
                          std::uint64_t last) noexcept {
     if constexpr (!Format::contiguous) {
@@ -65,6 +78,7 @@ class clear_operation {
   [[nodiscard]] edit run_lowest(table_word* table, std::uint64_t first,
                                 std::uint64_t last) noexcept {
     const auto count = static_cast<unsigned>((last - first) >> Format::granule_shift) + 1;
+    if (lowest_done_) return edit::done;
     table_word* words = table + editor_.index(first, 0);
     unsigned found = 0;
     for (unsigned i = 0; i != count; ++i) {
@@ -86,18 +100,21 @@ class clear_operation {
     const edit status = run(below, level - 1, first, last);
     if (status != edit::done) return status;
     const bool whole = last - first == geometry::span(level) - 1;
-    if (!whole) {
-      if (editor_.options().who == mappers::many) return edit::done;
-      // The neighbours of what was cleared tell soonest whether anything is left.
-      const unsigned begin = editor_.index(first, level - 1);
-      const unsigned end = editor_.index(last, level - 1);
-      const unsigned near = begin != 0 ? begin - 1 : end + 1;
-      if (!Editor::empty(below, near & (geometry::entries - 1))) return edit::done;
-    }
-    editor_.retire(slot, changes_);
+    if (!whole && !left_empty(below, level - 1, first, last)) return edit::done;
+    editor_.retire(slot, level, below, changes_);
     tables_ = true;
     note(first, last, 0);
     return edit::done;
+  }
+
+  // Whether a table, of which the part [first, last] was cleared, may go. The neighbours of what was
+  // cleared tell soonest whether anything is left.
+  [[nodiscard]] bool left_empty(const table_word* table, unsigned level, std::uint64_t first,
+                                std::uint64_t last) const noexcept {
+    if (editor_.options().who == mappers::many) return false;
+    const unsigned begin = editor_.index(first, level);
+    const unsigned near = begin != 0 ? begin - 1 : editor_.index(last, level) + 1;
+    return Editor::empty(table, near & (geometry::entries - 1));
   }
 
   void note(std::uint64_t first, std::uint64_t last, std::uint64_t size) noexcept {
@@ -121,6 +138,7 @@ class clear_operation {
   std::uint64_t cleared_ = 0;
   std::uint64_t failed_at_ = 0;
   bool tables_ = false;
+  bool lowest_done_ = false;  // only the empty tables remain to be unlinked
 };
 
 }  // namespace phasebit::iommu::detail

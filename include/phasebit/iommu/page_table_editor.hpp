@@ -107,6 +107,21 @@ class table_editor : public page_table_view<Format, Tables, From> {
     return child(e);
   }
 
+  // The lowest table, if it is there and [first, last] lies within it: the short way for small
+  // ranges. nullptr says nothing but that the long way must be taken.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE table_word* lowest_of(std::uint64_t first,
+                                                             std::uint64_t last) const noexcept {
+    if (((first ^ last) >> geometry::shift(1)) != 0) return nullptr;
+    table_word* table = this->root_;
+    for (unsigned level = this->format_.top_level(); level != 0; --level) {
+      const std::uint64_t e = load_entry(table + index(first, level));
+      if (!present(e) || this->format_.is_leaf(e, level)) return nullptr;
+      table = below_of(e, level);
+      if (table == nullptr) return nullptr;
+    }
+    return table;
+  }
+
   // No entry in a table below the root; looks first where entries are likely.
   [[nodiscard]] static bool empty(const table_word* table, unsigned near) noexcept {
     if (load_entry_relaxed(table + near) != 0) return false;
@@ -118,11 +133,13 @@ class table_editor : public page_table_view<Format, Tables, From> {
     return true;
   }
 
-  // Unlinks an empty table and hands it to `changes`.
-  void retire(table_word* slot, changes_type& changes) noexcept {
+  // Unlinks the empty table `below` and hands it to `changes`. A slot that somebody has made to
+  // point elsewhere meanwhile is left alone.
+  void retire(table_word* slot, unsigned level, table_word* below, changes_type& changes) noexcept {
     const std::uint64_t e = load_entry(slot);
+    if (!present(e) || this->format_.is_leaf(e, level) || child(e) != below) return;
     put_table(slot, 0);
-    changes.retire(child(e), this->format_.table_address(e));
+    changes.retire(below, this->format_.table_address(e));
   }
 
   // Releases what `changes` has retired. A list that somebody wrote into ends where it stops making
@@ -172,7 +189,7 @@ class table_editor : public page_table_view<Format, Tables, From> {
       if (below == nullptr || trim(below, level - 1, at, changes)) {
         used = true;
       } else {
-        retire(table + i, changes);
+        retire(table + i, level, below, changes);
         changes.add(address<From>{at}, address<From>{at}, 0, true);
       }
     }

@@ -27,6 +27,18 @@ class fill_operation {
   [[nodiscard]] std::uint64_t failed_at() const noexcept { return failed_at_; }
   [[nodiscard]] std::uint64_t page_sizes() const noexcept { return page_sizes_; }
 
+  // Maps [va, va + bytes) to pa.
+  [[nodiscard]] edit run(std::uint64_t va, std::uint64_t pa, std::uint64_t bytes) noexcept {
+    if (bytes < geometry::span(1)) {
+      if (table_word* table = editor_.lowest_of(va, va + (bytes - 1))) {
+        const auto count = static_cast<unsigned>(bytes >> Format::granule_shift);
+        return place(table + editor_.index(va, 0), count, 0, va, pa);
+      }
+    }
+    return fill(editor_.root_words(), format_.top_level(), va, pa, bytes);
+  }
+
+ private:
   // Maps [va, va + bytes), which lies within this table, to pa. Stops at the first place that is
   // taken or has no memory for a table, with all tables that are still empty released.
   [[nodiscard]] edit fill(table_word* table, unsigned level, std::uint64_t va, std::uint64_t pa,
@@ -51,7 +63,7 @@ class fill_operation {
         status = editor_.enter(table + slot, level, below);
         if (status == edit::done) {
           status = fill(below, level - 1, va, pa, piece);
-          if (status != edit::done) give_up(table + slot, below, va, piece == span);
+          if (status != edit::done) give_up(table + slot, level, below, va, piece == span);
         } else {
           failed_at_ = va;
         }
@@ -64,11 +76,11 @@ class fill_operation {
     return edit::done;
   }
 
- private:
   // After a failure below: a table that this call made, or emptied, does not stay.
-  void give_up(table_word* slot, const table_word* below, std::uint64_t va, bool whole) noexcept {
+  void give_up(table_word* slot, unsigned level, table_word* below, std::uint64_t va,
+               bool whole) noexcept {
     if ((whole || editor_.options().who == mappers::one) && Editor::empty(below, 0)) {
-      editor_.retire(slot, changes_);
+      editor_.retire(slot, level, below, changes_);
       changes_.add(space{va}, space{va}, 0, true);
     }
   }
@@ -164,7 +176,7 @@ class fill_operation {
       if (const edit cleared = clear.run(below, level - 1, first, last); cleared != edit::done) {
         return cleared;
       }
-      editor_.retire(words + i, changes_);
+      editor_.retire(words + i, level, below, changes_);
       changes_.add(space{first}, space{last}, 0, true);
     }
     return edit::done;
