@@ -140,6 +140,19 @@ TEST_CASE("interrupts, events and shadow doorbells of QEMU's controller") {
     CHECK(ended == 50);
     CHECK(host->delete_queue_pair(*queue, drop));
   }
+  SUBCASE("regression: a shadowed queue rings although its id was another's before") {
+    REQUIRE(host->enable_shadow_doorbells());
+    for (unsigned flushes = 5; flushes != 0; --flushes) {
+      auto queue = host->create_shadowed_queue_pair<std::uint32_t>({.depth = 8});
+      REQUIRE(queue);
+      for (unsigned i = 0; i != flushes; ++i) {
+        REQUIRE(queue->submit(nvme::nvm::flush(1), 7U));
+        queue->ring();
+        REQUIRE(within_ten_seconds(*function, [&]() noexcept { return queue->poll(drop) != 0; }));
+      }
+      REQUIRE(host->delete_queue_pair(*queue, drop));
+    }
+  }
   SUBCASE("QEMU that dies under us is a device that is gone") {
     auto queue = host->create_queue_pair<std::uint32_t>({.depth = 8});
     REQUIRE(queue);
