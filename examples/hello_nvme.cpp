@@ -2,6 +2,7 @@
 // Writes a sentence to one block of an NVMe disk and reads it back. Usage: hello_nvme [LBA]
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
+#include <phasebit/hosted/format.hpp>
 #include <phasebit/nvme/host/controller.hpp>
 
 #include <cstdlib>
@@ -57,7 +58,6 @@ int main(int argc, char** argv) {
                         ? hello(lba)
                         : failure(errc::invalid_argument, "is no block number").of(argv[1]);
   if (said) return 0;
-  char text[200];
-  fmt::print(stderr, "hello_nvme: {}\n", said.error().message(text));
+  fmt::print(stderr, "hello_nvme: {}\n", said.error());
   return 1;
 }

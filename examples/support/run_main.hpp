@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/result.hpp>
+#include <phasebit/hosted/format.hpp>
 
 #include <exception>
 #include <new>
@@ -25,8 +26,7 @@ int run_main(CLI::App& app, int argc, char** argv, Body&& body) {
   try {
     const phasebit::result<> ended = body();
     if (ended) return 0;
-    char text[256];
-    fmt::print(stderr, "{}: {}\n", app.get_name(), ended.error().message(text));
+    fmt::print(stderr, "{}: {}\n", app.get_name(), ended.error());
   } catch (const std::bad_alloc&) {
     fmt::print(stderr, "{}: the machine has not enough memory for this\n", app.get_name());
   } catch (const std::exception& e) {

@@ -201,7 +201,18 @@ def qemu_mistakes(programs, folder):
     os.environ["PATH"] = path
 
 
-GROUPS = {"hello": hello, "perf": perf_results, "mistakes": mistakes, "faults": faults,
+def readme(programs, folder):
+    """The program that README.md walks through is the one that is built here."""
+    root = Path(__file__).resolve().parents[2]
+    text = (root / "README.md").read_text()
+    blocks = [b for b in re.findall(r"```cpp\n(.*?)```", text, re.S) if "result<> hello" in b]
+    assert len(blocks) == 1, f"{len(blocks)} walks in README.md"
+    assert blocks[0] in (root / "examples/hello_nvme.cpp").read_text(), "README.md shows another program"
+    for link in re.findall(r"\]\(([^)#:]+)\)", text):
+        assert (root / link).exists(), f"README.md links to {link}, which is not there"
+
+
+GROUPS = {"readme": readme, "hello": hello, "perf": perf_results, "mistakes": mistakes, "faults": faults,
           "identify": identify, "copy": copy, "terminal": terminal, "qemu": qemu,
           "qemu_mistakes": qemu_mistakes}
 
