@@ -301,6 +301,30 @@ TEST_CASE("virtual functions of a device on the root bus take the numbers before
   CHECK(all[0].secondary_bus == 2);
 }
 
+TEST_CASE("regression: ARI of one bus is not taken for that of the next") {
+  fabric f;
+  function_description d = disk();
+  d.ari_next_function = 0;
+  d.sriov = sriov_description{.total_vfs = 2};
+  d.sriov->vf_bars[0] = {bar_kind::memory64, 0x1000, false};
+  f.root.add_bridge(1, 0).add_function(0, 0, d);
+  f.root
+      .add_bridge(2, 0,
+                  {.vendor_id = 1, .device_id = 2, .express = {.type = port_type::upstream_port}})
+      .add_function(3, 0, d);
+  std::vector<enumerated_function> list(8);
+  const auto all = must(f, list);
+  REQUIRE(all.size() == 4);
+  const auto hierarchy = [&](const enumerated_function& pf) {
+    auto config = f.function(pf.id);
+    const sriov_control control{
+        config.read16(static_cast<std::uint16_t>(pf.sriov.offset + sriov::control))};
+    return control[sriov_control::ari_capable_hierarchy];
+  };
+  CHECK(hierarchy(all[2]));
+  CHECK_FALSE(hierarchy(all[3]));
+}
+
 TEST_CASE("random hierarchies are laid out without overlap, each BAR inside what leads to it") {
   std::mt19937 random{20240229};
   const auto upto = [&](unsigned n) { return static_cast<unsigned>(random() % n); };

@@ -120,6 +120,7 @@ class scanner {
   [[nodiscard]] result<> scan_bus(std::uint8_t bus, std::uint16_t bridge) noexcept {
     std::uint8_t devices = 32;
     std::uint16_t port = 0;
+    ari_ = false;
     if (bridge != enumerated_function::on_root_bus) {
       auto&& config = root_.function(out_[bridge].id);
       const auto found = find_capability(config, capability_id::pci_express);

@@ -128,17 +128,20 @@ class function {
   // Virtual function `index` (from 0), once it is switched on. It may do DMA from here on. What else
   // it needs to become ready is up to the device. Errors: out_of_range, not_ready, removed.
   [[nodiscard]] result<function> virtual_function(unsigned index) noexcept {
-    if (index >= about_.sriov.num_vfs) {
+    auto own = config();
+    const auto now = pcie::read_sriov(own);
+    if (!now) return named(now.error());
+    if (!now->enabled || index >= now->num_vfs) {
       return named(failure(errc::out_of_range, "fewer virtual functions are switched on",
-                           about_.sriov.num_vfs));
+                           now->enabled ? now->num_vfs : 0U));
     }
-    const auto id = about_.sriov.routing_id(about_.id, index);
+    const auto id = now->routing_id(about_.id, index);
     if (!id) return named(failure(errc::protocol, "the virtual function lies beyond the last bus"));
     pcie::enumerated_function vf{};
     vf.id = *id;
     vf.bridge = about_.bridge;
     vf.vendor_id = about_.vendor_id;
-    vf.device_id = about_.sriov.vf_device_id;
+    vf.device_id = now->vf_device_id;
     vf.class_code = about_.class_code;
     vf.bars = about_.vf_bars;
     for (pcie::bar& b : vf.bars) {

@@ -123,7 +123,7 @@ class machine {
 
   // Ends QEMU: asked, then killed after exit_timeout_ms. Registers read as all ones afterwards.
   // Writes to images are complete then. The destructor does the same.
-  void stop() noexcept { state_->qemu.stop(state_->exit_timeout_ms); }
+  void stop() noexcept { state_->end(); }
 
  private:
   struct state {
@@ -136,24 +136,26 @@ class machine {
           memory(std::move(l.ram), board) {}
     state(const state&) = delete;
     state& operator=(const state&) = delete;
-    ~state() { qemu.stop(exit_timeout_ms); }
+    ~state() { end(); }
 
     // A connection that broke because QEMU ended is told in QEMU's words.
     [[nodiscard]] error explain(const error& e) noexcept {
       if (!log) return e;
-      const error_subject said = log_tail(log.get());
       posix::steady_clock clock;
-      const bool ended = e.code == errc::removed && poll_until(clock, 1000 * nanoseconds_per_ms,
-                                                               [&] { return !qemu.is_running(); });
-      error told = ended ? failure(errc::io, "QEMU ended with this status", exit_value()) : e;
+      const bool ended =
+          e.code == errc::removed && poll_until(clock, 1000 * nanoseconds_per_ms,
+                                                [&] { return qemu.exit_status().has_value(); });
+      error told = ended ? failure(errc::io, "QEMU ended with this status",
+                                   static_cast<std::uint64_t>(qemu.exit_status().value_or(0)))
+                         : e;
+      const error_subject said = log_tail(log.get());
       if (!said.empty()) told.subject = said;
       return told;
     }
-    // Its exit status; or 128 and the signal that ended it, as shells say it.
-    [[nodiscard]] std::uint64_t exit_value() const noexcept {
-      const int status = qemu.wait_status().value_or(0);
-      return static_cast<std::uint64_t>(WIFSIGNALED(status) ? 128 + WTERMSIG(status)
-                                                            : WEXITSTATUS(status));
+    // The guardian first: it must not outlive its victim, whose id could be another's then.
+    void end() noexcept {
+      end_with_us = guardian{};
+      qemu.stop(exit_timeout_ms);
     }
 
     const qtest::board board;

@@ -126,18 +126,21 @@ class process {
     return child;
   }
 
+  // -1 once stop() has returned. Until then the id is nobody else's, even if the process has ended.
   [[nodiscard]] ::pid_t pid() const noexcept { return pid_; }
-  // Whether it has not ended yet. Reaps it when it has.
-  [[nodiscard]] bool is_running() noexcept {
-    if (pid_ < 0) return false;
-    int status = 0;
-    if (::waitpid(pid_, &status, WNOHANG) != pid_) return true;
-    pid_ = -1;
-    status_ = status;
-    return false;
+
+  // How it ended: its exit status, or 128 and the signal, as shells say it. Nothing while it runs.
+  [[nodiscard]] std::optional<int> exit_status() const noexcept {
+    if (status_) return status_;
+    ::siginfo_t info{};
+    // Left for stop() to reap, for until then its id stays taken.
+    if (pid_ < 0 ||
+        ::waitid(P_PID, static_cast<::id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0) {
+      return pid_ < 0 || errno == EINTR ? std::nullopt : std::optional{0};
+    }
+    if (info.si_pid == 0) return std::nullopt;
+    return info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
   }
-  // What waitpid said of it, once it has ended.
-  [[nodiscard]] std::optional<int> wait_status() const noexcept { return status_; }
 
   // Asks it to end, waits so long, then kills it and waits for that. For 0 it is killed at once.
   void stop(std::uint32_t milliseconds) noexcept {
@@ -145,19 +148,17 @@ class process {
     if (milliseconds != 0) {
       ::kill(pid_, SIGTERM);
       posix::steady_clock clock;
-      if (poll_until(clock, milliseconds * nanoseconds_per_ms, [&] {
-            const bool ended = !is_running();
-            if (!ended) ::usleep(500);
-            return ended;
-          })) {
-        return;
-      }
+      (void)poll_until(clock, milliseconds * nanoseconds_per_ms, [&] {
+        if (exit_status()) return true;
+        ::usleep(500);
+        return false;
+      });
     }
-    ::kill(pid_, SIGKILL);
+    if (!exit_status()) ::kill(pid_, SIGKILL);
     int status = 0;
     while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
     }
-    status_ = status;
+    status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
     pid_ = -1;
   }
 
