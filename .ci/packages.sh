@@ -10,7 +10,7 @@ die() { printf '\nerror: %s\n' "$*" >&2; exit 1; }
 # Is what a package brings there, by whatever way it came?
 package_there() {
   case $1 in
-    g++ | cmake | ccache | python3 | shellcheck | pkg-config) command -v "$1" > /dev/null ;;
+    g++ | cmake | ccache | file | python3 | shellcheck | pkg-config) command -v "$1" > /dev/null ;;
     ninja-build) command -v ninja > /dev/null ;;
     clang-16 | clang-19) command -v "clang++-${1#clang-}" > /dev/null ;;
     clang-tidy-16 | clang-format-16) command -v "$1" > /dev/null ;;

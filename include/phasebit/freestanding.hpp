@@ -28,6 +28,7 @@
 #include <phasebit/iommu/formats/vtd.hpp>
 #include <phasebit/iommu/formats/x86.hpp>
 #include <phasebit/iommu/invalidation.hpp>
+#include <phasebit/iommu/iotlb.hpp>
 #include <phasebit/iommu/nested.hpp>
 #include <phasebit/iommu/page_format.hpp>
 #include <phasebit/iommu/page_table.hpp>

@@ -43,4 +43,13 @@
 #include <phasebit/backend/simulated/msix_model.hpp>
 #include <phasebit/backend/simulated/nvme_disk.hpp>
 #include <phasebit/backend/simulated/ticket_lock.hpp>
+#include <phasebit/backend/vfio.hpp>
+#include <phasebit/backend/vfio/dma_pool.hpp>
+#include <phasebit/backend/vfio/dma_space.hpp>
+#include <phasebit/backend/vfio/fault_log.hpp>
+#include <phasebit/backend/vfio/function.hpp>
+#include <phasebit/backend/vfio/interrupts.hpp>
+#include <phasebit/backend/vfio/open.hpp>
+#include <phasebit/backend/vfio/regions.hpp>
+#include <phasebit/backend/vfio/sysfs.hpp>
 #include <phasebit/freestanding.hpp>
