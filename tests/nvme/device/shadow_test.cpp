@@ -12,11 +12,11 @@ namespace {
 using device::ring_side;
 
 struct shadowed : machine<> {
-  explicit shadowed(bool config = true) {
+  explicit shadowed(bool configured = true) {
     enable();
     shadow = page();
     events = page();
-    if (config) configure();
+    if (configured) configure();
   }
   void configure() {
     REQUIRE(admin_code(admin::doorbell_buffer_config(shadow, events)) == status_code::success);
