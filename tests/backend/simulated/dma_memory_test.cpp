@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/death.hpp>
 
 using namespace phasebit;
 using namespace phasebit::literals;
@@ -135,4 +136,18 @@ TEST_CASE("random allocation and release: regions never overlap and nothing is l
   CHECK(refused != 0);
   for (const dma_region& r : held) memory.release(r);
   CHECK(memory.allocate(2_MiB, 2_MiB));
+}
+
+TEST_CASE("only what was allocated is released, and once") {
+  dma_memory memory{2_MiB, base};
+  const auto r = *memory.allocate(256, 64);
+  const char* const exactly = "release() takes exactly what allocate() gave, once";
+  CHECK(phasebit_test::breaks(exactly, [&] { memory.release(r.part(0, 128)); }));
+  CHECK(phasebit_test::breaks(exactly, [&] { memory.release(r.part(64, 192)); }));
+  CHECK(phasebit_test::breaks(exactly, [&] { memory.release({{r.data(), 512}, r.bus}); }));
+  CHECK(phasebit_test::breaks("release() of a region that is not of this memory", [&] {
+    memory.release({r.bytes, bus_addr{0x1000}});
+  }));
+  memory.release(r);
+  CHECK(phasebit_test::breaks(exactly, [&] { memory.release(r); }));
 }

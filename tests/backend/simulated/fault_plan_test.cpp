@@ -12,7 +12,7 @@ TEST_CASE("an empty plan changes nothing") {
   fault_state state;
   for (int i = 0; i != 100; ++i) {
     CHECK(state.next_completion() == completion_action{});
-    CHECK_FALSE(state.next_translation());
+    CHECK_FALSE(state.next_translation(bus_addr{0x1000}, 64));
     CHECK_FALSE(state.removed_before_poll());
     CHECK_FALSE(state.removed_before_completion());
     CHECK(state.seen(0x1c, 5) == 5);
@@ -32,7 +32,7 @@ TEST_CASE("scripted faults happen exactly where they were put") {
                            : i == 5 ? completion_fault::delay
                                     : completion_fault::none));
     if (i == 5) CHECK(action.argument == 9);
-    const auto reason = state.next_translation();
+    const auto reason = state.next_translation(bus_addr{0x1000}, 64);
     if (i == 1) {
       CHECK(reason == errc::access_denied);
     } else if (i == 4 || i == 5) {
@@ -70,6 +70,16 @@ TEST_CASE("random faults are as often as asked, differ by seed and repeat by see
   CHECK(first.size() < 1200);
 }
 
+TEST_CASE("a hole in the bus fails whatever touches it") {
+  fault_state state{fault_plan{}.fail_dma_at(bus_addr{0x2000}, 0x1000)};
+  CHECK_FALSE(state.next_translation(bus_addr{0x1000}, 0x1000));
+  CHECK(state.next_translation(bus_addr{0x1000}, 0x1001) == errc::not_mapped);
+  CHECK(state.next_translation(bus_addr{0x2fff}, 1) == errc::not_mapped);
+  CHECK(state.next_translation(bus_addr{0}, ~std::uint64_t{0}) == errc::not_mapped);
+  CHECK_FALSE(state.next_translation(bus_addr{0x3000}, 0x1000));
+  CHECK(state.counts().failed_translations == 3);
+}
+
 TEST_CASE("stuck bits are laid over what the device says") {
   fault_state state{fault_plan{}
                         .stick({.offset = 0x1c, .mask = 0xc, .value = 0x4})
@@ -86,7 +96,9 @@ TEST_CASE("removal waits for its completion or its poll") {
     static_cast<void>(by_completion.next_completion());
   }
   CHECK(by_completion.removed_before_completion());
+  CHECK_FALSE(by_completion.removed_before_completion());  // once
   fault_state by_poll{fault_plan{}.remove_at_poll(1)};
   CHECK_FALSE(by_poll.removed_before_poll());
   CHECK(by_poll.removed_before_poll());
+  CHECK_FALSE(by_poll.removed_before_poll());
 }

@@ -6,6 +6,7 @@
 
 #include <backend/simulated/copy_engine.hpp>
 #include <doctest/doctest.h>
+#include <support/death.hpp>
 
 using namespace phasebit;
 using namespace phasebit_test;
@@ -294,9 +295,16 @@ TEST_CASE_FIXTURE(fixture, "a fault plan fails DMA, sticks bits and pulls the fu
   CHECK_FALSE(device.removed());
   fabric.step();
   CHECK(device.removed());
-  device.inject({});
-  CHECK(device.removed());
   device.insert();
   fabric.step();
   CHECK_FALSE(device.removed());
+}
+
+TEST_CASE_FIXTURE(fixture, "what only a mistaken driver asks for ends the program") {
+  using phasebit_test::breaks;
+  CHECK(breaks("a doorbell is one of the BAR's plain words", [&] { (void)bar.doorbell(0x10); }));
+  CHECK(breaks("a register beyond the BAR", [&] { (void)bar.read32(0x2000); }));
+  CHECK(breaks("a register beyond the BAR", [&] { (void)bar.read32(0xffff'fffc); }));
+  CHECK(breaks("a register is accessed at its own alignment", [&] { (void)bar.read64(4); }));
+  CHECK(breaks("the function has fewer vectors", [&] { (void)device.poll_interrupt(4); }));
 }

@@ -133,7 +133,9 @@ class dma_memory {
     const std::lock_guard guard{lock_};
     PHASEBIT_EXPECTS(end <= size_ / granule && starts_.find(true, at, at + 1) == at &&
                          starts_.find(true, at + 1, end) == end &&
-                         used_.find(false, at, end) == end,
+                         used_.find(false, at, end) == end &&
+                         // The granule behind an allocation is always free.
+                         (end == size_ / granule || used_.find(true, end, end + 1) != end),
                      "release() takes exactly what allocate() gave, once");
     used_.fill(false, at, end);
     starts_.fill(false, at, at + 1);

@@ -3,6 +3,7 @@
 // IOMMU produces, at the same place in every run.
 #pragma once
 
+#include <phasebit/core/address.hpp>
 #include <phasebit/core/error.hpp>
 #include <phasebit/core/expects.hpp>
 
@@ -73,6 +74,13 @@ class fault_plan {
     dma_[dma_count_++] = {nth, count, reason};
     return *this;
   }
+  // Every translation that touches one of these bytes, likewise.
+  constexpr fault_plan& fail_dma_at(bus_addr begin, std::uint64_t bytes,
+                                    errc reason = errc::not_mapped) noexcept {
+    PHASEBIT_EXPECTS(hole_count_ != capacity, "more DMA faults than a plan holds");
+    holes_[hole_count_++] = {begin, bytes, reason};
+    return *this;
+  }
   constexpr fault_plan& stick(stuck_bits bits) noexcept {
     PHASEBIT_EXPECTS(stuck_count_ != capacity, "more stuck registers than a plan holds");
     stuck_[stuck_count_++] = bits;
@@ -105,14 +113,21 @@ class fault_plan {
     std::uint64_t count = 0;
     errc reason = errc::access_denied;
   };
+  struct hole {
+    bus_addr begin{};
+    std::uint64_t bytes = 0;
+    errc reason = errc::not_mapped;
+  };
 
   std::array<scripted, capacity> scripted_{};
   std::array<random, capacity> random_{};
   std::array<dma, capacity> dma_{};
+  std::array<hole, capacity> holes_{};
   std::array<stuck_bits, capacity> stuck_{};
   std::size_t scripted_count_ = 0;
   std::size_t random_count_ = 0;
   std::size_t dma_count_ = 0;
+  std::size_t hole_count_ = 0;
   std::size_t stuck_count_ = 0;
   std::optional<std::uint64_t> remove_at_completion_;
   std::optional<std::uint64_t> remove_at_poll_;
@@ -151,13 +166,21 @@ class fault_state {
     return action;
   }
   // Why the translation that is about to be made fails; nothing where it does not.
-  [[nodiscard]] constexpr std::optional<errc> next_translation() noexcept {
+  [[nodiscard]] constexpr std::optional<errc> next_translation(bus_addr begin,
+                                                               std::uint64_t bytes) noexcept {
     const std::uint64_t nth = counts_.translations++;
     for (std::size_t i = 0; i != plan_.dma_count_; ++i) {
       const auto& dma = plan_.dma_[i];
       if (nth >= dma.nth && nth - dma.nth < dma.count) {
         ++counts_.failed_translations;
         return dma.reason;
+      }
+    }
+    for (std::size_t i = 0; i != plan_.hole_count_; ++i) {
+      const auto& hole = plan_.holes_[i];
+      if (begin - hole.begin < hole.bytes || hole.begin - begin < bytes) {
+        ++counts_.failed_translations;
+        return hole.reason;
       }
     }
     return std::nullopt;
@@ -170,16 +193,21 @@ class fault_state {
     }
     return value;
   }
-  // Whether it is time to pull the function out.
-  [[nodiscard]] constexpr bool removed_before_completion() const noexcept {
-    return plan_.remove_at_completion_ && counts_.completions >= *plan_.remove_at_completion_;
+  // Whether it is time to pull the function out; said once.
+  [[nodiscard]] constexpr bool removed_before_completion() noexcept {
+    return is_time(plan_.remove_at_completion_, counts_.completions);
   }
   [[nodiscard]] constexpr bool removed_before_poll() noexcept {
-    return plan_.remove_at_poll_ && polls_++ >= *plan_.remove_at_poll_;
+    return is_time(plan_.remove_at_poll_, polls_++);
   }
   [[nodiscard]] constexpr const fault_counts& counts() const noexcept { return counts_; }
 
  private:
+  static constexpr bool is_time(std::optional<std::uint64_t>& at, std::uint64_t now) noexcept {
+    if (!at || now < *at) return false;
+    at.reset();
+    return true;
+  }
   // splitmix64: any seed is a good one, and it is the same everywhere.
   static constexpr std::uint64_t draw(std::uint64_t& state) noexcept {
     std::uint64_t z = state += 0x9e37'79b9'7f4a'7c15;

@@ -188,7 +188,7 @@ class function_node : public bus_node {
       return faulted(failure(errc::not_ready, "bus mastering is off", address.value()), address,
                      wanted);
     }
-    if (const auto reason = faults_.next_translation()) {
+    if (const auto reason = faults_.next_translation(address, bytes)) {
       return faulted(failure(*reason, "ordered by a fault plan", address.value()), address, wanted);
     }
     const auto piece = fabric_.path->translate(id(), address, bytes, wanted);
@@ -256,7 +256,7 @@ class function_node : public bus_node {
       return;
     }
     const auto to = translate(message.address, 4, access::write);
-    if (to && to->bytes == 4) {
+    if (to && to->bytes == 4 && is_aligned(to->begin, 4)) {
       thread_order::store(*reinterpret_cast<le<std::uint32_t>*>(pointer_of(to->begin)),
                           le<std::uint32_t>{message.data});
     }

@@ -19,7 +19,8 @@ class alignas(cache_line) interrupt_event {
  public:
   // Takes a lock only while somebody sleeps. What happened before is visible to who consumes it.
   void signal() noexcept {
-    pending_.store(true, std::memory_order_seq_cst);
+    // An exchange, not a store: what an earlier signaller did stays visible through a later one.
+    pending_.exchange(true, std::memory_order_seq_cst);
     if (sleepers_.load(std::memory_order_seq_cst) != 0) {
       const std::lock_guard guard{mutex_};
       wake_.notify_all();
