@@ -83,6 +83,21 @@ def perf_results(programs, folder):
     assert run(programs, "nvme_perf", "--help")[0] == 0
 
 
+def corruption(programs, folder):
+    """--verify sees what changes behind the disk's back."""
+    disk = image(folder, "disk.img", 1 << 20)
+    command = [programs / "nvme_perf", "--image", disk, "--rw", "randread", "--verify",
+               "--overwrite", "--time", str(LIMIT_S / 2)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as p:
+        while p.poll() is None:
+            with disk.open("r+b") as f:
+                f.seek(300 * 512 + 77)
+                f.write(os.urandom(1))
+        out, err = p.communicate(timeout=LIMIT_S)
+    assert p.returncode == 1 and out == "", f"status {p.returncode}\n{out}{err}"
+    assert re.search(f"other data than was written.*{300 * 512 + 77:#x}", err), err
+
+
 def mistakes(programs, folder):
     bad(programs, r"0000:01:00\.0: .*no such function", "nvme_perf", "--device", "0000:01:00.0")
     bad(programs, "nonsense: is no PCI address", "identify", "--device", "nonsense")
@@ -212,7 +227,7 @@ def readme(programs, folder):
         assert (root / link).exists(), f"README.md links to {link}, which is not there"
 
 
-GROUPS = {"readme": readme, "hello": hello, "perf": perf_results, "mistakes": mistakes, "faults": faults,
+GROUPS = {"readme": readme, "hello": hello, "perf": perf_results, "corruption": corruption, "mistakes": mistakes, "faults": faults,
           "identify": identify, "copy": copy, "terminal": terminal, "qemu": qemu,
           "qemu_mistakes": qemu_mistakes}
 
