@@ -53,6 +53,11 @@ class admin_handlers {
       case admin_opcode::doorbell_buffer_config:
         if (s_.config.shadow_doorbells) return doorbell_buffer_config(c);
         return status_code::invalid_opcode;
+      case admin_opcode::virtualization_management:
+        if constexpr (State::secondary_type::present) {
+          return s_.secondary.execute(c, s_.config.controller_id);
+        }
+        return status_code::invalid_opcode;
       default:
         return status_code::invalid_opcode;
     }
@@ -70,8 +75,21 @@ class admin_handlers {
   }
 
   [[nodiscard]] command_result identify(const submission_entry& c) noexcept {
-    const fixed_limits limits{State::policy::async_events, State::policy::error_log_entries};
+    const fixed_limits limits{State::policy::async_events, State::policy::error_log_entries,
+                              State::secondary_type::present};
     const page_span page = cleared_page();
+    if constexpr (State::secondary_type::present) {
+      const auto what = identify_command::cns_bits.get(c.cdw10.get());
+      if (what == cns::primary_controller) {
+        s_.secondary.write_capabilities(page, s_.config.controller_id);
+        return data_of(c).to_host(page);
+      }
+      if (what == cns::secondary_controller_list) {
+        s_.secondary.write_list(page, s_.config.controller_id,
+                                identify_command::cntid_bits.get(c.cdw10.get()));
+        return data_of(c).to_host(page);
+      }
+    }
     const auto built = identify_pages{s_.config, limits}.build(c, *s_.namespaces, page);
     return built.ok() ? data_of(c).to_host(page) : built;
   }
@@ -106,7 +124,8 @@ class admin_handlers {
         reported = async_event_type::notice;
         break;
       case log_page_id::commands_supported:
-        size = write_commands_supported(page, s_.config);
+        size = write_commands_supported(page, s_.config.shadow_doorbells,
+                                        State::secondary_type::present);
         break;
       default:
         return status_code::invalid_log_page;

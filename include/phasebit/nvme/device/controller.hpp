@@ -34,18 +34,28 @@ class controller {
   controller(Dma& dma, Interrupts& interrupts, Namespaces& namespaces,
              std::span<std::uint32_t> doorbells, const settings& s = {},
              filter_type filter = {}) noexcept
-      : s_(dma, interrupts, namespaces, doorbells, s, static_cast<filter_type&&>(filter)) {}
+      : s_(dma, interrupts, namespaces, doorbells, s, static_cast<filter_type&&>(filter)),
+        presence_(s.starts_offline ? presence::never_online : presence::online) {}
   controller(const controller&) = delete;
   controller& operator=(const controller&) = delete;
 
   // Registers below 1000h, native values. Offsets that hold nothing read as 0 and swallow writes.
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) noexcept {
-    return s_.regs.read32(offset);
+    switch (presence_) {
+      case presence::online:
+        return s_.regs.read32(offset);
+      case presence::offline:
+        return offset == csts::offset ? csts{}.with(csts::cfs, true).raw : s_.regs.read32(offset);
+      case presence::never_online:
+        break;
+    }
+    return 0;
   }
   [[nodiscard]] std::uint64_t read64(std::uint32_t offset) noexcept {
     return read32(offset) | std::uint64_t{read32(offset + 4)} << 32;
   }
   void write32(std::uint32_t offset, std::uint32_t value) noexcept {
+    if (presence_ != presence::online) return;
     switch (s_.regs.write32(offset, value)) {
       case register_event::none:
         break;
@@ -88,6 +98,22 @@ class controller {
     forget();
   }
 
+  // A secondary controller goes online and offline as its primary says: offline it forgets all,
+  // has a fatal status (all zeros before it was ever online) and takes no writes (Base 2.0, 8.26.3).
+  void set_online(bool online) noexcept {
+    if (online == (presence_ == presence::online)) return;
+    reset();
+    presence_ = online ? presence::online : presence::offline;
+  }
+  // What it has while it is online; to be changed while it is not.
+  void set_resources(std::uint16_t io_queue_pairs, std::uint16_t interrupt_vectors) noexcept {
+    PHASEBIT_EXPECTS(presence_ != presence::online,
+                     "resources change while a controller is offline");
+    s_.offer(io_queue_pairs, interrupt_vectors);
+  }
+  // Of a primary controller: Policy::secondary.
+  [[nodiscard]] typename Policy::secondary& secondary() noexcept { return s_.secondary; }
+
   // Time passes: for the timestamp and the keep-alive timer, which stand still otherwise.
   void advance(std::uint32_t milliseconds) noexcept {
     s_.clock.advance(milliseconds);
@@ -113,6 +139,8 @@ class controller {
 
  private:
   using state = controller_state<Dma, Interrupts, Namespaces, Order, Policy>;
+
+  enum class presence : std::uint8_t { never_online, offline, online };
 
   // What a filter posts with.
   struct poster {
@@ -140,6 +168,7 @@ class controller {
     s_.events.reset();
     s_.features.reset();
     s_.filter.reset();
+    if constexpr (Policy::secondary::present) s_.secondary.primary_reset();
     s_.silence_ms = 0;
   }
 
@@ -321,6 +350,7 @@ class controller {
   static constexpr std::size_t strangers_per_round = 16;
 
   state s_;
+  presence presence_;
   unsigned done_ = 0;
   bool posted_ = false;
   std::size_t next_stranger_ = 0;

@@ -52,6 +52,8 @@ class feature_set {
     under_threshold_ = 0;
   }
 
+  constexpr void set_vectors(std::uint16_t vectors) noexcept { vectors_ = vectors; }
+
   // DW0 of Get Features.
   [[nodiscard]] constexpr command_result get(const submission_entry& c) const noexcept {
     const auto id = features_command::fid_bits.get(c.cdw10.get());

@@ -8,6 +8,8 @@
 #include <phasebit/nvme/device/settings.hpp>
 #include <phasebit/nvme/spec/admin_commands.hpp>
 #include <phasebit/nvme/spec/identify.hpp>
+#include <phasebit/nvme/spec/identify_lists.hpp>
+#include <phasebit/nvme/spec/identify_nvm.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -24,6 +26,7 @@ inline constexpr std::uint32_t max_copy_blocks = max_copy_ranges * max_copy_rang
 struct fixed_limits {
   std::size_t async_events = 1;
   std::size_t error_log_entries = 1;
+  bool virtualization = false;
 };
 
 // EUI-64 of a namespace. Made from the serial number where the settings give none: FNV-1a, marked as
@@ -67,6 +70,11 @@ class identify_pages {
       case cns::command_set_active_namespace_list:
         if (csi != command_set::nvm) return status_code::invalid_field;
         return namespace_list(namespaces, nsid, page);
+      case cns::independent_namespace: {
+        const command_result there = active(namespaces, nsid);
+        if (!there.ok()) return there;
+        return answer(page, independent(*namespaces.find(nsid)));
+      }
       case cns::controller_list:
         return controller_list(c, page);
       default:
@@ -90,7 +98,8 @@ class identify_pages {
     id.oaes =
         async_event_configuration{}.with(async_event_configuration::namespace_attributes, true).raw;
     id.cntrltype = controller_type::io;
-    id.oacs = ic::oacs_doorbell_buffer.of<std::uint16_t>(s.shadow_doorbells);
+    id.oacs = static_cast<std::uint16_t>(ic::oacs_doorbell_buffer.of(s.shadow_doorbells) |
+                                         ic::oacs_virtualization.of(limits_.virtualization));
     id.acl = 3;
     id.aerl = static_cast<std::uint8_t>(limits_.async_events - 1);
     id.frmw = 0x03;  // one slot, read only: 5.17.2.1, FRMW
@@ -156,6 +165,16 @@ class identify_pages {
     return namespaces.find(nsid) != nullptr ? status_code::success : status_code::invalid_field;
   }
 
+  // CNS 08h: what is the same in every command set.
+  template <block::BlockMedia Media>
+  [[nodiscard]] static independent_namespace independent(const Media& media) noexcept {
+    independent_namespace id{};
+    id.nsattr =
+        identify_namespace::nsattr_write_protected.of<std::uint8_t>(block::read_only(media));
+    id.nstat = independent_namespace::nstat_ready.of<std::uint8_t>(true);
+    return id;
+  }
+
   template <NamespaceSet Namespaces>
   [[nodiscard]] command_result answer_namespace(Namespaces& namespaces, std::uint32_t nsid,
                                                 page_span page) const noexcept {
@@ -189,14 +208,16 @@ class identify_pages {
                                            page_span page) const noexcept {
     const command_result there = active(namespaces, nsid);
     if (!there.ok()) return there;
-    constexpr std::byte eui64_type{1}, eui64_size{8}, csi_type{4}, csi_size{1};
-    page[0] = eui64_type;
-    page[1] = eui64_size;
+    constexpr std::size_t header = sizeof(namespace_id_descriptor);
     std::uint8_t id[8];
     store_eui64(id, nsid);
-    for (std::size_t i = 0; i != 8; ++i) page[4 + i] = std::byte{id[i]};
-    page[12] = csi_type;
-    page[13] = csi_size;  // and the command set: NVM is 0
+    store_wire(page, namespace_id_descriptor{
+                         .nidt = namespace_id_type::eui64, .nidl = sizeof id, .reserved2 = {}});
+    for (std::size_t i = 0; i != sizeof id; ++i) page[header + i] = std::byte{id[i]};
+    // And the command set: NVM is 0.
+    store_wire(page.subspan(header + sizeof id),
+               namespace_id_descriptor{
+                   .nidt = namespace_id_type::command_set, .nidl = 1, .reserved2 = {}});
     return status_code::success;
   }
 

@@ -152,14 +152,18 @@ inline constexpr std::array nvm_commands{
     nvm_opcode::write_zeroes, nvm_opcode::verify, nvm_opcode::copy, nvm_opcode::dataset_management};
 
 [[nodiscard]] inline std::size_t write_commands_supported(std::span<std::byte> page,
-                                                          const settings& s) noexcept {
+                                                          bool shadow_doorbells,
+                                                          bool virtualization) noexcept {
   using log = commands_supported_log;
   constexpr std::uint32_t supported = log::csupp.of(true);
   const auto put = [&](std::size_t index, std::uint32_t effects) noexcept {
     store_wire(page.subspan(index * 4), le<std::uint32_t>{effects});
   };
   for (admin_opcode opcode : admin_commands) put(static_cast<std::size_t>(opcode), supported);
-  if (s.shadow_doorbells) {
+  if (virtualization) {
+    put(static_cast<std::size_t>(admin_opcode::virtualization_management), supported);
+  }
+  if (shadow_doorbells) {
     put(static_cast<std::size_t>(admin_opcode::doorbell_buffer_config), supported);
   }
   for (nvm_opcode opcode : nvm_commands) {

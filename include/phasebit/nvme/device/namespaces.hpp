@@ -2,6 +2,7 @@
 // Which media a controller shows, under which numbers.
 #pragma once
 
+#include <phasebit/block/null_media.hpp>
 #include <phasebit/core/expects.hpp>
 #include <phasebit/nvme/device/concepts.hpp>
 
@@ -27,6 +28,8 @@ class single_namespace {
  private:
   Media* media_;
 };
+
+static_assert(NamespaceSet<single_namespace<block::null_media>>);
 
 // Namespaces 1 to Capacity, each there or not. Keeps references. Changed by the thread that polls
 // the controller; tell the controller afterwards (namespace_changed), and it tells its host.
@@ -58,5 +61,7 @@ class namespace_table {
  private:
   std::array<Media*, Capacity> media_{};
 };
+
+static_assert(NamespaceSet<namespace_table<block::null_media, 2>>);
 
 }  // namespace phasebit::nvme::device

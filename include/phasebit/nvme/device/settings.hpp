@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/nvme/device/completion_filter.hpp>
+#include <phasebit/nvme/device/secondary_controllers.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
 
 #include <cstddef>
@@ -44,6 +45,7 @@ struct settings {
   bool volatile_write_cache = true;
   bool scatter_gather_lists = true;
   bool shadow_doorbells = true;
+  bool starts_offline = false;  // a secondary controller, until its primary brings it online
 };
 
 // What the compiler has to know. Derive from it and change what should be different.
@@ -52,6 +54,7 @@ struct default_policy {
   static constexpr std::size_t async_events = 4;        // outstanding requests: AERL + 1
   static constexpr std::size_t error_log_entries = 16;  // ELPE + 1
   using completion_filter = pass_completions;
+  using secondary = no_secondary_controllers;  // or secondary_controllers<N>: a primary controller
 };
 
 }  // namespace phasebit::nvme::device

@@ -49,6 +49,7 @@ struct controller_state {
   using dma_type = Dma;
   using media_type = typename Namespaces::media_type;
   using order = Order;
+  using secondary_type = typename Policy::secondary;
   using policy = Policy;
 
   controller_state(Dma& dma_in, Interrupts& interrupts_in, Namespaces& namespaces_in,
@@ -63,11 +64,20 @@ struct controller_state {
         shadow(dma_in, s.doorbell_stride),
         features(s),
         filter(static_cast<filter_type&&>(filter_in)) {
+    PHASEBIT_EXPECTS(s.fetch_burst != 0, "a controller that fetches nothing");
+    PHASEBIT_EXPECTS(s.mdts <= 32, "MDTS beyond what a command can transfer");
+    offer(s.io_queue_pairs, s.interrupt_vectors);
+  }
+
+  // How many I/O queue pairs and vectors there are, from the next enabling on.
+  void offer(std::size_t pairs, std::uint16_t vectors) noexcept {
+    PHASEBIT_EXPECTS(vectors != 0, "the admin queue has an interrupt vector");
     const std::size_t with_doorbells = doorbells.pairs() - 1;
-    std::size_t pairs = s.io_queue_pairs;
     if (pairs > Policy::max_io_queue_pairs) pairs = Policy::max_io_queue_pairs;
     if (pairs > with_doorbells) pairs = with_doorbells;
     queues.pairs = static_cast<std::uint16_t>(pairs);
+    config.interrupt_vectors = vectors;
+    features.set_vectors(vectors);
     queues.clear();
   }
 
@@ -88,6 +98,7 @@ struct controller_state {
   timestamp_clock clock{};
   std::uint32_t silence_ms = 0;  // since the last Keep Alive
   [[no_unique_address]] filter_type filter;
+  [[no_unique_address]] secondary_type secondary{};
 };
 
 }  // namespace phasebit::nvme::device
