@@ -5,6 +5,7 @@
 #include <phasebit/iommu/formats/riscv.hpp>
 #include <phasebit/iommu/formats/vtd.hpp>
 #include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/iotlb.hpp>
 #include <phasebit/iommu/nested.hpp>
 #include <phasebit/iommu/page_table.hpp>
 #include <phasebit/iommu/table_arena.hpp>
@@ -77,5 +78,18 @@ extern "C" std::uint64_t use_nested(std::uint64_t a, std::uint64_t root) {
   const nested<x86_first_stage, decltype(stage2), table_window<>> both{
       {}, guest_addr{root}, stage2, window};
   const auto got = both.translate(bus_addr{a}, 64, access::write);
+  return got ? got->begin.value() : 0;
+}
+
+extern "C" std::uint64_t use_iotlb(std::uint64_t a, std::uint64_t root) {
+  static constinit iotlb<16, 3> cache{};
+  table_window<> window{memory, host_phys{0}};
+  const page_table_view<amd_v1, table_window<>> view{{}, window, host_phys{root}};
+  cached_translator through{view, cache, iotlb_tag{1, 2}};
+  const auto got = through.translate(bus_addr{a}, 64, access::write);
+  cache.invalidate(1, bus_addr{a}, bus_addr{a});
+  cache.invalidate_pasid({1, 2});
+  cache.invalidate_domain(1);
+  cache.invalidate_all();
   return got ? got->begin.value() : 0;
 }

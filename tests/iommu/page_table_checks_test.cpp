@@ -281,6 +281,21 @@ TEST_CASE("a range that cuts a large page is refused, and nothing has changed") 
   });
 }
 
+TEST_CASE("tables that nobody caches change without anybody to flush") {
+  for_every_format([]<class Format>(const Format& format) {
+    subject<Format> s{format, {.cut = large_pages::split}};
+    using geometry = table_geometry<Format>;
+    const std::uint64_t size = geometry::span(1);
+    REQUIRE(s.table.map(bus_addr{size}, host_phys{size}, size));
+    CHECK(*s.table.unmap(bus_addr{size}, geometry::table_bytes) == geometry::table_bytes);
+    REQUIRE(s.table.map(bus_addr{size}, host_phys{size}, geometry::table_bytes));
+    REQUIRE(s.table.merge(bus_addr{size}, size));
+    CHECK(*s.table.protect(bus_addr{size}, size / 2, access::read) == size / 2);
+    CHECK(s.table.lookup(bus_addr{size}).permissions == 1);
+    CHECK(s.table.lookup(bus_addr{size + size / 2}).permissions == 3);
+  });
+}
+
 TEST_CASE("split makes a boundary, merge takes it away, and translations stay") {
   for_every_format([]<class Format>(const Format& format) {
     subject<Format> s{format};
@@ -322,7 +337,7 @@ TEST_CASE("ranges of a few granules, at every place and alignment of the target,
     const std::size_t empty = s.room.arena.used();
     for (std::uint64_t begin = 0; begin != 18; ++begin) {
       for (std::uint64_t length = 1; length <= 36; ++length) {
-        for (const std::uint64_t skew : {0, 1, 2, 4, 8, 16, 5}) {
+        for (const std::uint64_t skew : {0U, 1U, 2U, 4U, 8U, 16U, 5U}) {
           const std::uint64_t va = base + begin * granule;
           const std::uint64_t pa = geometry::span(1) * 8 + va + skew * granule;
           const std::uint64_t bytes = length * granule;

@@ -15,7 +15,7 @@
 namespace phasebit::iommu {
 
 // Input addresses whose cached translations are stale. The end is inclusive, so that the last byte
-// of a 64-bit space can be named. page_sizes: bit n says that pages of 2^n bytes were touched (what
+// of a 64-bit space can be named. page_sizes: bit n says that pages of 2^n bytes may have been touched (what
 // Arm's TTL hint and VT-d's address mask want to know); tables: entries that pointed at tables were
 // touched too, so that caches of upper levels must forget them (VT-d IH = 0, Arm Leaf = 0).
 template <class Space>

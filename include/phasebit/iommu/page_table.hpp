@@ -10,6 +10,7 @@
 #include <phasebit/iommu/page_table_state.hpp>
 
 #include <cstdint>
+#include <span>
 #include <utility>
 
 namespace phasebit::iommu {
@@ -126,7 +127,7 @@ class page_table : public page_table_view<Format, Tables, From> {
     return clear.cleared();
   }
   result<std::uint64_t> unmap(address<From> begin, std::uint64_t bytes) noexcept {
-    changes_type changes;
+    changes_type changes{&nobody_caches, nullptr};
     auto done = unmap(begin, bytes, changes);
     complete(changes);
     return done;
@@ -149,8 +150,10 @@ class page_table : public page_table_view<Format, Tables, From> {
   }
   result<std::uint64_t> protect(address<From> begin, std::uint64_t bytes, access permission,
                                 bool execute = false) noexcept {
-    changes_type changes;
-    return protect(begin, bytes, permission, execute, changes);
+    changes_type changes{&nobody_caches, nullptr};
+    auto done = protect(begin, bytes, permission, execute, changes);
+    complete(changes);
+    return done;
   }
 
   // Calls visit(mapped_page) for every page with a byte in the range that was written to since its
@@ -180,7 +183,7 @@ class page_table : public page_table_view<Format, Tables, From> {
     return merge_range(begin, bytes, changes);
   }
   result<std::uint64_t> merge(address<From> begin, std::uint64_t bytes) noexcept {
-    changes_type changes{[](void*, auto) noexcept {}, nullptr};
+    changes_type changes{&nobody_caches, nullptr};
     auto done = merge_range(begin, bytes, changes);
     complete(changes);
     return done;
@@ -207,6 +210,8 @@ class page_table : public page_table_view<Format, Tables, From> {
       : view_type(format, tables, root), options_(options), owner_(true) {
     PHASEBIT_EXPECTS(this->root_ != nullptr, "the table memory does not find what it allocated");
   }
+
+  static void nobody_caches(void*, std::span<const invalidation_range<From>>) noexcept {}
 
   [[nodiscard]] unsigned top() const noexcept { return this->format_.top_level(); }
   [[nodiscard]] editor edit_tables() noexcept {

@@ -36,9 +36,7 @@ class clear_operation {
   // Clears the part [first, last] that lies in this table.
   [[nodiscard]] edit run(table_word* table, unsigned level, std::uint64_t first,
                          std::uint64_t last) noexcept {
-    if constexpr (!Format::contiguous) {
-      if (level == 0) return run_lowest(table, first, last);
-    }
+    if (level == 0) return run_lowest(table, first, last);
     const std::uint64_t span = geometry::span(level);
     for (std::uint64_t a = first;;) {
       table_word* slot = table + editor_.index(a, level);
@@ -80,6 +78,13 @@ class clear_operation {
     const auto count = static_cast<unsigned>((last - first) >> Format::granule_shift) + 1;
     if (lowest_done_) return edit::done;
     table_word* words = table + editor_.index(first, 0);
+    std::uint64_t sizes = geometry::span(0);
+    if constexpr (Format::contiguous) {
+      // Only the pages at the two ends can be cut, for a page lies within one table.
+      if (cut_at(words, first)) return failed(edit::cut, first);
+      if (cut_at(words + (count - 1), last)) return failed(edit::cut, last);
+      sizes |= std::uint64_t{format_.orders(0)} << Format::granule_shift;
+    }
     unsigned found = 0;
     for (unsigned i = 0; i != count; ++i) {
       found += Editor::present(load_entry_relaxed(words + i)) ? 1U : 0U;
@@ -88,9 +93,20 @@ class clear_operation {
     editor_.written(words, count);
     if (found != 0) {
       cleared_ += std::uint64_t{found} << Format::granule_shift;
-      note(first, last, geometry::span(0));
+      note(first, last, sizes);
     }
     return edit::done;
+  }
+
+  // Whether the lowest-level page in `slot`, at address a, reaches beyond the whole range.
+  [[nodiscard]] bool cut_at(const table_word* slot, std::uint64_t a) const noexcept {
+    const std::uint64_t e = load_entry_relaxed(slot);
+    if (!Editor::present(e) || !format_.is_leaf(e, 0)) return false;
+    const unsigned shift = format_.leaf_shift(e, 0);
+    if (shift == 0) return false;
+    const std::uint64_t size = std::uint64_t{1} << shift;
+    const std::uint64_t begin = a & ~(size - 1);
+    return begin < first_ || begin + (size - 1) > last_;
   }
 
   [[nodiscard]] edit run_below(table_word* slot, std::uint64_t e, unsigned level,
