@@ -83,8 +83,12 @@ def kernel(suite=None):
         root = CACHE / f"{suite or 'own'}-{names[0]}"
         with tempfile.TemporaryDirectory(dir=CACHE) as work:
             os.chmod(work, 0o777)  # apt downloads as a user of its own
-            run("apt-get", *options, "-q", "download", names[0], cwd=work)
-            run("dpkg", "-x", str(next(Path(work).glob("*.deb"))), f"{work}/root")
+            # Newer suites split a kernel over packages that the image only depends on.
+            parts = re.findall(r"Depends: (linux-(?:base|binary|modules)-\S+-amd64)",
+                               run("apt-cache", *options, "depends", names[0]))
+            run("apt-get", *options, "-q", "download", names[0], *parts, cwd=work)
+            for package in Path(work).glob("*.deb"):
+                run("dpkg", "-x", str(package), f"{work}/root")
             shutil.rmtree(root, ignore_errors=True)
             os.replace(f"{work}/root", root)
             (root / "complete").touch()
@@ -202,11 +206,11 @@ class Guest:
     """One boot. Lines that the guest prints as `PB name: text` are its results."""
 
     def __init__(self, work, root, script, binaries, arguments, append, parameters=None):
-        self.work = work
         self.console = work / "console.txt"
+        self.console.unlink(missing_ok=True)
         self.qmp_path = work / "qmp.sock"
         (work / "initrd").write_bytes(initramfs(root, binaries, script, parameters or {}))
-        vmlinuz = next((root / "boot").glob("vmlinuz-*"))
+        vmlinuz = next(p for p in root.glob("**/vmlinuz*") if p.is_file())
         self.command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "768M", "-smp", "1",
                         "-nodefaults", "-display", "none", "-no-reboot", "-kernel", str(vmlinuz),
                         "-initrd", str(work / "initrd"), "-serial", f"file:{self.console}",

@@ -1,47 +1,25 @@
 // SPDX-License-Identifier: BSL-1.0
 // What runs inside the test guests: one small command per case, driven by the guest's script.
 #define DOCTEST_CONFIG_IMPLEMENT
-#include <phasebit/backend/vfio.hpp>
-#include <phasebit/nvme/host/controller.hpp>
-#include <phasebit/nvme/host/disk.hpp>
+#include "guest.hpp"
 
-#include <array>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
-#include <string>
 #include <string_view>
-#include <vector>
 
 #include <doctest/doctest.h>
+#include <grp.h>
 #include <support/nvme_end_to_end.hpp>
+#include <sys/resource.h>
 #include <unistd.h>
 
-namespace vfio = phasebit::backend::vfio;
 using namespace phasebit;
-using namespace phasebit_test;
-using nvme_controller = nvme::controller<vfio::function>;
+using namespace phasebit_guest;
+using phasebit_test::fill_block;
+using phasebit_test::nvme_end_to_end;
+using phasebit_test::within_ten_seconds;
+namespace posix = phasebit::posix;
 
 namespace {
-
-std::string bdf;
-std::vector<std::string> rest;
-
-[[noreturn]] void fail(const error& e) {
-  std::array<char, 512> text{};
-  const auto said = e.message(text);
-  std::printf("%.*s\n", static_cast<int>(said.size()), said.data());
-  std::exit(1);
-}
-
-template <class T>
-T must(result<T> r) {
-  if (!r) fail(r.error());
-  return std::move(*r);
-}
-void must(result<> r) {
-  if (!r) fail(r.error());
-}
 
 constexpr auto ignore = [](auto&, nvme::completion) noexcept {};
 
@@ -75,6 +53,17 @@ void fill() {
   must(disk.write(std::stoul(rest.at(0)), bytes));
   must(disk.flush());
   must(host.shut_down());
+}
+
+// Somebody who is not root, and may pin no more than 1 MiB.
+void as_nobody() {
+  const ::rlimit limit{1U << 20, 1U << 20};
+  if (::setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || ::setgroups(0, nullptr) != 0 ||
+      ::setgid(65534) != 0 || ::setuid(65534) != 0) {
+    std::exit(2);
+  }
+  auto function = must(vfio::function::open(bdf));
+  (void)must(function.allocate(4096, 4096));
 }
 
 // Keeps the function for so many seconds.
@@ -176,20 +165,114 @@ TEST_CASE("reset") {
 }
 
 TEST_CASE("huge") {
+  const auto free_pages = [] {
+    std::FILE* const info = std::fopen("/proc/meminfo", "r");
+    std::array<char, 128> line{};
+    long count = -1;
+    while (std::fgets(line.data(), static_cast<int>(line.size()), info) != nullptr) {
+      (void)std::sscanf(line.data(), "HugePages_Free: %ld", &count);
+    }
+    std::fclose(info);
+    return count;
+  };
+  const long before = free_pages();
+  REQUIRE(before > 0);
   auto function = must(vfio::function::open(bdf));
   const auto region = must(function.allocate(1U << 20, 4096));
   // The pool took a huge page for it: one is missing from the system's.
-  std::FILE* const info = std::fopen("/proc/meminfo", "r");
-  std::array<char, 128> line{};
-  long free_pages = -1;
-  while (std::fgets(line.data(), static_cast<int>(line.size()), info) != nullptr) {
-    (void)std::sscanf(line.data(), "HugePages_Free: %ld", &free_pages);
-  }
-  std::fclose(info);
-  CHECK(free_pages >= 0);
-  CHECK(free_pages < 32);
+  CHECK(free_pages() == before - 1);
   function.release(region);
   nvme_end_to_end<vfio::function>{function}.run_all();
+}
+
+// The kernel takes three entries: the pool's chunk, and two of the caller's.
+TEST_CASE("entry-limit") {
+  auto function = must(vfio::function::open(bdf));
+  (void)must(function.allocate(4096, 4096));
+  auto pages = must(posix::memory_mapping::anonymous(3 * 4096));
+  const auto first = must(function.map(pages.bytes().subspan(0, 4096)));
+  (void)must(function.map(pages.bytes().subspan(4096, 4096)));
+  const auto third = function.map(pages.bytes().subspan(8192, 4096));
+  REQUIRE_FALSE(third);
+  CHECK(third.error().code == errc::exhausted);
+  CHECK(std::string_view{third.error().what}.find("dma_entry_limit") != std::string_view::npos);
+  must(function.unmap(first));
+  CHECK(function.map(pages.bytes().subspan(8192, 4096)));
+}
+
+TEST_CASE("ranges") {
+  auto opened = must(
+      vfio::open_device(*pcie::parse_function_address(bdf), vfio::kernel_interface::automatic));
+  const auto ranges = must(opened.space.ranges());
+  // x86: interrupts are written to feexxxxx, and that is no memory.
+  constexpr std::uint64_t hole = 0xfee0'0000;
+  for (const auto& range : ranges) {
+    std::printf("%llx-%llx\n", static_cast<unsigned long long>(range.first),
+                static_cast<unsigned long long>(range.last));
+    CHECK_FALSE((range.first <= hole && hole <= range.last));
+  }
+  CHECK(ranges.size() >= 2);
+  auto page = must(posix::memory_mapping::anonymous(4096));
+  CHECK(opened.space.map(page.bytes(), bus_addr{hole}).error().code == errc::out_of_range);
+  CHECK(opened.space.map(page.bytes(), bus_addr{0x10'0000}));
+  CHECK(opened.space.map(page.bytes(), bus_addr{0x10'0000}).error().code == errc::overlap);
+  CHECK(opened.space.unmap(bus_addr{0x10'0000}, 4096));
+  // What the pool hands out lies in the ranges, also beyond the hole: more than 4 GiB of the same 16 MiB.
+  auto pool = must(vfio::dma_pool::over(std::move(opened.space)));
+  auto memory = must(posix::memory_mapping::anonymous(16U << 20));
+  bool beyond = false;
+  for (int i = 0; i != 272; ++i) {
+    const auto region = must(pool.map(memory.bytes()));
+    const std::uint64_t last = region.bus.value() + region.size() - 1;
+    bool within = false;
+    for (const auto& range : ranges) {
+      within = within || (range.first <= region.bus.value() && last <= range.last);
+    }
+    CHECK(within);
+    CHECK(pool.covers(region));
+    beyond = beyond || region.bus.value() > hole;
+  }
+  CHECK(beyond);
+}
+
+TEST_CASE("mask") {
+  auto function = must(vfio::function::open(bdf));
+  auto host = must(nvme_controller::attach(function, {.io_queues = 1}));
+  must(function.enable_interrupts(2));
+  auto queue =
+      must(host.create_queue_pair<std::uint32_t>({.depth = 8, .interrupt = std::uint16_t{1}}));
+  must(function.mask_interrupt(1));
+  REQUIRE(queue.submit(nvme::nvm::flush(1), 1U));
+  queue.ring();
+  // Its completion is there, so that its interrupt is due.
+  CHECK(within_ten_seconds(function, [&]() noexcept { return queue.poll(ignore) == 1; }));
+  CHECK_FALSE(function.wait_interrupt(1, 300 * nanoseconds_per_ms));
+  must(function.unmask_interrupt(1));
+  REQUIRE(queue.submit(nvme::nvm::flush(1), 1U));
+  queue.ring();
+  CHECK(function.wait_interrupt(1, 10'000 * nanoseconds_per_ms));
+  CHECK(within_ten_seconds(function, [&]() noexcept { return queue.poll(ignore) == 1; }));
+  must(function.disable_interrupts());
+  CHECK(host.delete_queue_pair(queue, ignore));
+}
+
+TEST_CASE("hot-reset") {
+  auto function = must(vfio::function::open(bdf));
+  {
+    auto host = must(nvme_controller::attach(function));
+    auto bar = must(function.map_bar(0));
+    CHECK(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    must(function.hot_reset());
+    CHECK_FALSE(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+  }
+  CHECK(nvme_controller::attach(function));
+}
+
+// A function of the root complex has no bus to reset.
+TEST_CASE("no-hot-reset") {
+  auto function = must(vfio::function::open(bdf));
+  CHECK(function.hot_reset().error().code == errc::not_supported);
+  CHECK(nvme_controller::attach(function));
 }
 
 int main(int argc, char** argv) {
@@ -199,6 +282,9 @@ int main(int argc, char** argv) {
   if (command == "--dump") return dump(), 0;
   if (command == "--fill") return fill(), 0;
   if (command == "--hold") return hold(), 0;
+  if (command == "--as-nobody") return as_nobody(), 0;
+  if (command == "--make-vfs") return make_virtual_functions(), 0;
+  if (command == "--use-vf") return use_virtual_function(), 0;
   if (!command.starts_with("--")) return 2;
   doctest::Context context;
   context.setOption("test-case", std::string{command.substr(2)}.c_str());

@@ -85,6 +85,37 @@ inline constexpr std::uint32_t ioas_readable = 4;
 
 }  // namespace kernel
 
+// The ranges in what VFIO_IOMMU_GET_INFO answers: a chain of capabilities, walked within the bytes and
+// for a bounded number of steps. All of the space where the answer has none.
+[[nodiscard]] inline std::vector<iova_range> parse_iova_ranges(std::span<const std::byte> bytes) {
+  ::vfio_iommu_type1_info info{};
+  if (!bytes.empty()) std::memcpy(&info, bytes.data(), std::min(bytes.size(), sizeof info));
+  std::vector<iova_range> found;
+  std::size_t at = (info.flags & VFIO_IOMMU_INFO_CAPS) != 0 ? info.cap_offset : 0;
+  for (int hops = 0; at != 0 && hops != 16; ++hops) {
+    ::vfio_info_cap_header header{};
+    if (at > bytes.size() || bytes.size() - at < sizeof header) break;
+    std::memcpy(&header, bytes.data() + at, sizeof header);
+    if (header.id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE) {
+      // struct vfio_iommu_type1_info_cap_iova_range: a count and four reserved bytes, then ranges.
+      std::uint32_t count = 0;
+      if (bytes.size() - at < sizeof header + 2 * sizeof count) break;
+      std::memcpy(&count, bytes.data() + at + sizeof header, sizeof count);
+      const std::size_t first = at + sizeof header + 2 * sizeof count;
+      for (std::size_t i = 0; i != count; ++i) {
+        const std::size_t offset = first + i * sizeof(iova_range);
+        if (offset > bytes.size() || bytes.size() - offset < sizeof(iova_range)) break;
+        iova_range range{};
+        std::memcpy(&range, bytes.data() + offset, sizeof range);
+        found.push_back(range);
+      }
+    }
+    at = header.next;
+  }
+  if (found.empty()) found.push_back({0, ~std::uint64_t{0}});
+  return found;
+}
+
 // Maps memory of this process for the device. Owns the descriptor that keeps the mappings alive.
 // Move-only; one thread at a time.
 class dma_space {
@@ -148,6 +179,11 @@ class dma_space {
                        "parameter dma_entry_limit of vfio_iommu_type1");
       case EEXIST:
         return failure(errc::overlap, "something is mapped at this I/O address", at.value());
+      case EINVAL:
+      case ERANGE:
+        return failure(errc::out_of_range,
+                       "the kernel does not let this I/O address be mapped, see ranges()",
+                       at.value());
       default:
         return posix::os_error("the memory cannot be mapped for the device");
     }
@@ -193,7 +229,6 @@ class dma_space {
     return found;
   }
 
-  // The chain of capabilities behind VFIO_IOMMU_GET_INFO: copied, and walked within its size.
   [[nodiscard]] result<std::vector<iova_range>> container_ranges() const {
     std::vector<std::byte> bytes(sizeof(::vfio_iommu_type1_info));
     ::vfio_iommu_type1_info info{};
@@ -208,30 +243,7 @@ class dma_space {
       if (info.argsz <= bytes.size()) break;
       bytes.resize(info.argsz);
     }
-    std::vector<iova_range> found;
-    std::size_t at = (info.flags & VFIO_IOMMU_INFO_CAPS) != 0 ? info.cap_offset : 0;
-    for (int hops = 0; at != 0 && hops != 16; ++hops) {
-      ::vfio_info_cap_header header{};
-      if (at > bytes.size() || bytes.size() - at < sizeof header) break;
-      std::memcpy(&header, bytes.data() + at, sizeof header);
-      if (header.id == VFIO_IOMMU_TYPE1_INFO_CAP_IOVA_RANGE) {
-        // struct vfio_iommu_type1_info_cap_iova_range: a count and four reserved bytes, then ranges.
-        std::uint32_t count = 0;
-        if (bytes.size() - at < sizeof header + 2 * sizeof count) break;
-        std::memcpy(&count, bytes.data() + at + sizeof header, sizeof count);
-        const std::size_t first = at + sizeof header + 2 * sizeof count;
-        for (std::size_t i = 0; i != count; ++i) {
-          const std::size_t offset = first + i * sizeof(iova_range);
-          if (offset > bytes.size() || bytes.size() - offset < sizeof(iova_range)) break;
-          iova_range range{};
-          std::memcpy(&range, bytes.data() + offset, sizeof range);
-          found.push_back(range);
-        }
-      }
-      at = header.next;
-    }
-    if (found.empty()) found.push_back({0, ~std::uint64_t{0}});
-    return found;
+    return parse_iova_ranges(bytes);
   }
 
   posix::unique_fd fd_;

@@ -6,6 +6,7 @@
 #include <phasebit/backend/posix/steady_clock.hpp>
 #include <phasebit/backend/vfio/dma_pool.hpp>
 #include <phasebit/backend/vfio/fault_log.hpp>
+#include <phasebit/backend/vfio/hot_reset.hpp>
 #include <phasebit/backend/vfio/interrupts.hpp>
 #include <phasebit/backend/vfio/open.hpp>
 #include <phasebit/backend/vfio/regions.hpp>
@@ -16,6 +17,7 @@
 #include <array>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -37,7 +39,8 @@ class function {
   using bar_type = bar;
   using ring_order = device_order;
 
-  // `address` is "0000:01:00.0" or "01:00.0". Errors: invalid_argument, and those of open_device().
+  // `address` is "0000:01:00.0" or "01:00.0". Errors: invalid_argument, removed,
+  // not_ready, and those of open_device().
   [[nodiscard]] static result<function> open(std::string_view address,
                                              const options& how = {}) noexcept {
     const auto parsed = pcie::parse_function_address(address);
@@ -55,6 +58,7 @@ class function {
     auto pool = dma_pool::over(std::move(opened->space));
     if (!pool) return pool.error();
     function made{std::make_unique<state>(state{.group = std::move(opened->group),
+                                                .group_number = opened->group_number,
                                                 .device = std::move(opened->device),
                                                 .address = address,
                                                 .config = *config,
@@ -67,10 +71,7 @@ class function {
     if (auto asks = event_set::enable(made.fd(), VFIO_PCI_REQ_IRQ_INDEX, 1)) {
       made.state_->let_go = std::move(*asks);
     }
-    auto space = made.config();
-    pcie::set_command(space, pcie::read_command(space)
-                                 .with(pcie::command_register::memory_space, true)
-                                 .with(pcie::command_register::bus_master, true));
+    if (const auto there = made.start(); !there) return there.error();
     return made;
   }
 
@@ -143,34 +144,49 @@ class function {
   [[nodiscard]] bool wait_interrupt(unsigned vector, std::uint64_t nanoseconds) noexcept {
     return state_->msix.wait(vector, nanoseconds);
   }
+  // A masked vector does not fire; what it missed it tells when it is unmasked.
+  [[nodiscard]] result<> mask_interrupt(unsigned vector) noexcept {
+    return state_->msix.mask(vector);
+  }
+  [[nodiscard]] result<> unmask_interrupt(unsigned vector) noexcept {
+    return state_->msix.unmask(vector);
+  }
   // For an event loop of the caller's: readable when the vector has fired.
   [[nodiscard]] int interrupt_descriptor(unsigned vector) const noexcept {
     return state_->msix.descriptor(vector);
   }
 
-  // Whether the kernel wants the device back, because it is being unplugged or unbound. It waits
-  // until the function is closed.
+  // Whether the kernel wants the device back, because it was or will be pulled out, or is unbound. It
+  // waits until the function is closed: end what is in flight (fail_all()) and let go. To be asked
+  // beside polling, now and then: it costs a system call, and a device that is gone does not always
+  // read as ones.
   [[nodiscard]] bool removal_requested() noexcept {
     state_->asked = state_->asked || (state_->let_go.count() != 0 && state_->let_go.poll(0));
     return state_->asked;
   }
 
-  // Function-level reset where the device has one, else what the kernel has instead. Errors:
-  // not_supported, io.
+  // Function-level reset where the device has one, or what else the kernel has for one function
+  // alone; else a reset of the bus, which others in the same IOMMU group share. Interrupts stay
+  // enabled here and are off in the device: disable and enable them. Errors: not_supported, busy (see
+  // hot_reset()), io.
   [[nodiscard]] result<> reset() noexcept {
     if (::ioctl(fd(), VFIO_DEVICE_RESET) != 0) {
-      return posix::os_error("the function can not be reset by itself");
+      const error why = posix::os_error("the function can not be reset");
+      if (why.code != errc::not_supported && why.code != errc::io) return why;
+      return hot_reset();
     }
-    auto space = config();
-    pcie::set_command(space, pcie::read_command(space)
-                                 .with(pcie::command_register::memory_space, true)
-                                 .with(pcie::command_register::bus_master, true));
-    return {};
+    return start();
+  }
+  [[nodiscard]] result<> hot_reset() noexcept {
+    const auto group = state_->group ? std::optional{state_->group.get()} : std::nullopt;
+    const auto done = vfio::hot_reset(fd(), group, state_->group_number);
+    return done ? start() : done;
   }
 
  private:
   struct state {
     posix::unique_fd group;
+    unsigned group_number = 0;
     posix::unique_fd device;
     pcie::function_address address;
     region_info config;
@@ -185,6 +201,27 @@ class function {
   explicit function(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}
   [[nodiscard]] int fd() const noexcept { return state_->device.get(); }
 
+  // Lets the function answer and master the bus, and looks whether it does: touching a mapped BAR of
+  // one that is gone, or asleep, would end the program with SIGBUS.
+  [[nodiscard]] result<> start() noexcept {
+    auto space = config();
+    pcie::set_command(space, pcie::read_command(space)
+                                 .with(pcie::command_register::memory_space, true)
+                                 .with(pcie::command_register::bus_master, true));
+    constexpr std::uint32_t ones = 0xffff'ffff;
+    constexpr std::uint16_t status = 6;
+    std::array<char, 16> name{};
+    if (space.read32(0) == ones || space.read16(status) == 0xffff) {
+      return failure(errc::removed,
+                     "the function does not answer: it was pulled out, or has no power")
+          .of(address().print(name));
+    }
+    if (!pcie::read_command(space)[pcie::command_register::memory_space]) {
+      return failure(errc::not_ready, "the function's memory space can not be switched on")
+          .of(address().print(name));
+    }
+    return {};
+  }
   // No DMA after this: what the pool mapped is about to be ours alone again.
   void stop() noexcept {
     auto space = config();

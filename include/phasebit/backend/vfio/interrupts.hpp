@@ -6,6 +6,7 @@
 #include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/result.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -77,6 +78,14 @@ class event_set {
     return {};
   }
 
+  // Takes a vector from the kernel and gives it back. The kernel masks the vector in the device
+  // meanwhile, and an interrupt that came due is pending there until it is unmasked. (vfio has an
+  // action to mask, but not for MSI-X.)
+  [[nodiscard]] result<> mask(unsigned vector) noexcept { return attach(vector, -1); }
+  [[nodiscard]] result<> unmask(unsigned vector) noexcept {
+    return attach(vector, descriptor(vector));
+  }
+
   [[nodiscard]] unsigned count() const noexcept { return static_cast<unsigned>(events_.size()); }
   [[nodiscard]] int descriptor(unsigned vector) const noexcept {
     PHASEBIT_EXPECTS(vector < events_.size(), "the vector was not enabled");
@@ -97,6 +106,23 @@ class event_set {
   }
 
  private:
+  [[nodiscard]] result<> attach(unsigned vector, std::int32_t fd) noexcept {
+    PHASEBIT_EXPECTS(vector < events_.size(), "the vector was not enabled");
+    std::array<std::byte, sizeof(::vfio_irq_set) + sizeof fd> request{};
+    ::vfio_irq_set header{};
+    header.argsz = request.size();
+    header.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER;
+    header.index = index_;
+    header.start = vector;
+    header.count = 1;
+    std::memcpy(request.data(), &header, sizeof header);
+    std::memcpy(request.data() + sizeof header, &fd, sizeof fd);
+    if (::ioctl(device_, VFIO_DEVICE_SET_IRQS, request.data()) != 0) {
+      return posix::os_error("the interrupt can not be masked or unmasked").at(vector);
+    }
+    return {};
+  }
+
   int device_ = -1;
   unsigned index_ = 0;
   std::vector<posix::unique_fd> events_;

@@ -25,6 +25,7 @@ enum class kernel_interface : std::uint8_t {
 
 struct opened_device {
   posix::unique_fd group;  // none with iommufd; open as long as the device is used
+  unsigned group_number = 0;
   posix::unique_fd device;
   dma_space space;
 };
@@ -64,6 +65,7 @@ namespace detail {
     return file.error();
   }
   made.group = std::move(*file);
+  made.group_number = group;
   ::vfio_group_status status{};
   status.argsz = sizeof status;
   if (::ioctl(made.group.get(), VFIO_GROUP_GET_STATUS, &status) != 0) {
@@ -139,6 +141,9 @@ namespace detail {
   if (!sysfs::exists(sysfs::path_of(function))) {
     return failure(errc::not_found, "there is no such PCI function").of(name);
   }
+  // First, for without an IOMMU the function can not be bound to vfio-pci either.
+  const auto group = sysfs::group_of(function);
+  if (!group) return group.error();
   const std::string driver = sysfs::driver_of(function);
   if (driver != "vfio-pci") {
     return failure(errc::busy,
@@ -147,8 +152,6 @@ namespace detail {
                    "(examples/bind does it)")
         .of(driver.empty() ? name + " (no driver)" : name + " (" + driver + ")");
   }
-  const auto group = sysfs::group_of(function);
-  if (!group) return group.error();
   const bool has_cdev = sysfs::exists("/dev/iommu") && !detail::character_device(function).empty();
   if (which == kernel_interface::iommufd || (which == kernel_interface::automatic && has_cdev)) {
     return detail::open_iommufd(function);

@@ -9,6 +9,7 @@
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/mapped_bar.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -35,24 +36,11 @@ struct region_info {
   std::vector<area> mappable;  // within the region
 };
 
-// Errors: not_found (the device has no such region), io.
-[[nodiscard]] inline result<region_info> describe_region(int device, unsigned index) {
-  std::vector<std::byte> bytes(sizeof(::vfio_region_info));
+// What VFIO_DEVICE_GET_REGION_INFO answers: its chain of capabilities is walked within the bytes and
+// for a bounded number of steps; an area that is not within the region is left out.
+[[nodiscard]] inline region_info parse_region_info(std::span<const std::byte> bytes) {
   ::vfio_region_info info{};
-  for (int round = 0; round != 2; ++round) {
-    info = {};
-    info.argsz = static_cast<std::uint32_t>(bytes.size());
-    info.index = index;
-    std::memcpy(bytes.data(), &info, sizeof info);
-    if (::ioctl(device, VFIO_DEVICE_GET_REGION_INFO, bytes.data()) != 0) {
-      return posix::os_error("the kernel does not describe the region").at(index);
-    }
-    std::memcpy(&info, bytes.data(), sizeof info);
-    if (info.argsz <= bytes.size()) break;
-    bytes.resize(info.argsz);
-  }
-  if (info.size == 0) return failure(errc::not_found, "the function has no such BAR", index);
-
+  if (!bytes.empty()) std::memcpy(&info, bytes.data(), std::min(bytes.size(), sizeof info));
   region_info region{.size = info.size, .offset = info.offset, .mappable = {}};
   if ((info.flags & VFIO_REGION_INFO_FLAG_MMAP) == 0) return region;
   std::size_t at = (info.flags & VFIO_REGION_INFO_FLAG_CAPS) != 0 ? info.cap_offset : 0;
@@ -82,6 +70,27 @@ struct region_info {
   }
   if (!sparse) region.mappable.push_back({0, region.size});
   return region;
+}
+
+// Errors: not_found (the device has no such region), io.
+[[nodiscard]] inline result<region_info> describe_region(int device, unsigned index) {
+  std::vector<std::byte> bytes(sizeof(::vfio_region_info));
+  ::vfio_region_info info{};
+  for (int round = 0; round != 2; ++round) {
+    info = {};
+    info.argsz = static_cast<std::uint32_t>(bytes.size());
+    info.index = index;
+    std::memcpy(bytes.data(), &info, sizeof info);
+    if (::ioctl(device, VFIO_DEVICE_GET_REGION_INFO, bytes.data()) != 0) {
+      return posix::os_error("the kernel does not describe the region").at(index);
+    }
+    std::memcpy(&info, bytes.data(), sizeof info);
+    if (info.argsz <= bytes.size()) break;
+    bytes.resize(info.argsz);
+  }
+  if (info.size == 0) return failure(errc::not_found, "the function has no such BAR", index);
+
+  return parse_region_info(bytes);
 }
 
 // A mapped BAR. Its address range is reserved whole; areas that the kernel keeps to itself (an MSI-X

@@ -10,10 +10,13 @@
 #include <array>
 #include <charconv>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <unistd.h>
 
 namespace phasebit::backend::vfio::sysfs {
@@ -37,6 +40,19 @@ namespace phasebit::backend::vfio::sysfs {
 
 [[nodiscard]] inline bool exists(const std::string& path) noexcept {
   return ::access(path.c_str(), F_OK) == 0;
+}
+
+// The number in a file of one line; none where there is no such file, or it holds no 16-bit number.
+[[nodiscard]] inline std::optional<std::uint16_t> number(const std::string& path) noexcept {
+  const auto file = posix::open_file(path.c_str(), O_RDONLY);
+  if (!file) return std::nullopt;
+  std::array<char, 32> text{};
+  const auto length = ::read(file->get(), text.data(), text.size());
+  std::uint16_t value = 0;
+  if (length <= 0 || std::from_chars(text.data(), text.data() + length, value).ec != std::errc{}) {
+    return std::nullopt;
+  }
+  return value;
 }
 
 // The names in a directory, without . and ..; none where it is not there.

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: BSL-1.0
+// What can be said without a device.
+#include <phasebit/backend/vfio.hpp>
+
+#include <string>
+
+#include <doctest/doctest.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+using namespace phasebit;
+namespace vfio = phasebit::backend::vfio;
+
+TEST_CASE("a name that is no PCI address is refused") {
+  for (const char* name : {"", "nonsense", "0000:01:00", "01:00.8", "0000:01:00.0 "}) {
+    CHECK(vfio::function::open(name).error().code == errc::invalid_argument);
+  }
+}
+
+TEST_CASE("a function that does not exist is said to be missing") {
+  const auto opened = vfio::function::open("ffff:ff:1f.7");
+  REQUIRE_FALSE(opened);
+  CHECK(opened.error().code == errc::not_found);
+  CHECK(opened.error().subject.view() == "ffff:ff:1f.7");
+  const pcie::function_address nobody{0xffff, pcie::requester_id{0xffff}};
+  CHECK(vfio::sysfs::group_of(nobody).error().code == errc::not_found);
+  CHECK(vfio::sysfs::driver_of(nobody).empty());
+  CHECK(vfio::physical_function::find(nobody).error().code == errc::not_found);
+}
+
+TEST_CASE(
+    "links, numbers and entries of /sys are read as they are, and nothing of what is not there") {
+  char folder[] = "/tmp/phasebit-sysfs-XXXXXX";
+  REQUIRE(::mkdtemp(folder) != nullptr);
+  const std::string root = folder;
+  const auto write = [&](const char* name, const char* text) {
+    std::FILE* const file = std::fopen((root + name).c_str(), "w");
+    REQUIRE(file != nullptr);
+    std::fputs(text, file);
+    std::fclose(file);
+  };
+  REQUIRE(::symlink("../../bus/pci/drivers/vfio-pci", (root + "/driver").c_str()) == 0);
+  REQUIRE(::symlink("plain", (root + "/short").c_str()) == 0);
+  CHECK(vfio::sysfs::link_name(root + "/driver") == "vfio-pci");
+  CHECK(vfio::sysfs::link_name(root + "/short") == "plain");
+  CHECK(vfio::sysfs::link_name(root + "/missing").empty());
+  write("/four", "4\n");
+  write("/huge", "70000\n");
+  write("/text", "none\n");
+  write("/empty", "");
+  CHECK(vfio::sysfs::number(root + "/four") == std::uint16_t{4});
+  for (const char* bad : {"/huge", "/text", "/empty", "/missing"}) {
+    CHECK_FALSE(vfio::sysfs::number(root + bad));
+  }
+  int entries = 0;
+  vfio::sysfs::for_each_entry(root, [&](std::string_view) { ++entries; });
+  CHECK(entries == 6);
+  vfio::sysfs::for_each_entry(root + "/missing", [&](std::string_view) { ++entries; });
+  CHECK(entries == 6);
+  for (const char* name : {"/driver", "/short", "/four", "/huge", "/text", "/empty"}) {
+    ::unlink((root + name).c_str());
+  }
+  ::rmdir(folder);
+}
