@@ -66,6 +66,7 @@
 #include <phasebit/nvme/device/queues.hpp>
 #include <phasebit/nvme/device/registers.hpp>
 #include <phasebit/nvme/device/ring_memory.hpp>
+#include <phasebit/nvme/device/secondary_controllers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
 #include <phasebit/nvme/device/state.hpp>
 #include <phasebit/nvme/doorbell.hpp>
