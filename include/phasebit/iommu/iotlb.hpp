@@ -141,7 +141,7 @@ class iotlb {
   }
   // The PASID is left out, so that a range of a domain is found with one look per page.
   [[nodiscard]] static std::size_t set_of(std::uint64_t page, std::uint16_t domain) noexcept {
-    return static_cast<std::size_t>(page ^ (page >> 9) ^ domain * std::uint32_t{0x9e5}) &
+    return static_cast<std::size_t>(page ^ (page >> 9) ^ std::uint64_t{domain} * 0x9e5) &
            (Sets - 1);
   }
   [[nodiscard]] entry& place(std::size_t size, std::uint64_t page, std::uint64_t owner,

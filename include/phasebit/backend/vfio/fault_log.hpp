@@ -150,17 +150,18 @@ class fault_log {
 
   // ... as an error: access_denied, and the value is the I/O address.
   [[nodiscard]] result<> check(std::uint64_t nanoseconds = 0) noexcept {
-    const auto fault = next(nanoseconds);
-    if (!fault) return fault.error();
-    if (!fault->has_value()) return {};
+    const auto looked = next(nanoseconds);
+    if (!looked) return looked.error();
+    const std::optional<dma_fault>& fault = *looked;
+    if (!fault) return {};
     std::array<char, 16> name{};
     return failure(errc::access_denied,
-                   (*fault)->write
+                   fault->write
                        ? "the IOMMU stopped a DMA write of the function to an I/O address that is "
                          "not mapped for it"
                        : "the IOMMU stopped a DMA read of the function from an I/O address that is "
                          "not mapped for it",
-                   (*fault)->address.value())
+                   fault->address.value())
         .of(function_.print(name));
   }
 
