@@ -12,26 +12,16 @@
 #include <vector>
 
 #include <benchmark/benchmark.h>
-
-#if defined(__x86_64__)
-#  include <x86intrin.h>
-#endif
+#include <support/cycles.hpp>
 
 namespace {
 
 using namespace phasebit;
 namespace prp = phasebit::nvme::prp;
+using phasebit_bench::cycles;
 
 constexpr std::size_t slots = 128;  // commands in flight, each with a list page of its own
 constexpr unsigned page_shift = 12;
-
-std::uint64_t cycles() {
-#if defined(__x86_64__)
-  return __rdtsc();
-#else
-  return 0;
-#endif
-}
 
 // TSC cycles, at its constant rate, over the whole of the timed loop.
 class per_operation {

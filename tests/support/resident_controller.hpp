@@ -11,7 +11,9 @@
 #include <memory>
 #include <vector>
 
-namespace phasebit::test {
+namespace phasebit_test {
+
+using namespace phasebit;
 
 // A doorbell that is a word of memory.
 struct memory_doorbell {
@@ -95,4 +97,4 @@ class resident_controller {
   bool phase_ = true;
 };
 
-}  // namespace phasebit::test
+}  // namespace phasebit_test

@@ -26,8 +26,9 @@ std::size_t allocations = 0;
 [[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { std::free(p); }
 
 TEST_CASE("nothing is allocated between submit and completion") {
-  test::resident_controller device{64};
-  queue_pair<thread_order, test::memory_doorbell> q{device.layout(), device.tail(), device.head()};
+  phasebit_test::resident_controller device{64};
+  queue_pair<thread_order, phasebit_test::memory_doorbell> q{device.layout(), device.tail(),
+                                                             device.head()};
   const auto before = allocations;
   unsigned ended = 0;
   for (int round = 0; round != 100; ++round) {

@@ -14,8 +14,8 @@
 
 using namespace phasebit;
 using namespace phasebit::nvme;
-using phasebit::test::memory_doorbell;
-using phasebit::test::resident_controller;
+using phasebit_test::memory_doorbell;
+using phasebit_test::resident_controller;
 
 namespace {
 
