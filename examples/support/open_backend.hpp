@@ -10,6 +10,7 @@
 #include "support/backend_options.hpp"
 #include "support/backend_qtest.hpp"
 #include "support/backend_simulated.hpp"
+#include "support/backend_vfio.hpp"
 
 #include <string>
 #include <vector>
@@ -17,7 +18,7 @@
 namespace example {
 
 inline const std::vector<std::string>& backend_names() {
-  static const std::vector<std::string> names{"simulated", "qtest"};
+  static const std::vector<std::string> names{"simulated", "qtest", "vfio"};
   return names;
 }
 
@@ -25,6 +26,7 @@ inline const std::vector<std::string>& backend_names() {
 template <class Use>
 [[nodiscard]] phasebit::result<> with_backend(const backend_options& o, Use use) {
   if (o.backend == "qtest") return with_qtest(o, use);
+  if (o.backend == "vfio") return with_vfio(o, use);
   return with_simulated(o, use);
 }
 
