@@ -28,9 +28,9 @@ struct hot_reset_victim {
 // Errors: not_supported (no bus of its own, such as a function of the root complex), io.
 [[nodiscard]] inline result<std::vector<hot_reset_victim>> hot_reset_victims(int device) {
   std::vector<std::byte> bytes(sizeof(::vfio_pci_hot_reset_info));
-  ::vfio_pci_hot_reset_info info{};
+  ::vfio_pci_hot_reset_info info;  // ends in an array of no size, which no {} may fill
   for (int round = 0;; ++round) {
-    info = {};
+    std::memset(&info, 0, sizeof info);
     info.argsz = static_cast<std::uint32_t>(bytes.size());
     std::memcpy(bytes.data(), &info, sizeof info);
     const int failed = ::ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, bytes.data());
