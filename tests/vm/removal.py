@@ -29,14 +29,13 @@ case_of hot-reset vm_guest --hot-reset $FIRST
 timeout 100 vm_guest --removal $FIRST && echo "PB removal: ok"
 wait_for gone $FIRST && echo "PB removal-gone: ok"
 # By surprise: the slot loses its power.
-timeout 100 vm_guest --surprise-removal $SECOND > /tmp/out 2>&1 &
+timeout 160 vm_guest --surprise-removal $SECOND > /tmp/out 2>&1 &
 pid=$!
 wait_for grep -q PB-RUNNING /tmp/out
 vm_guest --power-off 0000:00:05.0 > /dev/null
 wait $pid && echo "PB surprise: ok"
 grep -v PB-RUNNING /tmp/out
-wait_for gone $SECOND && echo "PB surprise-gone: ok"
-expect afterwards "no such PCI function" vm_guest --identify $SECOND
+expect afterwards "does not answer: it was pulled out" vm_guest --identify $SECOND
 """
 
 
@@ -67,11 +66,11 @@ def main():
             if "PB-RUNNING" in line and not asked:
                 asked.append(guest.qmp("device_del", id="n0"))
 
-        lines = guest.run(240, on_line)
+        lines = guest.run(300, on_line)
         got = vm.results(lines)
         report.guest("removal", lines)
         report.check("QEMU was asked to take the device", asked and "return" in asked[0], asked)
-        for name in ("hot-reset", "removal", "removal-gone", "surprise", "surprise-gone", "afterwards"):
+        for name in ("hot-reset", "removal", "removal-gone", "surprise", "afterwards"):
             report.check(name, got.get(name) == "ok", got.get(name))
         said = [line for line in lines if "AddressSanitizer" in line or "runtime error" in line]
         report.check("AddressSanitizer has nothing to say", not said, said)
