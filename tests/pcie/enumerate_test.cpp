@@ -325,6 +325,23 @@ TEST_CASE("regression: ARI of one bus is not taken for that of the next") {
   CHECK_FALSE(hierarchy(all[3]));
 }
 
+TEST_CASE("regression: a NumVFs that does not take its value is the function's fault, not ours") {
+  fabric f;
+  function_description d = disk();
+  d.sriov = sriov_description{.total_vfs = 4};
+  space_image& image = f.root.add_function(1, 0, d);
+  const auto capability = read_sriov(image);
+  REQUIRE(capability);
+  const auto num_vfs = static_cast<std::uint16_t>(capability->offset + sriov::num_vfs);
+  image.set16(num_vfs, 1);
+  image.set_writable(num_vfs, 2, 0xfffe);  // 4 is read back as 5, which is more than TotalVFs
+  std::vector<enumerated_function> list(4);
+  const auto all = must(f, list);
+  REQUIRE(all.size() == 1);
+  REQUIRE(all[0].fault);
+  CHECK(all[0].fault->code == errc::protocol);
+}
+
 TEST_CASE("random hierarchies are laid out without overlap, each BAR inside what leads to it") {
   std::mt19937 random{20240229};
   const auto upto = [&](unsigned n) { return static_cast<unsigned>(random() % n); };

@@ -132,7 +132,8 @@ template <ConfigSpace Config, PollClock Clock>
     return failure(errc::busy, "virtual functions are on already: switch them off first",
                    c->num_vfs);
   }
-  const auto at = [&](unsigned offset) { return detail::plus(c->offset, offset); };
+  const std::uint16_t capability = c->offset;
+  const auto at = [&](unsigned offset) { return detail::plus(capability, offset); };
   const auto wait = [&] { (void)poll_until(clock, vf_enable_wait_ns, [] { return false; }); };
 
   sriov_control control{config.read16(at(sriov::control))};

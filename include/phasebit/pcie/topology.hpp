@@ -218,7 +218,8 @@ class scanner {
     if (!found) {
       return found.error().code == errc::not_found ? result<>{} : result<>{found.error()};
     }
-    const auto at = [&](unsigned offset) { return plus(found->offset, offset); };
+    const std::uint16_t capability = found->offset;
+    const auto at = [&](unsigned offset) { return plus(capability, offset); };
     // Offset and stride depend on NumVFs and on ARI (9.3.3.9), and are asked for all of them.
     config.write16(at(sriov::control),
                    sriov_control{}.with(sriov_control::ari_capable_hierarchy, ari_).raw);
