@@ -20,7 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-CACHE = Path(os.environ.get("PHASEBIT_VM_CACHE", Path.home() / ".cache/phasebit/vm"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from debian import CACHE, last_words, need_tools, other_suite, run, skip  # noqa: E402
+
 # What the cases use; what these need in turn is read from the files. A kernel that has one built in,
 # or has it under no name at all, has no such file.
 MODULES = ["vfio-pci", "vfio_iommu_type1", "iommufd", "uio_pci_generic", "crct10dif_generic",
@@ -55,22 +57,10 @@ wait_for() { # COMMAND...: up to ten seconds, until it succeeds
 """
 
 
-def skip(why):
-    print(f"skipped: {why}")
-    sys.exit(77)
-
-
-def run(*command, **more):
-    return subprocess.run(command, check=True, text=True, capture_output=True, **more).stdout
-
-
 def kernel(suite=None):
     """The folder with vmlinuz and the modules of the newest kernel that the package lists name: of the
     machine's own Debian, or of another suite on the mirror it is set up with."""
-    for tool in ("apt-get", "apt-cache", "dpkg"):
-        if shutil.which(tool) is None:
-            skip(f"there is no {tool} to get a kernel with")
-    CACHE.mkdir(parents=True, exist_ok=True)
+    need_tools()
     found = sorted(CACHE.glob(f"{suite or 'own'}-linux-image-*/complete"))
     if found:
         return found[-1].parent
@@ -92,27 +82,9 @@ def kernel(suite=None):
             shutil.rmtree(root, ignore_errors=True)
             os.replace(f"{work}/root", root)
             (root / "complete").touch()
-    except subprocess.CalledProcessError as e:
-        said = (e.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        skip(f"no kernel{f' of {suite}' if suite else ''} can be downloaded: {said}")
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as e:
+        skip(f"no kernel{f' of {suite}' if suite else ''} can be downloaded: {last_words(e)}")
     return root
-
-
-def other_suite(suite):
-    """The options that make apt look at that suite, with package lists of its own in the cache."""
-    mirrors = [line for line in run("apt-get", "indextargets", "--format", "$(REPO_URI)",
-                                    "Created-By: Packages").split() if line.rstrip("/").endswith("/debian")]
-    if not mirrors:
-        skip("apt is set up with no Debian mirror")
-    state = CACHE / f"{suite}-apt"
-    (state / "lists/partial").mkdir(parents=True, exist_ok=True)
-    (state / "sources.list").write_text(
-        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirrors[0]} {suite} main\n")
-    options = [f"-oDir::Etc::sourcelist={state}/sources.list", "-oDir::Etc::sourceparts=-",
-               f"-oDir::State::lists={state}/lists", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=",
-               "-oAcquire::Languages=none"]
-    run("apt-get", *options, "-q", "update")
-    return options
 
 
 def busybox():
