@@ -9,6 +9,7 @@
 #include <phasebit/iommu/formats/x86.hpp>
 
 #include <bit>
+#include <random>
 
 namespace phasebit::page_table_harness {
 
@@ -69,6 +70,35 @@ TEST_CASE("roots and tables are aligned to their size, and the root has the widt
     CHECK(s.room.arena.used() * s.room.granule == bytes);
     CHECK((std::uint64_t{geometry::root_entries(format)} << geometry::shift(format.top_level())) ==
           (format.input_bits() == 64 ? 0 : std::uint64_t{1} << format.input_bits()));
+  });
+}
+
+TEST_CASE(
+    "what counts as a plain table entry is valid, permits everything and leads one level down") {
+  std::mt19937_64 random(7);
+  for_every_format([&]<class Format>(const Format& format) {
+    unsigned seen = 0;
+    const auto check = [&](std::uint64_t e, unsigned level) {
+      if ((e & format.plain_mask()) != format.make_table(0, level)) return;
+      ++seen;
+      CHECK((e & Format::present_mask) != 0);
+      CHECK_FALSE(format.is_leaf(e, level));
+      CHECK(format.table_valid(e, level));
+      CHECK(format.next_level(e, level) == level - 1);
+      CHECK((format.passes(e) & 3) == 3);
+    };
+    for (unsigned level = 1; level <= format.top_level(); ++level) {
+      const std::uint64_t plain = format.make_table(0x7654'3000, level);
+      REQUIRE((plain & format.plain_mask()) == format.make_table(0, level));
+      for (unsigned low = 0; low != 4096; ++low) check((plain & ~std::uint64_t{4095}) | low, level);
+      for (unsigned a = 0; a != 64; ++a) {
+        for (unsigned b = 0; b != 64; ++b) {
+          check(plain ^ std::uint64_t{1} << a ^ std::uint64_t{1} << b, level);
+        }
+      }
+      for (int i = 0; i != 2000; ++i) check(random(), level);
+    }
+    CHECK(seen != 0);
   });
 }
 

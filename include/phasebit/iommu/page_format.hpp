@@ -34,6 +34,8 @@ struct page_attributes {
 //   leaf_shift(e, level)    log2 of the page that this leaf belongs to, or 0: the entry is malformed
 //   table_valid(e, level)   false: reserved bits are set, or the next level makes no sense
 //   next_level(e, level)    below `level`
+//   plain_mask()            (e & plain_mask()) == make_table(0, level) for no e but valid table entries
+//                           that permit everything and whose next level is level - 1
 //   permissions(e)          of a leaf: bit 0 read, bit 1 write
 //   passes(e)               the same of a table entry: what it lets the leaves below permit
 //   orders(level)           bit k: 2^k neighbouring leaves of this level may form one page
@@ -59,6 +61,7 @@ concept PageTableFormat = requires(const F f, std::uint64_t e, unsigned level, p
   { f.leaf_address(e, level) } noexcept -> std::same_as<std::uint64_t>;  // of page 2^second
   { f.table_valid(e, level) } noexcept -> std::same_as<bool>;
   { f.next_level(e, level) } noexcept -> std::same_as<unsigned>;
+  { f.plain_mask() } noexcept -> std::same_as<std::uint64_t>;
   { f.table_address(e) } noexcept -> std::same_as<std::uint64_t>;
   { f.permissions(e) } noexcept -> std::same_as<unsigned>;
   { f.passes(e) } noexcept -> std::same_as<unsigned>;

@@ -148,20 +148,32 @@ class page_table_view {
     }
     table_word* table = root_;
     unsigned slot = static_cast<unsigned>((a >> geometry::shift(level)) & root_mask_);
-    unsigned granted = 3;
     if (table == nullptr) [[unlikely]] {
       p.page.status = walk_status::unreadable;
       return p;
     }
-    for (;;) {
-      const std::uint64_t e = detail::load_entry(table + slot);
+    // Down the tables that permit everything, as long as entries point at the next level: one
+    // comparison for each.
+    const std::uint64_t mask = format_.plain_mask();
+    std::uint64_t e = detail::load_entry(table + slot);
+    while (level != 0 && (e & mask) == format_.make_table(0, level)) {
+      table_word* const below = child(e);
+      if (below == nullptr) [[unlikely]]
+        break;  // said below
+      table = below;
+      --level;
+      slot = static_cast<unsigned>(a >> geometry::shift(level)) & (geometry::entries - 1);
+      e = detail::load_entry(table + slot);
+    }
+    // Whatever else an entry may be.
+    for (unsigned granted = 3;;) {
       p.page.level = static_cast<std::uint8_t>(level);
       p.page.entry = e;
       if (!present(e)) [[unlikely]] {
         p.page.status = walk_status::absent;
         return p;
       }
-      if (format_.is_leaf(e, level)) {
+      if (format_.is_leaf(e, level)) [[likely]] {
         const unsigned shift = format_.leaf_shift(e, level);
         p.page.status = shift != 0 ? walk_status::mapped : walk_status::malformed;
         p.page.page_shift = static_cast<std::uint8_t>(shift);
@@ -188,6 +200,7 @@ class page_table_view {
       }
       level = next;
       slot = static_cast<unsigned>(a >> geometry::shift(level)) & (geometry::entries - 1);
+      e = detail::load_entry(table + slot);
     }
   }
 

@@ -8,6 +8,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -29,7 +30,7 @@ class table_arena {
   // `bytes` is what walkers see at `at`; both are aligned to the granule, and to 16 granules where a
   // root of several pages is wanted (RISC-V, concatenated Arm tables). Fills it with zeros.
   table_arena(std::span<std::byte> bytes, address<Space> at) noexcept
-      : bytes_(bytes.data()), at_(at) {
+      : bytes_(bytes.data()), at_(at), bias_(to_local(bytes.data()).value() - at.value()) {
     PHASEBIT_EXPECTS(is_aligned(at, granule) && is_aligned(to_local(bytes.data()), granule),
                      "the memory of a table arena is aligned to its granule");
     const std::size_t pages = bytes.size() / granule;
@@ -72,7 +73,7 @@ class table_arena {
   [[nodiscard]] table_word* find(address<Space> at, std::size_t bytes) const noexcept {
     const std::uint64_t offset = at - at_;
     if (!inside(offset, bytes)) return nullptr;
-    return reinterpret_cast<table_word*>(bytes_ + static_cast<std::size_t>(offset));
+    return reinterpret_cast<table_word*>(pointer_of(local_addr{at.value() + bias_}));
   }
 
   // Pages that are handed out now; exact while nobody else allocates.
@@ -91,8 +92,9 @@ class table_arena {
     return ~std::uint32_t{0} >> (32 - pages);
   }
   [[nodiscard]] bool inside(std::uint64_t offset, std::size_t bytes) const noexcept {
-    const std::uint64_t size = std::uint64_t{count_} << GranuleShift;
-    return offset < size && bytes <= size - offset && (offset & (granule - 1)) == 0;
+    // Rotated, bits below the granule make the number too large.
+    const std::uint64_t page = std::rotr(offset, static_cast<int>(GranuleShift));
+    return page < count_ && (bytes <= granule || bytes >> GranuleShift <= count_ - page);
   }
   std::uint32_t& word(std::size_t page) noexcept { return used_[page / 32]; }
 
@@ -119,6 +121,7 @@ class table_arena {
 
   std::byte* bytes_;
   address<Space> at_;
+  std::uint64_t bias_;  // from where a table lies for walkers to where it lies here
   std::size_t count_ = 0;
   std::atomic<std::size_t> hint_{0};
   mutable std::array<std::uint32_t, Pages / 32> used_{};

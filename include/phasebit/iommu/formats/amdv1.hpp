@@ -50,6 +50,9 @@ struct amd_v1 {
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned level) const noexcept {
     return (e & beyond()) == 0 && next(e) <= level;
   }
+  [[nodiscard]] constexpr std::uint64_t plain_mask() const noexcept {
+    return present | std::uint64_t{7} << 9 | read | write | beyond();
+  }
   [[nodiscard]] static constexpr unsigned next_level(std::uint64_t e, unsigned) noexcept {
     return next(e) - 1;
   }

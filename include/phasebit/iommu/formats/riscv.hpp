@@ -62,11 +62,14 @@ struct riscv_second_stage {
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
     return (e & (reserved() | user | accessed | dirty_bit | pbmt | napot)) == 0;
   }
+  [[nodiscard]] constexpr std::uint64_t plain_mask() const noexcept {
+    return valid | read | write | execute | user | accessed | dirty_bit | pbmt | napot | reserved();
+  }
   [[nodiscard]] static constexpr unsigned next_level(std::uint64_t, unsigned level) noexcept {
     return level - 1;
   }
   [[nodiscard]] static constexpr std::uint64_t table_address(std::uint64_t e) noexcept {
-    return (e >> 10 & ppn_mask) << 12;
+    return e << 2 & ppn_mask << 12;
   }
   [[nodiscard]] constexpr unsigned permissions(std::uint64_t e) const noexcept {
     const bool writable = (e & write) != 0 && (track_dirty || (e & dirty_bit) != 0);

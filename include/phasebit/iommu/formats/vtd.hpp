@@ -53,6 +53,9 @@ struct vtd_second_stage {
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
     return (e & beyond()) == 0;
   }
+  [[nodiscard]] constexpr std::uint64_t plain_mask() const noexcept {
+    return read | write | page_size | beyond();
+  }
   [[nodiscard]] static constexpr unsigned next_level(std::uint64_t, unsigned level) noexcept {
     return level - 1;
   }

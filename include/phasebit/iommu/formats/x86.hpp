@@ -48,6 +48,9 @@ struct x86_first_stage {
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
     return (e & address_mask & beyond()) == 0;
   }
+  [[nodiscard]] constexpr std::uint64_t plain_mask() const noexcept {
+    return present | write | user | accessed | page_size | (address_mask & beyond());
+  }
   [[nodiscard]] static constexpr unsigned next_level(std::uint64_t, unsigned level) noexcept {
     return level - 1;
   }
