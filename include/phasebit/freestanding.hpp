@@ -21,6 +21,9 @@
 #include <phasebit/core/result.hpp>
 #include <phasebit/core/wire.hpp>
 #include <phasebit/iommu/bit_scan.hpp>
+#include <phasebit/iommu/commands/address_block.hpp>
+#include <phasebit/iommu/commands/command.hpp>
+#include <phasebit/iommu/device_table_entry.hpp>
 #include <phasebit/iommu/flat_table.hpp>
 #include <phasebit/iommu/formats/amdv1.hpp>
 #include <phasebit/iommu/formats/arm_stage2.hpp>
@@ -38,6 +41,15 @@
 #include <phasebit/iommu/page_table_resize.hpp>
 #include <phasebit/iommu/page_table_state.hpp>
 #include <phasebit/iommu/page_table_view.hpp>
+#include <phasebit/iommu/spec/amd_commands.hpp>
+#include <phasebit/iommu/spec/amd_tables.hpp>
+#include <phasebit/iommu/spec/riscv_commands.hpp>
+#include <phasebit/iommu/spec/riscv_tables.hpp>
+#include <phasebit/iommu/spec/smmuv3_commands.hpp>
+#include <phasebit/iommu/spec/smmuv3_tables.hpp>
+#include <phasebit/iommu/spec/vtd_commands.hpp>
+#include <phasebit/iommu/spec/vtd_registers.hpp>
+#include <phasebit/iommu/spec/vtd_tables.hpp>
 #include <phasebit/iommu/table_arena.hpp>
 #include <phasebit/iommu/table_memory.hpp>
 #include <phasebit/iommu/table_word.hpp>
@@ -120,6 +132,7 @@
 #include <phasebit/nvme/spec/submission.hpp>
 #include <phasebit/nvme/spec/wide.hpp>
 #include <phasebit/pcie/bar.hpp>
+#include <phasebit/pcie/bus32_bar.hpp>
 #include <phasebit/pcie/capability.hpp>
 #include <phasebit/pcie/capability_emitter.hpp>
 #include <phasebit/pcie/concepts.hpp>
@@ -134,6 +147,7 @@
 #include <phasebit/pcie/msix.hpp>
 #include <phasebit/pcie/placement.hpp>
 #include <phasebit/pcie/power_management.hpp>
+#include <phasebit/pcie/register_block.hpp>
 #include <phasebit/pcie/requester_id.hpp>
 #include <phasebit/pcie/reset.hpp>
 #include <phasebit/pcie/sriov_capability.hpp>
