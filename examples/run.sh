@@ -74,6 +74,11 @@ step "nvme_perf, simulated: random reads, each byte checked" \
 step "nvme_perf, simulated: reads and writes on two queues, each byte checked" \
   nvme_perf --backend simulated --rw randrw --queues 2 --time 2 --verify
 step "identify, simulated" identify --backend simulated
+if [[ -e /sys/bus/pci/devices ]]; then
+  step "bind: the machine's own PCI functions" bind --all
+else
+  note skipped "bind: there is no /sys/bus/pci here"
+fi
 
 if command -v qemu-system-x86_64 > /dev/null; then
   disk=$scratch/disk.img copy=$scratch/copy.img target=$scratch/target.img
@@ -97,6 +102,9 @@ refused "a device that does not exist" "no such function" \
   nvme_perf --backend simulated --device 0000:01:00.0
 refused "an image that is missing" "no such file" \
   nvme_perf --backend simulated --image "$scratch/missing.img"
+if [[ -e /sys/bus/pci/devices ]]; then
+  refused "a function that does not exist" "no such PCI function" bind 0000:ff:1f.7 --to vfio-pci
+fi
 head -c 100 /dev/zero > "$scratch/small.img"
 refused "an image that is too small" "too small" \
   nvme_perf --backend simulated --image "$scratch/small.img"
