@@ -93,4 +93,26 @@ inline constexpr board arm_virt{.program = "qemu-system-aarch64",
                                               .memory = {0x1000'0000, 0x2eff'0000},
                                               .prefetchable = {0x80'0000'0000, 0x80'0000'0000}}};
 
+// The virtual RISC-V machine with its PCI Express host bridge. Its boot ROM jumps to the beginning of
+// RAM, so that what idles lies there. For at most 14 GiB of RAM: behind it begins the upper window.
+inline constexpr board riscv_virt{
+    .program = "qemu-system-riscv64",
+    .package = "qemu-system-riscv (qemu-system-misc before Debian 13)",
+    .machine = "virt",
+    .cpu = nullptr,
+    .idle_instruction = 0x1050'0073,  // wfi
+    .rom_bytes = 0x1000,
+    .ram_base = 0x8000'0000,
+    .low_limit = 0x3'8000'0000,
+    .low_bytes = 0x3'8000'0000,
+    .high_base = 0,
+    .reserved_low = 0x1'0000,
+    .ecam_base = 0x3000'0000,
+    .ecam_size = 0x1000'0000,
+    .ecam_register = 0,
+    .io_base = 0x0300'0000,
+    .resources = {.io = {0x1000, 0xf000},
+                  .memory = {0x4000'0000, 0x4000'0000},
+                  .prefetchable = {0x4'0000'0000, 0x4'0000'0000}}};
+
 }  // namespace phasebit::backend::qtest

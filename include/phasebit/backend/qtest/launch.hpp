@@ -123,9 +123,10 @@ inline constexpr int rom_number = 5;
   const std::string wanted = o.program.empty() ? o.board.program : o.program;
   const auto program = find_program(wanted);
   if (!program) {
-    return failure(errc::not_found,
-                   "QEMU is not installed (apt-get install qemu-system-x86, or "
-                   "qemu-system-arm for Arm boards)")
+    return failure(
+               errc::not_found,
+               "QEMU is not installed (apt-get install qemu-system-x86, qemu-system-arm for Arm "
+               "boards, qemu-system-misc or -riscv for RISC-V)")
         .of(wanted);
   }
   constexpr std::uint64_t mebibyte = std::uint64_t{1} << 20;
