@@ -57,6 +57,17 @@ class mapped_bar {
       return low | std::uint64_t{read32(offset + 4)} << 32;
     }
   }
+  // One 64-bit store where the machine has one, else two of 32 bits, low half first. For devices that
+  // take a whole register: a bus in between may still split it.
+  void write64(std::uint32_t offset, std::uint64_t value) noexcept {
+    if constexpr (sizeof(void*) >= 8) {
+      before_mmio_write();
+      mmio_store<std::uint64_t>(at(offset, 8), le<std::uint64_t>::to_wire(value));
+    } else {
+      PHASEBIT_EXPECTS(offset % 8 == 0, "a register is accessed at its own alignment");
+      write64_lo_hi(offset, value);
+    }
+  }
   void write64_lo_hi(std::uint32_t offset, std::uint64_t value) noexcept {
     write32(offset, static_cast<std::uint32_t>(value));
     write32(offset + 4, static_cast<std::uint32_t>(value >> 32));
