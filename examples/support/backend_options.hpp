@@ -2,6 +2,8 @@
 // Which disk an example works on, as its command line says it.
 #pragma once
 
+#include "support/option_kinds.hpp"
+
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -24,24 +26,6 @@ struct backend_options {
 // The names of support/open_backend.hpp.
 [[nodiscard]] inline const std::vector<std::string>& backend_names();
 [[nodiscard]] inline const std::vector<std::string>& fault_names();
-
-// A number of bytes that may be written as 4k or 1M, from `least` to `most`.
-inline CLI::Option* add_size_option(CLI::App& app, const std::string& name, std::uint64_t& value,
-                                    const std::string& text, std::uint64_t least,
-                                    std::uint64_t most) {
-  return app.add_option(name, value, text)
-      ->transform(CLI::AsSizeValue(false).description(""))
-      ->check(CLI::Range(least, most).description(""))
-      ->type_name("SIZE");
-}
-
-inline CLI::Option* add_choice(CLI::App& app, const std::string& name, std::string& value,
-                               const std::string& text, const std::vector<std::string>& names) {
-  return app.add_option(name, value, text)
-      ->check(CLI::IsMember(names).description(""))
-      ->type_name(CLI::detail::join(names, "|"))
-      ->capture_default_str();
-}
 
 inline void add_backend_options(CLI::App& app, backend_options& o) {
   constexpr const char* group = "The disk";

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: BSL-1.0
+// The driver of the block engine: registers through any Mmio, rings and data in the FPGA's own DRAM,
+// which the host has mapped behind the same BAR.
+#pragma once
+
+#include "fpga_registers.hpp"
+
+#include <phasebit/backend/posix/steady_clock.hpp>
+#include <phasebit/core/clock.hpp>
+#include <phasebit/core/ordering.hpp>
+#include <phasebit/core/result.hpp>
+#include <phasebit/memory/dma_arena.hpp>
+#include <phasebit/nvme/host/queue_memory.hpp>
+#include <phasebit/nvme/host/queue_pair.hpp>
+#include <phasebit/pcie/concepts.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+
+namespace example::fpga {
+
+using phasebit::errc;
+using phasebit::failure;
+using phasebit::result;
+
+// One engine, driven by one thread. `Order` is how the rings are shared: the engine reads and writes
+// its DRAM like any device does its host's memory.
+template <phasebit::Mmio Bar, phasebit::RingOrder Order = phasebit::device_order>
+class device {
+  using doorbell_type = decltype(std::declval<Bar&>().doorbell(0));
+
+ public:
+  static constexpr unsigned max_entries = 1024;
+  using queue_type = phasebit::nvme::queue_pair<Order, doorbell_type, std::uint32_t, max_entries>;
+  using memory_type = phasebit::dma_arena<64>;
+
+  // `mapping` is the BAR as this process has it in its memory. Waiting for the engine ends after
+  // `patience` nanoseconds.
+  device(Bar bar, std::span<std::byte> mapping, std::uint64_t patience) noexcept
+      : bar_(bar), mapping_(mapping), patience_(patience) {}
+  device(const device&) = delete;
+  device& operator=(const device&) = delete;
+  ~device() { stop(); }
+
+  // Looks who is there, and puts it into its first state. Errors: removed, not_ready (nobody behind the
+  // BAR), not_supported (another design, or version), timed_out (it stands still), protocol.
+  [[nodiscard]] result<> attach() noexcept {
+    const auto id = read<identification>();
+    if (id.raw == all_ones) return gone();
+    if (id.raw == 0) {
+      return failure(errc::not_ready, "there is no design behind the BAR: nothing plays the FPGA");
+    }
+    if (id != block_engine) {
+      return failure(errc::not_supported, "the BAR holds another design; its identification",
+                     id.raw);
+    }
+    const auto major = read<version>()[version::major_number];
+    if (major != major_version) {
+      return failure(errc::not_supported,
+                     "the engine is of another major version than this driver; its version", major);
+    }
+    if (const auto alive = settle(); !alive) return alive;
+    if (const auto sound = find_dram(); !sound) return sound;
+    write(control{});
+    return settle();
+  }
+
+  // Gives the engine both rings and waits until it is ready. A ring of n entries holds n - 1 commands.
+  // Errors: out_of_range (a ring longer than its longest), exhausted (DRAM), timed_out, protocol.
+  [[nodiscard]] result<> start(std::uint32_t entries) noexcept {
+    const std::uint32_t most = 1U << read<capability>()[capability::log2_entries];
+    if (entries < 2 || entries > most || entries > max_entries) {
+      return failure(errc::out_of_range, "the engine's queues are not as long; their entries",
+                     most);
+    }
+    auto rings = phasebit::nvme::queue_memory::allocate(*dram_, entries, page_bytes, page_shift);
+    if (!rings) return rings.error();
+    rings_ = *rings;
+    const auto last = static_cast<std::uint16_t>(entries - 1);
+    write(submission_base{rings_.submission.bus.value()});
+    write(completion_base{rings_.completion.bus.value()});
+    write(queue_entries{}
+              .with(queue_entries::submission, last)
+              .with(queue_entries::completion, last));
+    queue_ = queue_type{rings_.layout(1, page_bytes, page_shift, block_shift),
+                        bar_.doorbell(submission_doorbell), bar_.doorbell(completion_doorbell)};
+    write(control{}.with(control::enable, true));
+    status now;
+    const bool answered = phasebit::poll_until(clock_, patience_, [&]() noexcept {
+      now = read<status>();
+      return now[status::ready] || now[status::fatal] || now.raw == all_ones;
+    });
+    if (!answered) return failure(errc::timed_out, "the engine did not become ready");
+    return check();
+  }
+
+  // Whether the engine is there and takes commands. Two or three register reads.
+  [[nodiscard]] result<> check() noexcept {
+    if (read<identification>().raw == all_ones) return gone();
+    const auto now = read<status>();
+    if (now[status::fatal]) {
+      switch (now[status::reason]) {
+        case cause::queue_memory:
+          return failure(errc::protocol, "the engine refuses the queues: not in its DRAM");
+        case cause::queue_size:
+          return failure(errc::protocol, "the engine refuses the queues: their size");
+        case cause::none:
+          break;
+      }
+      return failure(errc::io, "the engine has stopped for a reason that is not known", now.raw);
+    }
+    if (!now[status::ready]) {
+      return failure(errc::protocol, "the engine was reset, and not by this driver");
+    }
+    return {};
+  }
+  // Whether its clock still runs: what tells an engine that is slow from one that is dead.
+  [[nodiscard]] result<> check_heartbeat() noexcept {
+    if (read<identification>().raw == all_ones) return gone();
+    return settle();
+  }
+
+  // Takes the queues back; commands in flight are forgotten, and their buffers are free to use.
+  void stop() noexcept {
+    if (!rings_) return;
+    write(control{});
+    // Whether it obeys or not: what it may still write to is its own memory, not ours.
+    (void)settle();
+    rings_.release(*dram_);
+  }
+
+  [[nodiscard]] queue_type& queue() noexcept { return queue_; }
+  // The FPGA's DRAM: blocks of it are what commands work on.
+  [[nodiscard]] memory_type& memory() noexcept { return *dram_; }
+  [[nodiscard]] std::uint32_t max_bytes() noexcept {
+    return 1U << read<capability>()[capability::log2_bytes];
+  }
+
+  template <class Register>
+  [[nodiscard]] Register read() noexcept {
+    std::uint64_t raw = bar_.read32(Register::offset);
+    if constexpr (sizeof(typename Register::word_type) == 8) {
+      raw |= std::uint64_t{bar_.read32(Register::offset + 4)} << 32;
+    }
+    return Register{static_cast<typename Register::word_type>(raw)};
+  }
+
+ private:
+  static constexpr std::uint32_t all_ones = 0xffff'ffff;
+  static constexpr std::uint8_t page_shift = 12;
+  static constexpr std::uint8_t block_shift = 9;
+
+  template <class Register>
+  void write(Register value) noexcept {
+    if constexpr (sizeof(typename Register::word_type) == 8) {
+      bar_.write64_lo_hi(Register::offset, value.raw);
+    } else {
+      bar_.write32(Register::offset, value.raw);
+    }
+  }
+
+  [[nodiscard]] static phasebit::error gone() noexcept {
+    return failure(errc::removed, "the engine is gone: its registers read as ones");
+  }
+
+  // Two beats: what was written before has been seen by a whole round of the engine.
+  [[nodiscard]] result<> settle() noexcept {
+    const std::uint32_t first = read<heartbeat>().raw;
+    std::uint32_t now = first;
+    const bool alive = phasebit::poll_until(clock_, patience_, [&]() noexcept {
+      now = read<heartbeat>().raw;
+      return now - first >= 2;
+    });
+    if (now == all_ones && read<identification>().raw == all_ones) return gone();
+    if (alive) return {};
+    return failure(errc::timed_out, "the engine stands still: its heartbeat does not move", now);
+  }
+
+  [[nodiscard]] result<> find_dram() noexcept {
+    const phasebit::bus_addr begin{read<dram_base>().raw};
+    const std::uint64_t offset = read<dram_offset>().raw;
+    const std::uint64_t bytes = std::uint64_t{read<dram_pages>().raw} * page_bytes;
+    if (bytes == 0 || offset % page_bytes != 0 || offset > mapping_.size() ||
+        bytes > mapping_.size() - offset || !phasebit::range_end(begin, bytes)) {
+      return failure(errc::protocol, "the engine's DRAM lies beyond its BAR; its bytes", bytes);
+    }
+    dram_.emplace(phasebit::dma_region{
+        mapping_.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(bytes)),
+        begin});
+    return {};
+  }
+
+  Bar bar_;
+  std::span<std::byte> mapping_;
+  std::uint64_t patience_;
+  phasebit::posix::steady_clock clock_{};
+  std::optional<memory_type> dram_;
+  phasebit::nvme::queue_memory rings_{};
+  queue_type queue_{};
+};
+
+}  // namespace example::fpga

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: BSL-1.0
+// The register block of a small FPGA design: an engine that copies, fills and checksums blocks of its
+// own DRAM, told so through one submission and one completion queue. Host and engine are both written
+// from this file, as a driver and a bit stream would be from one data sheet. Registers have 32 bits and
+// those of 64 are two halves, for the bus is the 32-bit one that such blocks usually hang on.
+#pragma once
+
+#include <phasebit/core/field.hpp>
+#include <phasebit/nvme/spec/submission.hpp>
+
+#include <cstdint>
+
+namespace example::fpga {
+
+using phasebit::field;
+using phasebit::register_value;
+
+// Which design this is.
+struct identification : register_value<identification, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x00;
+  using register_value::register_value;
+};
+inline constexpr identification block_engine{0x5042'5145};
+
+struct version : register_value<version, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x04;
+  using register_value::register_value;
+  static constexpr field<15, 0> minor_number{};  // what is new is optional
+  static constexpr field<31, 16> major_number{};
+};
+inline constexpr std::uint16_t major_version = 1;
+
+struct capability : register_value<capability, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x08;
+  using register_value::register_value;
+  static constexpr field<4, 0> log2_entries{};  // of the longest queue
+  static constexpr field<12, 8> log2_bytes{};   // of the longest command
+  static constexpr field<16> fill{};
+  static constexpr field<17> copy{};
+  static constexpr field<18> checksum{};
+};
+
+// Why the engine has stopped.
+enum class cause : std::uint8_t { none = 0, queue_memory = 1, queue_size = 2 };
+
+struct status : register_value<status, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x0c;
+  using register_value::register_value;
+  static constexpr field<0> ready{};
+  static constexpr field<1> fatal{};
+  static constexpr field<15, 8, cause> reason{};
+};
+
+struct control : register_value<control, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x10;
+  using register_value::register_value;
+  static constexpr field<0> enable{};
+};
+
+// Counts on while the engine has a clock: what tells a slow engine from a dead one.
+struct heartbeat : register_value<heartbeat, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x14;
+  using register_value::register_value;
+};
+
+// Where the engine finds its DRAM, and where in the BAR the host does.
+struct dram_base : register_value<dram_base, std::uint64_t> {
+  static constexpr std::uint32_t offset = 0x18;
+  using register_value::register_value;
+};
+struct dram_offset : register_value<dram_offset, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x20;
+  using register_value::register_value;
+};
+struct dram_pages : register_value<dram_pages, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x24;
+  using register_value::register_value;
+};
+inline constexpr std::uint32_t page_bytes = 4096;
+
+// Both queues lie in the DRAM. Taken over when control.enable rises.
+struct submission_base : register_value<submission_base, std::uint64_t> {
+  static constexpr std::uint32_t offset = 0x28;
+  using register_value::register_value;
+};
+struct completion_base : register_value<completion_base, std::uint64_t> {
+  static constexpr std::uint32_t offset = 0x30;
+  using register_value::register_value;
+};
+struct queue_entries : register_value<queue_entries, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x38;
+  using register_value::register_value;
+  static constexpr field<15, 0> submission{};  // both minus one
+  static constexpr field<31, 16> completion{};
+};
+
+// Since the engine was enabled.
+struct commands_done : register_value<commands_done, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x40;
+  using register_value::register_value;
+};
+struct commands_refused : register_value<commands_refused, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x44;
+  using register_value::register_value;
+};
+struct doorbells_refused : register_value<doorbells_refused, std::uint32_t> {
+  static constexpr std::uint32_t offset = 0x48;
+  using register_value::register_value;
+};
+
+// Doorbells have a page of their own, so that a process can be given them and nothing else.
+inline constexpr std::uint32_t submission_doorbell = 0x1000;
+inline constexpr std::uint32_t completion_doorbell = 0x1004;
+inline constexpr std::uint32_t register_bytes = 0x2000;
+
+// The commands, in NVMe's entries with a vendor's opcodes: both rings are then the library's.
+enum class operation : std::uint8_t { fill = 0x80, copy = 0x84, checksum = 0x88 };
+
+// PRP1 is where from, PRP2 where to, CDW10 how many bytes, CDW12 what to fill with.
+[[nodiscard]] constexpr phasebit::nvme::submission_entry command(operation what,
+                                                                 std::uint32_t bytes) noexcept {
+  phasebit::nvme::submission_entry entry{};
+  entry.cdw0 = static_cast<std::uint32_t>(what);
+  entry.cdw10 = bytes;
+  return entry;
+}
+[[nodiscard]] constexpr auto fill(phasebit::bus_addr to, std::uint32_t bytes,
+                                  std::uint32_t word) noexcept {
+  auto entry = command(operation::fill, bytes);
+  entry.prp2 = to.value();
+  entry.cdw12 = word;
+  return entry;
+}
+[[nodiscard]] constexpr auto copy(phasebit::bus_addr from, phasebit::bus_addr to,
+                                  std::uint32_t bytes) noexcept {
+  auto entry = command(operation::copy, bytes);
+  entry.prp1 = from.value();
+  entry.prp2 = to.value();
+  return entry;
+}
+// The CRC-32C comes back in DW0.
+[[nodiscard]] constexpr auto checksum(phasebit::bus_addr from, std::uint32_t bytes) noexcept {
+  auto entry = command(operation::checksum, bytes);
+  entry.prp1 = from.value();
+  return entry;
+}
+
+}  // namespace example::fpga
