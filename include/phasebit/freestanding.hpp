@@ -23,7 +23,12 @@
 #include <phasebit/iommu/bit_scan.hpp>
 #include <phasebit/iommu/commands/address_block.hpp>
 #include <phasebit/iommu/commands/command.hpp>
+#include <phasebit/iommu/commands/cover.hpp>
+#include <phasebit/iommu/commands/dialect.hpp>
+#include <phasebit/iommu/commands/vtd.hpp>
+#include <phasebit/iommu/device_table.hpp>
 #include <phasebit/iommu/device_table_entry.hpp>
+#include <phasebit/iommu/device_table_layouts.hpp>
 #include <phasebit/iommu/flat_table.hpp>
 #include <phasebit/iommu/formats/amdv1.hpp>
 #include <phasebit/iommu/formats/arm_stage2.hpp>
@@ -42,10 +47,13 @@
 #include <phasebit/iommu/page_table_state.hpp>
 #include <phasebit/iommu/page_table_view.hpp>
 #include <phasebit/iommu/spec/amd_commands.hpp>
+#include <phasebit/iommu/spec/amd_registers.hpp>
 #include <phasebit/iommu/spec/amd_tables.hpp>
 #include <phasebit/iommu/spec/riscv_commands.hpp>
+#include <phasebit/iommu/spec/riscv_registers.hpp>
 #include <phasebit/iommu/spec/riscv_tables.hpp>
 #include <phasebit/iommu/spec/smmuv3_commands.hpp>
+#include <phasebit/iommu/spec/smmuv3_registers.hpp>
 #include <phasebit/iommu/spec/smmuv3_tables.hpp>
 #include <phasebit/iommu/spec/vtd_commands.hpp>
 #include <phasebit/iommu/spec/vtd_registers.hpp>
@@ -53,6 +61,7 @@
 #include <phasebit/iommu/table_arena.hpp>
 #include <phasebit/iommu/table_memory.hpp>
 #include <phasebit/iommu/table_word.hpp>
+#include <phasebit/iommu/unit/fault.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/memory/dma_copy.hpp>
 #include <phasebit/memory/dma_region.hpp>

@@ -16,7 +16,8 @@ namespace phasebit::iommu {
 
 // Bits Hi:Lo of an entry, counted over all its words as specifications print them: 87:72 is in the
 // second word. A field lies in one word.
-template <unsigned Hi, unsigned Lo = Hi, class Value = phasebit::detail::least_unsigned<Hi - Lo + 1>>
+template <unsigned Hi, unsigned Lo = Hi,
+          class Value = phasebit::detail::least_unsigned<Hi - Lo + 1>>
 struct entry_field {
   static_assert(Hi / 64 == Lo / 64, "a field lies in one 64-bit word");
   using value_type = Value;
@@ -115,8 +116,8 @@ void replace_entry(table_word* at, const Entry& next, Forget&& forget) noexcept 
     which = i;
   }
   if (different == 0) return;
-  const bool open = ((detail::load_entry_relaxed(at + Entry::gate) ^ Entry::closed) &
-                     Entry::gate_mask) != 0;
+  const bool open =
+      ((detail::load_entry_relaxed(at + Entry::gate) ^ Entry::closed) & Entry::gate_mask) != 0;
   if (different == 1) {
     detail::store_entry(at + which, next.words[which].get());
     if (open) forget();

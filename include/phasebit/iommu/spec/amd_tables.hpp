@@ -17,23 +17,23 @@ enum class interrupt_control : std::uint8_t { abort = 0, forward = 1, remap = 2 
 // pass untranslated (V = 0); what shuts a device out is blocked().
 struct device_table_entry : table_entry<device_table_entry, 4> {
   static constexpr entry_field<0> v{};
-  static constexpr entry_field<1> tv{};           // translation information is valid
-  static constexpr entry_field<8, 7> had{};       // host accessed and dirty
-  static constexpr entry_field<11, 9> mode{};     // levels of the table; 0 translates nothing
-  static constexpr entry_field<51, 12> root{};    // host page table root pointer
+  static constexpr entry_field<1> tv{};         // translation information is valid
+  static constexpr entry_field<8, 7> had{};     // host accessed and dirty
+  static constexpr entry_field<11, 9> mode{};   // levels of the table; 0 translates nothing
+  static constexpr entry_field<51, 12> root{};  // host page table root pointer
   static constexpr entry_field<52> ppr{};
   static constexpr entry_field<53> gprp{};
   static constexpr entry_field<54> giov{};
-  static constexpr entry_field<55> gv{};          // guest translation is valid
+  static constexpr entry_field<55> gv{};  // guest translation is valid
   static constexpr entry_field<57, 56> glx{};
   static constexpr entry_field<60, 58> gcr3_14_12{};
-  static constexpr entry_field<61> ir{};          // reads are permitted
-  static constexpr entry_field<62> iw{};          // writes are permitted
+  static constexpr entry_field<61> ir{};  // reads are permitted
+  static constexpr entry_field<62> iw{};  // writes are permitted
   static constexpr entry_field<79, 64> domain_id{};
   static constexpr entry_field<95, 80> gcr3_30_15{};
-  static constexpr entry_field<96> i{};           // IOTLB (ATS) is enabled
-  static constexpr entry_field<97> se{};          // only the first page fault event is logged
-  static constexpr entry_field<98> sa{};          // no page fault event is logged
+  static constexpr entry_field<96> i{};   // IOTLB (ATS) is enabled
+  static constexpr entry_field<97> se{};  // only the first page fault event is logged
+  static constexpr entry_field<98> sa{};  // no page fault event is logged
   static constexpr entry_field<100, 99> ioctl{};
   static constexpr entry_field<101> cache{};
   static constexpr entry_field<102> sd{};
@@ -41,10 +41,10 @@ struct device_table_entry : table_entry<device_table_entry, 4> {
   static constexpr entry_field<105, 104> sysmgt{};
   static constexpr entry_field<106> sats{};
   static constexpr entry_field<127, 107> gcr3_51_31{};
-  static constexpr entry_field<128> iv{};           // interrupt information is valid
+  static constexpr entry_field<128> iv{};              // interrupt information is valid
   static constexpr entry_field<132, 129> inttablen{};  // 2^n entries, n at most 11
-  static constexpr entry_field<133> ig{};           // interrupt faults are not logged
-  static constexpr entry_field<179, 134> introot{};  // bits 51:6
+  static constexpr entry_field<133> ig{};              // interrupt faults are not logged
+  static constexpr entry_field<179, 134> introot{};    // bits 51:6
   static constexpr entry_field<184> initpass{};
   static constexpr entry_field<185> eintpass{};
   static constexpr entry_field<186> nmipass{};
@@ -105,7 +105,7 @@ static_assert(decltype(device_table_entry::introot)::mask == 0x000f'ffff'ffff'ff
 struct interrupt_entry : register_value<interrupt_entry, std::uint32_t> {
   using register_value::register_value;
   static constexpr field<0> remapen{};
-  static constexpr field<1> supiopf{};  // faults of this entry are not logged
+  static constexpr field<1> supiopf{};     // faults of this entry are not logged
   static constexpr field<4, 2> inttype{};  // 0 fixed, 1 arbitrated
   static constexpr field<5> rqeoi{};
   static constexpr field<6> dm{};  // 1 logical
@@ -138,8 +138,8 @@ struct wide_interrupt_entry : table_entry<wide_interrupt_entry, 2> {
   static constexpr std::size_t gate = 0;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
-  static constexpr std::uint64_t known[2] = {0xffff'ffff, decltype(vector)::mask |
-                                                              decltype(destination_high)::mask};
+  static constexpr std::uint64_t known[2] = {
+      0xffff'ffff, decltype(vector)::mask | decltype(destination_high)::mask};
 
   [[nodiscard]] static constexpr wide_interrupt_entry fixed(std::uint8_t vector_value,
                                                             std::uint32_t apic_id) noexcept {

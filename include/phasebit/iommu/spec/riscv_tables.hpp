@@ -148,8 +148,8 @@ struct msi_entry : table_entry<msi_entry, 2> {
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   // Of the first word; the second is software's where M is 3.
-  static constexpr std::uint64_t known_basic = decltype(v)::mask | decltype(m)::mask |
-                                               decltype(ppn)::mask;
+  static constexpr std::uint64_t known_basic =
+      decltype(v)::mask | decltype(m)::mask | decltype(ppn)::mask;
   static constexpr std::uint8_t basic = 3;
   static constexpr std::uint8_t mrif = 1;
 

@@ -93,9 +93,9 @@ static_assert(WireStruct<context_entry> && sizeof(context_entry) == 16);
 struct scalable_context_entry : table_entry<scalable_context_entry, 4> {
   static constexpr entry_field<0> p{};
   static constexpr entry_field<1> fpd{};
-  static constexpr entry_field<2> dte{};    // device-TLB
-  static constexpr entry_field<3> paside{};  // requests with PASID are let in
-  static constexpr entry_field<4> pre{};    // page requests
+  static constexpr entry_field<2> dte{};       // device-TLB
+  static constexpr entry_field<3> paside{};    // requests with PASID are let in
+  static constexpr entry_field<4> pre{};       // page requests
   static constexpr entry_field<11, 9> pdts{};  // the PASID directory has 2^(pdts + 7) entries
   static constexpr entry_field<63, 12> pasiddirptr{};
   static constexpr entry_field<83, 64> rid_pasid{};  // stands for requests without PASID
@@ -186,10 +186,13 @@ struct pasid_entry : table_entry<pasid_entry, 8> {
       decltype(sre)::mask | decltype(ere)::mask | decltype(fspm)::mask | decltype(wpe)::mask |
           decltype(nxe)::mask | decltype(smep)::mask | decltype(eafe)::mask |
           decltype(fsptptr)::mask,
-      0, 0, 0, 0, 0};
+      0,
+      0,
+      0,
+      0,
+      0};
 
-  [[nodiscard]] static constexpr pasid_entry second_stage(std::uint64_t page_table,
-                                                          vtd_width width,
+  [[nodiscard]] static constexpr pasid_entry second_stage(std::uint64_t page_table, vtd_width width,
                                                           std::uint16_t domain) noexcept {
     return pasid_entry{}
         .with(p, true)
@@ -221,9 +224,9 @@ enum class source_validation : std::uint8_t { none = 0, requester = 1, bus_range
 struct interrupt_entry : table_entry<interrupt_entry, 2> {
   static constexpr entry_field<0> p{};
   static constexpr entry_field<1> fpd{};
-  static constexpr entry_field<2> dm{};    // destination mode: 1 logical
-  static constexpr entry_field<3> rh{};    // redirection hint
-  static constexpr entry_field<4> tm{};    // trigger mode: 1 level
+  static constexpr entry_field<2> dm{};      // destination mode: 1 logical
+  static constexpr entry_field<3> rh{};      // redirection hint
+  static constexpr entry_field<4> tm{};      // trigger mode: 1 level
   static constexpr entry_field<7, 5> dlm{};  // delivery mode
   static constexpr entry_field<11, 8> avail{};
   static constexpr entry_field<14> urg{};  // posted only
@@ -239,8 +242,8 @@ struct interrupt_entry : table_entry<interrupt_entry, 2> {
   static constexpr std::size_t gate = 0;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
-  static constexpr std::uint64_t source = decltype(sid)::mask | decltype(sq)::mask |
-                                          decltype(svt)::mask;
+  static constexpr std::uint64_t source =
+      decltype(sid)::mask | decltype(sq)::mask | decltype(svt)::mask;
   static constexpr std::uint64_t known_remapped[2] = {
       decltype(p)::mask | decltype(fpd)::mask | decltype(dm)::mask | decltype(rh)::mask |
           decltype(tm)::mask | decltype(dlm)::mask | decltype(avail)::mask | decltype(im)::mask |
