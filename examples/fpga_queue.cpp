@@ -104,8 +104,8 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it"
 template <class Device>
 void print_text(Device& device, const fpga::workload<Device>& work, const host_options& o,
                 const std::string& about) {
-  const auto version = device.template read<fpga::version>();
-  const auto most = device.template read<fpga::capability>();
+  const auto version = device.registers().template read<fpga::version>();
+  const auto most = device.registers().template read<fpga::capability>();
   const auto& l = work.latency();
   fmt::print("{}; the FPGA is played by a process\n", about);
   fmt::print("block engine {}.{}: queues of up to {}, commands of up to {}, {} of DRAM at {:#x}\n",

@@ -44,7 +44,7 @@ enum class engine_fault : std::uint8_t {
   gone,           // leaves the bus: all of its registers read as ones
 };
 
-// Words of the BAR as the engine reads and writes them.
+// Words of the BAR as the engine reads and writes them: what the host may only read is its to write.
 template <phasebit::RingOrder Order>
 class engine_registers {
   using word = phasebit::le<std::uint32_t>;
@@ -134,8 +134,8 @@ class engine {
     const bool enable = registers_.template read<control>()[control::enable];
     if (enable != enabled_) enable ? start() : reset();
     if (!ready_) return 0;
-    believe(queue_.set_tail(registers_.load(submission_doorbell)));
-    believe(answers_.set_head(registers_.load(completion_doorbell)));
+    believe(queue_.set_tail(registers_.load(submission_doorbell::offset)));
+    believe(answers_.set_head(registers_.load(completion_doorbell::offset)));
     unsigned taken = 0;
     for (; taken != burst && !queue_.empty() && !answers_.full(); ++taken) {
       if (fault_due() && leave()) break;
@@ -185,8 +185,8 @@ class engine {
   }
   void reset() noexcept {
     enabled_ = ready_ = false;
-    registers_.store(submission_doorbell, 0);
-    registers_.store(completion_doorbell, 0);
+    registers_.write(submission_doorbell{});
+    registers_.write(completion_doorbell{});
     registers_.write(status{});
   }
   void fail(cause why) noexcept {

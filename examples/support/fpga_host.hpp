@@ -40,7 +40,7 @@ class device {
   // `mapping` is the BAR as this process has it in its memory. Waiting for the engine ends after
   // `patience` nanoseconds.
   device(Bar bar, std::span<std::byte> mapping, std::uint64_t patience) noexcept
-      : bar_(bar), mapping_(mapping), patience_(patience) {}
+      : registers_(bar), mapping_(mapping), patience_(patience) {}
   device(const device&) = delete;
   device& operator=(const device&) = delete;
   ~device() { stop(); }
@@ -48,7 +48,7 @@ class device {
   // Looks who is there, and puts it into its first state. Errors: removed, not_ready (nobody behind the
   // BAR), not_supported (another design, or version), timed_out (it stands still), protocol.
   [[nodiscard]] result<> attach() noexcept {
-    const auto id = read<identification>();
+    const auto id = registers_.template read<identification>();
     if (id.raw == all_ones) return gone();
     if (id.raw == 0) {
       return failure(errc::not_ready, "there is no design behind the BAR: nothing plays the FPGA");
@@ -57,21 +57,22 @@ class device {
       return failure(errc::not_supported, "the BAR holds another design; its identification",
                      id.raw);
     }
-    const auto major = read<version>()[version::major_number];
+    const auto major = registers_.template read<version>()[version::major_number];
     if (major != major_version) {
       return failure(errc::not_supported,
                      "the engine is of another major version than this driver; its version", major);
     }
     if (const auto alive = settle(); !alive) return alive;
     if (const auto sound = find_dram(); !sound) return sound;
-    write(control{});
+    registers_.write(control{});
     return settle();
   }
 
   // Gives the engine both rings and waits until it is ready. A ring of n entries holds n - 1 commands.
   // Errors: out_of_range (a ring longer than its longest), exhausted (DRAM), timed_out, protocol.
   [[nodiscard]] result<> start(std::uint32_t entries) noexcept {
-    const std::uint32_t most = 1U << read<capability>()[capability::log2_entries];
+    const std::uint32_t most =
+        1U << registers_.template read<capability>()[capability::log2_entries];
     if (entries < 2 || entries > most || entries > max_entries) {
       return failure(errc::out_of_range, "the engine's queues are not as long; their entries",
                      most);
@@ -80,27 +81,26 @@ class device {
     if (!rings) return rings.error();
     rings_ = *rings;
     const auto last = static_cast<std::uint16_t>(entries - 1);
-    write(submission_base{rings_.submission.bus.value()});
-    write(completion_base{rings_.completion.bus.value()});
-    write(queue_entries{}
-              .with(queue_entries::submission, last)
-              .with(queue_entries::completion, last));
+    registers_.write(submission_base{rings_.submission.bus.value()});
+    registers_.write(completion_base{rings_.completion.bus.value()});
+    registers_.write(queue_entries{}
+                         .with(queue_entries::submission, last)
+                         .with(queue_entries::completion, last));
     queue_ = queue_type{rings_.layout(1, page_bytes, page_shift, block_shift),
-                        bar_.doorbell(submission_doorbell), bar_.doorbell(completion_doorbell)};
-    write(control{}.with(control::enable, true));
-    status now;
-    const bool answered = phasebit::poll_until(clock_, patience_, [&]() noexcept {
-      now = read<status>();
-      return now[status::ready] || now[status::fatal] || now.raw == all_ones;
-    });
+                        registers_.template doorbell<submission_doorbell>(),
+                        registers_.template doorbell<completion_doorbell>()};
+    registers_.write(control{}.with(control::enable, true));
+    const auto answered = registers_.template wait_for<status>(
+        clock_, patience_,
+        [](status now) noexcept { return now[status::ready] || now[status::fatal]; });
     if (!answered) return failure(errc::timed_out, "the engine did not become ready");
     return check();
   }
 
   // Whether the engine is there and takes commands. Two or three register reads.
   [[nodiscard]] result<> check() noexcept {
-    if (read<identification>().raw == all_ones) return gone();
-    const auto now = read<status>();
+    if (registers_.template read<identification>().raw == all_ones) return gone();
+    const auto now = registers_.template read<status>();
     if (now[status::fatal]) {
       switch (now[status::reason]) {
         case cause::queue_memory:
@@ -119,16 +119,16 @@ class device {
   }
   // Whether its clock still runs: what tells an engine that is slow from one that is dead.
   [[nodiscard]] result<> check_heartbeat() noexcept {
-    if (read<identification>().raw == all_ones) return gone();
+    if (registers_.template read<identification>().raw == all_ones) return gone();
     return settle();
   }
 
   // Takes the queues back; commands in flight are forgotten, and their buffers are free to use.
   void stop() noexcept {
     if (!rings_) return;
-    write(control{});
+    registers_.write(control{});
     // Whether it obeys or not: what it may still write to is its own memory, not ours.
-    (void)settle();
+    if (!dead_) (void)settle();
     rings_.release(*dram_);
   }
 
@@ -136,31 +136,15 @@ class device {
   // The FPGA's DRAM: blocks of it are what commands work on.
   [[nodiscard]] memory_type& memory() noexcept { return *dram_; }
   [[nodiscard]] std::uint32_t max_bytes() noexcept {
-    return 1U << read<capability>()[capability::log2_bytes];
+    return 1U << registers_.template read<capability>()[capability::log2_bytes];
   }
 
-  template <class Register>
-  [[nodiscard]] Register read() noexcept {
-    std::uint64_t raw = bar_.read32(Register::offset);
-    if constexpr (sizeof(typename Register::word_type) == 8) {
-      raw |= std::uint64_t{bar_.read32(Register::offset + 4)} << 32;
-    }
-    return Register{static_cast<typename Register::word_type>(raw)};
-  }
+  [[nodiscard]] phasebit::pcie::register_block<Bar>& registers() noexcept { return registers_; }
 
  private:
   static constexpr std::uint32_t all_ones = 0xffff'ffff;
   static constexpr std::uint8_t page_shift = 12;
   static constexpr std::uint8_t block_shift = 9;
-
-  template <class Register>
-  void write(Register value) noexcept {
-    if constexpr (sizeof(typename Register::word_type) == 8) {
-      bar_.write64_lo_hi(Register::offset, value.raw);
-    } else {
-      bar_.write32(Register::offset, value.raw);
-    }
-  }
 
   [[nodiscard]] static phasebit::error gone() noexcept {
     return failure(errc::removed, "the engine is gone: its registers read as ones");
@@ -168,21 +152,23 @@ class device {
 
   // Two beats: what was written before has been seen by a whole round of the engine.
   [[nodiscard]] result<> settle() noexcept {
-    const std::uint32_t first = read<heartbeat>().raw;
+    const std::uint32_t first = registers_.template read<heartbeat>().raw;
     std::uint32_t now = first;
     const bool alive = phasebit::poll_until(clock_, patience_, [&]() noexcept {
-      now = read<heartbeat>().raw;
+      now = registers_.template read<heartbeat>().raw;
       return now - first >= 2;
     });
-    if (now == all_ones && read<identification>().raw == all_ones) return gone();
+    if (now == all_ones && registers_.template read<identification>().raw == all_ones)
+      return gone();
     if (alive) return {};
     return failure(errc::timed_out, "the engine stands still: its heartbeat does not move", now);
   }
 
   [[nodiscard]] result<> find_dram() noexcept {
-    const phasebit::bus_addr begin{read<dram_base>().raw};
-    const std::uint64_t offset = read<dram_offset>().raw;
-    const std::uint64_t bytes = std::uint64_t{read<dram_pages>().raw} * page_bytes;
+    const phasebit::bus_addr begin{registers_.template read<dram_base>().raw};
+    const std::uint64_t offset = registers_.template read<dram_offset>().raw;
+    const std::uint64_t bytes =
+        std::uint64_t{registers_.template read<dram_pages>().raw} * page_bytes;
     if (bytes == 0 || offset % page_bytes != 0 || offset > mapping_.size() ||
         bytes > mapping_.size() - offset || !phasebit::range_end(begin, bytes)) {
       return failure(errc::protocol, "the engine's DRAM lies beyond its BAR; its bytes", bytes);
@@ -193,13 +179,14 @@ class device {
     return {};
   }
 
-  Bar bar_;
+  phasebit::pcie::register_block<Bar> registers_;
   std::span<std::byte> mapping_;
   std::uint64_t patience_;
   phasebit::posix::steady_clock clock_{};
   std::optional<memory_type> dram_;
   phasebit::nvme::queue_memory rings_{};
   queue_type queue_{};
+  bool dead_ = false;
 };
 
 }  // namespace example::fpga

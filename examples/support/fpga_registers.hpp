@@ -5,34 +5,36 @@
 // those of 64 are two halves, for the bus is the 32-bit one that such blocks usually hang on.
 #pragma once
 
+#include <phasebit/core/address.hpp>
 #include <phasebit/core/field.hpp>
 #include <phasebit/nvme/spec/submission.hpp>
+#include <phasebit/pcie/register_block.hpp>
 
 #include <cstdint>
 
 namespace example::fpga {
 
 using phasebit::field;
-using phasebit::register_value;
+using phasebit::pcie::device_register;
+using phasebit::pcie::half_order;
+using phasebit::pcie::read_only_register;
+using phasebit::pcie::write_only_register;
 
 // Which design this is.
-struct identification : register_value<identification, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x00;
-  using register_value::register_value;
+struct identification : read_only_register<identification, 0x00> {
+  using device_register::device_register;
 };
 inline constexpr identification block_engine{0x5042'5145};
 
-struct version : register_value<version, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x04;
-  using register_value::register_value;
+struct version : read_only_register<version, 0x04> {
+  using device_register::device_register;
   static constexpr field<15, 0> minor_number{};  // what is new is optional
   static constexpr field<31, 16> major_number{};
 };
 inline constexpr std::uint16_t major_version = 1;
 
-struct capability : register_value<capability, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x08;
-  using register_value::register_value;
+struct capability : read_only_register<capability, 0x08> {
+  using device_register::device_register;
   static constexpr field<4, 0> log2_entries{};  // of the longest queue
   static constexpr field<12, 8> log2_bytes{};   // of the longest command
   static constexpr field<16> fill{};
@@ -43,74 +45,69 @@ struct capability : register_value<capability, std::uint32_t> {
 // Why the engine has stopped.
 enum class cause : std::uint8_t { none = 0, queue_memory = 1, queue_size = 2 };
 
-struct status : register_value<status, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x0c;
-  using register_value::register_value;
+struct status : read_only_register<status, 0x0c> {
+  using device_register::device_register;
   static constexpr field<0> ready{};
   static constexpr field<1> fatal{};
   static constexpr field<15, 8, cause> reason{};
 };
 
-struct control : register_value<control, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x10;
-  using register_value::register_value;
+struct control : device_register<control, 0x10> {
+  using device_register::device_register;
   static constexpr field<0> enable{};
 };
 
 // Counts on while the engine has a clock: what tells a slow engine from a dead one.
-struct heartbeat : register_value<heartbeat, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x14;
-  using register_value::register_value;
+struct heartbeat : read_only_register<heartbeat, 0x14> {
+  using device_register::device_register;
 };
 
 // Where the engine finds its DRAM, and where in the BAR the host does.
-struct dram_base : register_value<dram_base, std::uint64_t> {
-  static constexpr std::uint32_t offset = 0x18;
-  using register_value::register_value;
+struct dram_base : read_only_register<dram_base, 0x18, std::uint64_t> {
+  using device_register::device_register;
+  static constexpr half_order halves = half_order::low_first;
 };
-struct dram_offset : register_value<dram_offset, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x20;
-  using register_value::register_value;
+struct dram_offset : read_only_register<dram_offset, 0x20> {
+  using device_register::device_register;
 };
-struct dram_pages : register_value<dram_pages, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x24;
-  using register_value::register_value;
+struct dram_pages : read_only_register<dram_pages, 0x24> {
+  using device_register::device_register;
 };
 inline constexpr std::uint32_t page_bytes = 4096;
 
 // Both queues lie in the DRAM. Taken over when control.enable rises.
-struct submission_base : register_value<submission_base, std::uint64_t> {
-  static constexpr std::uint32_t offset = 0x28;
-  using register_value::register_value;
+struct submission_base : device_register<submission_base, 0x28, std::uint64_t> {
+  using device_register::device_register;
+  static constexpr half_order halves = half_order::low_first;
 };
-struct completion_base : register_value<completion_base, std::uint64_t> {
-  static constexpr std::uint32_t offset = 0x30;
-  using register_value::register_value;
+struct completion_base : device_register<completion_base, 0x30, std::uint64_t> {
+  using device_register::device_register;
+  static constexpr half_order halves = half_order::low_first;
 };
-struct queue_entries : register_value<queue_entries, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x38;
-  using register_value::register_value;
+struct queue_entries : device_register<queue_entries, 0x38> {
+  using device_register::device_register;
   static constexpr field<15, 0> submission{};  // both minus one
   static constexpr field<31, 16> completion{};
 };
 
 // Since the engine was enabled.
-struct commands_done : register_value<commands_done, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x40;
-  using register_value::register_value;
+struct commands_done : read_only_register<commands_done, 0x40> {
+  using device_register::device_register;
 };
-struct commands_refused : register_value<commands_refused, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x44;
-  using register_value::register_value;
+struct commands_refused : read_only_register<commands_refused, 0x44> {
+  using device_register::device_register;
 };
-struct doorbells_refused : register_value<doorbells_refused, std::uint32_t> {
-  static constexpr std::uint32_t offset = 0x48;
-  using register_value::register_value;
+struct doorbells_refused : read_only_register<doorbells_refused, 0x48> {
+  using device_register::device_register;
 };
 
 // Doorbells have a page of their own, so that a process can be given them and nothing else.
-inline constexpr std::uint32_t submission_doorbell = 0x1000;
-inline constexpr std::uint32_t completion_doorbell = 0x1004;
+struct submission_doorbell : write_only_register<submission_doorbell, 0x1000> {
+  using device_register::device_register;
+};
+struct completion_doorbell : write_only_register<completion_doorbell, 0x1004> {
+  using device_register::device_register;
+};
 inline constexpr std::uint32_t register_bytes = 0x2000;
 
 // The commands, in NVMe's entries with a vendor's opcodes: both rings are then the library's.
