@@ -118,13 +118,17 @@ class transaction {
     begun_.push_back(&c);
     for (const auto& step : c.steps) {
       if (const auto why = write_line(step.path, step.text)) {
-        fail(fmt::format("{}: cannot be written: {}", step.path, *why));
+        const bool probing = step.path.ends_with("/drivers_probe");
+        fail(probing ? not_reached(c, *why)
+                     : fmt::format("{}: cannot be written: {}", step.path, *why));
       }
       if (step.path.ends_with("/unbind") && !comes_true([&] { return driver(c).empty(); })) {
         fail(fmt::format("{}: {} does not let go of it", c.function.address, c.function.driver));
       }
     }
-    if (!comes_true([&] { return detail::reached(c.target, driver(c)); })) fail(not_reached(c));
+    if (!comes_true([&] { return detail::reached(c.target, driver(c)); })) {
+      fail(not_reached(c, {}));
+    }
   }
 
   // The driver that has the function now.
@@ -133,18 +137,22 @@ class transaction {
   }
 
  private:
-  [[nodiscard]] std::string not_reached(const change& c) const {
+  // `why` is what the kernel answered, where it answered.
+  [[nodiscard]] std::string not_reached(const change& c, const std::string& why) const {
     const std::string now = driver(c);
+    const std::string& whose = c.function.address;
     if (c.target != "kernel") {
-      return fmt::format("{}: {} did not take it{}; dmesg may say why", c.function.address,
-                         c.target, now.empty() ? "" : ", " + now + " has it");
+      if (!now.empty()) return fmt::format("{}: {} took it in place of {}", whose, now, c.target);
+      return fmt::format("{}: {} did not take it: {}", whose, c.target,
+                         why.empty() ? "dmesg may say why" : why);
     }
-    if (now.empty()) {
-      return fmt::format("{}: no driver of the kernel took it: modprobe {}", c.function.address,
-                         first_line(where_.device(c.function.address) + "/modalias"));
+    if (!now.empty()) {
+      return fmt::format("{}: {} took it again: it knows its ids, see {}/remove_id", whose, now,
+                         where_.driver(now));
     }
-    return fmt::format("{}: {} took it again: it knows its ids, see {}/remove_id",
-                       c.function.address, now, where_.driver(now));
+    return fmt::format(
+        "{}: no driver of the kernel took it: {}", whose,
+        why.empty() ? "modprobe " + first_line(where_.device(whose) + "/modalias") : why);
   }
 
   [[noreturn]] void fail(std::string sentence) {

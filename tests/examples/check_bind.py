@@ -160,7 +160,7 @@ def half_way(programs, folder):
 
         before = [(a, t.driver(a), t.override(a).replace("(null)", "")) for a in (IDLE, VF1, VF2, BUSY)]
         t.refuses = {("vfio-pci", IDLE)}
-        bad(programs, f"{IDLE}: vfio-pci did not take it; dmesg may say why; {IDLE} is back with nvme$",
+        bad(programs, f"{IDLE}: vfio-pci did not take it: dmesg may say why; {IDLE} is back with nvme$",
             "bind", *t.options(), IDLE, "--to", "vfio-pci", "-y", "--json")
         same(IDLE)
         assert ("drivers/nvme/bind", IDLE) in t.writes, t.writes

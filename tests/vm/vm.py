@@ -145,12 +145,12 @@ def stripped(binary):
     return Path(binary).read_bytes()
 
 
-def initramfs(root, binaries, script, parameters):
+def initramfs(root, binaries, script, parameters, more_modules=()):
     entries = [(d, 0o40755, b"") for d in ("bin", "dev", "lib", "proc", "sys", "tmp", "mnt")]
     folders = {"bin", "lib"}
     entries.append(("bin/busybox", 0o100755, busybox().read_bytes()))
     load = []
-    for name, data in modules(root, MODULES).items():
+    for name, data in modules(root, [*MODULES, *more_modules]).items():
         entries.append((f"lib/{name}.ko", 0o100644, data))
         load.append(f"insmod /lib/{name}.ko {parameters.get(name, '')} || echo 'no module {name}'")
     shared = {}
@@ -177,11 +177,11 @@ def initramfs(root, binaries, script, parameters):
 class Guest:
     """One boot. Lines that the guest prints as `PB name: text` are its results."""
 
-    def __init__(self, work, root, script, binaries, arguments, append, parameters=None):
+    def __init__(self, work, root, script, binaries, arguments, append, parameters=None, modules=()):
         self.console = work / "console.txt"
         self.console.unlink(missing_ok=True)
         self.qmp_path = work / "qmp.sock"
-        (work / "initrd").write_bytes(initramfs(root, binaries, script, parameters or {}))
+        (work / "initrd").write_bytes(initramfs(root, binaries, script, parameters or {}, modules))
         vmlinuz = next(p for p in root.glob("**/vmlinuz*") if p.is_file())
         self.command = ["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", "768M", "-smp", "1",
                         "-nodefaults", "-display", "none", "-no-reboot", "-kernel", str(vmlinuz),
