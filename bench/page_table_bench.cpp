@@ -15,6 +15,8 @@
 #include <cstdlib>
 #include <memory>
 #include <random>
+#include <set>
+#include <utility>
 #include <vector>
 
 #include <benchmark/benchmark.h>
@@ -123,7 +125,47 @@ void map_gib(benchmark::State& state) {
     tables = b.arena.used();
     if (!b.table.unmap(bus_addr{gib}, gib)) std::abort();
   }
-  state.counters["tables"] = static_cast<double>(tables);
+  state.counters["used tables"] = static_cast<double>(tables);
+}
+
+// Memory: `extents` of 1 to 512 granules at random places, of which every second is then unmapped.
+// Counts the table pages in use, and the least that could map what is left: one for each stretch of
+// addresses in which a table of a level has something to say.
+template <class Format>
+void memory(benchmark::State& state) {
+  using geometry = table_geometry<Format>;
+  const auto extents = static_cast<std::size_t>(state.range(0));
+  std::size_t used = 0;
+  std::size_t least = 0;
+  for (auto _ : state) {
+    bed<Format> b;
+    std::mt19937_64 random(1);
+    std::vector<std::pair<bus_addr, std::uint64_t>> mapped;
+    while (mapped.size() != extents) {
+      const bus_addr at{random() % (1ULL << 35) & ~(b.granule - 1)};
+      const std::uint64_t bytes = (1 + random() % 512) * b.granule;
+      if (b.table.map(at, host_phys{at.value() + (1ULL << 40)}, bytes)) {
+        mapped.emplace_back(at, bytes);
+      }
+    }
+    for (std::size_t i = 0; i < extents; i += 2) {
+      if (!b.table.unmap(mapped[i].first, mapped[i].second)) std::abort();
+    }
+    std::set<std::pair<unsigned, std::uint64_t>> needed;
+    const unsigned top = b.table.format().top_level();
+    const auto told = b.table.walk(bus_addr{0}, 1ULL << 36, [&](const auto& page) {
+      unsigned level = 0;
+      while (geometry::shift(level + 1) <= page.page_shift) ++level;
+      for (; level != top; ++level) {
+        needed.emplace(level, page.begin.value() >> geometry::shift(level + 1));
+      }
+    });
+    if (!told) std::abort();
+    used = b.arena.used();
+    least = needed.size() + geometry::root_bytes(b.table.format()) / geometry::table_bytes;
+  }
+  state.counters["tables"] = static_cast<double>(used);
+  state.counters["tables, least possible"] = static_cast<double>(least);
 }
 
 // A warm cache in front of the same tables, for one of `domains`.
@@ -144,6 +186,34 @@ void cached(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(cached)->Name("iotlb")->ArgName("domain")->Arg(1)->Arg(4095);
+
+// A warm cache that `domains` domains share, asked for each in turn: what an IOMMU in front of that
+// many functions does for most requests. The same addresses in all, as guests have them.
+template <std::size_t Sets>
+void cached_domains(benchmark::State& state) {
+  const auto count = static_cast<std::uint32_t>(state.range(0));
+  auto cache = std::make_unique<iotlb<Sets>>();
+  page_lookup<host_space> found{
+      .status = walk_status::mapped, .page_shift = 12, .permissions = 3, .page = host_phys{0x1000}};
+  for (std::uint32_t i = 0; i != count; ++i) {
+    cache->insert({static_cast<std::uint16_t>(i)}, bus_addr{0x1000}, found);
+  }
+  std::uint32_t i = 0;
+  std::uint64_t hits = 0;
+  for (auto _ : state) {
+    iotlb_hit<host_space> hit;
+    hits += cache->find({static_cast<std::uint16_t>(i)}, bus_addr{0x1000 + (i & 511)}, hit);
+    benchmark::DoNotOptimize(hit.target.value());
+    if (++i == count) i = 0;
+  }
+  if (hits != static_cast<std::uint64_t>(state.iterations())) state.SkipWithError("a miss");
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(cached_domains<4096>)
+    ->Name("iotlb_domains")
+    ->ArgName("domains")
+    ->RangeMultiplier(8)
+    ->Range(1, 4096);
 
 void flat(benchmark::State& state) {
   alignas(64) static std::array<std::byte, 4096> memory{};
@@ -216,7 +286,13 @@ BENCHMARK(domains)->Name("walk_domains")->ArgName("domains")->RangeMultiplier(8)
       ->UseManualTime()               \
       ->Arg(Format::granule_shift)    \
       ->Arg(21)                       \
-      ->Arg(30)
+      ->Arg(30);                      \
+  BENCHMARK(memory<Format>)           \
+      ->Name("memory/" #Format)       \
+      ->ArgName("extents")            \
+      ->Unit(benchmark::kMillisecond) \
+      ->RangeMultiplier(4)            \
+      ->Range(1, 1024)
 
 PHASEBIT_FORMAT(vtd_second_stage);
 PHASEBIT_FORMAT(amd_v1);

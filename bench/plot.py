@@ -5,7 +5,8 @@
 A benchmark `name/depth:8`, `name/depth:64` is a line over its last argument; there is one panel for
 each argument's name, and bars for benchmarks without one. The time is the minimum over the
 repetitions, for what disturbs a measurement only adds to it; per item where the benchmark counts
-items. Usage: plot.py IN.json OUT.svg
+items. A benchmark with counters named `tables...` is about these, not about time: one line for each.
+Usage: plot.py IN.json OUT.svg
 """
 import json
 import re
@@ -23,8 +24,16 @@ def nanoseconds(run):
     return run["real_time"] * UNITS[run["time_unit"]]
 
 
+def values(run):
+    """[(what the axis says, what the line's name ends in, value)]"""
+    counted = [(name.removeprefix("tables"), value) for name, value in run.items() if name.startswith("tables")]
+    if counted:
+        return [("tables", end, value) for end, value in counted]
+    return [("ns per operation", "", nanoseconds(run))]
+
+
 def panels_of(runs):
-    """{argument's name, or None without one: {line: {x: least nanoseconds}}}"""
+    """{(argument's name, or None without one, what is drawn): {line: {x: least value}}}"""
     panels = {}
     order = lambda r: (r.get("family_index", 0), r.get("per_family_instance_index", 0))  # noqa: E731
     for run in sorted(runs, key=order):
@@ -35,8 +44,9 @@ def panels_of(runs):
         if len(parts) > 1 and (m := re.fullmatch(r"(?:(\w+):)?(\d+)", parts[-1])):
             argument, x = m.group(1) or "argument", int(m.group(2))
             parts.pop()
-        points = panels.setdefault(argument, {}).setdefault("/".join(parts), {})
-        points[x] = min(points.get(x, float("inf")), nanoseconds(run))
+        for what, end, value in values(run):
+            points = panels.setdefault((argument, what), {}).setdefault("/".join(parts) + end, {})
+            points[x] = min(points.get(x, float("inf")), value)
     return panels
 
 
@@ -89,9 +99,10 @@ def main():
         return 0
     height = sum(420 + 10 * len(series) for series in panels.values())
     script = [f"set terminal svg size 960,{height} font 'sans,12' background '#ffffff'",
-              f"set output {quoted(str(target))}", "set grid", "set ylabel 'ns per operation'",
+              f"set output {quoted(str(target))}", "set grid",
               f"set multiplot layout {len(panels)},1 title {quoted(source.stem)} noenhanced"]
-    for argument, series in panels.items():
+    for (argument, what), series in panels.items():
+        script.append(f"set ylabel {quoted(what)}")
         script += bars_panel(series) if argument is None else lines_panel(argument, series)
     script.append("unset multiplot")
     subprocess.run(["gnuplot"], input="\n".join(script) + "\n", text=True, check=True)
