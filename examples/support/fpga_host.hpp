@@ -158,6 +158,7 @@ class device {
       now = registers_.template read<heartbeat>().raw;
       return now - first >= 2;
     });
+    dead_ = !alive;
     if (now == all_ones && registers_.template read<identification>().raw == all_ones)
       return gone();
     if (alive) return {};
