@@ -3,10 +3,19 @@
 // includes the headers of the rooms instead; each stands alone.
 #pragma once
 
+#include <phasebit/backend/mmio_linux/device_mapping.hpp>
+#include <phasebit/backend/mmio_linux/dma_pool.hpp>
+#include <phasebit/backend/mmio_linux/pagemap.hpp>
+#include <phasebit/backend/mmio_linux/pci_resources.hpp>
+#include <phasebit/backend/mmio_linux/system_paths.hpp>
+#include <phasebit/backend/mmio_linux/udmabuf.hpp>
+#include <phasebit/backend/posix/config_file.hpp>
 #include <phasebit/backend/posix/memory_mapping.hpp>
 #include <phasebit/backend/posix/os_error.hpp>
+#include <phasebit/backend/posix/pci_sysfs.hpp>
 #include <phasebit/backend/posix/steady_clock.hpp>
 #include <phasebit/backend/posix/stream.hpp>
+#include <phasebit/backend/posix/sysfs.hpp>
 #include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/backend/qtest.hpp>
 #include <phasebit/backend/qtest/bar.hpp>
