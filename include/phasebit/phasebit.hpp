@@ -3,12 +3,17 @@
 // includes the headers of the rooms instead; each stands alone.
 #pragma once
 
+#include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>
 #include <phasebit/backend/mmio_linux/dma_pool.hpp>
+#include <phasebit/backend/mmio_linux/function.hpp>
+#include <phasebit/backend/mmio_linux/open.hpp>
 #include <phasebit/backend/mmio_linux/pagemap.hpp>
 #include <phasebit/backend/mmio_linux/pci_resources.hpp>
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
 #include <phasebit/backend/mmio_linux/udmabuf.hpp>
+#include <phasebit/backend/mmio_linux/uio_device.hpp>
+#include <phasebit/backend/mmio_linux/uio_interrupt.hpp>
 #include <phasebit/backend/posix/config_file.hpp>
 #include <phasebit/backend/posix/memory_mapping.hpp>
 #include <phasebit/backend/posix/os_error.hpp>

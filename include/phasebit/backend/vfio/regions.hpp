@@ -3,6 +3,7 @@
 // space by pread and pwrite.
 #pragma once
 
+#include <phasebit/backend/posix/config_file.hpp>
 #include <phasebit/backend/posix/memory_mapping.hpp>
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/result.hpp>
@@ -191,39 +192,6 @@ class bar {
 };
 static_assert(Mmio<bar>);
 
-// Configuration space: what the kernel lets through of it. Trivially copyable; the function
-// outlives it.
-class config_space {
- public:
-  config_space() noexcept = default;
-  config_space(int device, std::uint64_t offset, std::uint32_t bytes) noexcept
-      : device_(device), offset_(offset), bytes_(bytes) {}
-
-  [[nodiscard]] std::uint8_t read8(std::uint16_t at) noexcept { return read<std::uint8_t>(at); }
-  [[nodiscard]] std::uint16_t read16(std::uint16_t at) noexcept { return read<std::uint16_t>(at); }
-  [[nodiscard]] std::uint32_t read32(std::uint16_t at) noexcept { return read<std::uint32_t>(at); }
-  void write8(std::uint16_t at, std::uint8_t value) noexcept { write(at, value); }
-  void write16(std::uint16_t at, std::uint16_t value) noexcept { write(at, value); }
-  void write32(std::uint16_t at, std::uint32_t value) noexcept { write(at, value); }
-  [[nodiscard]] std::uint32_t size_bytes() const noexcept { return bytes_; }
-
- private:
-  template <class T>
-  [[nodiscard]] T read(std::uint16_t at) noexcept {
-    T value{};
-    const auto got = ::pread(device_, &value, sizeof value, static_cast<::off_t>(offset_ + at));
-    return got == sizeof value ? le<T>::from_wire(value) : static_cast<T>(~T{0});
-  }
-  template <class T>
-  void write(std::uint16_t at, T value) noexcept {
-    const T wire = le<T>::to_wire(value);
-    (void)!::pwrite(device_, &wire, sizeof wire, static_cast<::off_t>(offset_ + at));
-  }
-
-  int device_ = -1;
-  std::uint64_t offset_ = 0;
-  std::uint32_t bytes_ = 0;
-};
-static_assert(ConfigSpace<config_space>);
+using config_space = posix::config_file;
 
 }  // namespace phasebit::backend::vfio

@@ -2,73 +2,37 @@
 // What Linux says of a PCI function in /sys: its driver, its IOMMU group, who else is in that group.
 #pragma once
 
-#include <phasebit/backend/posix/unique_fd.hpp>
+#include <phasebit/backend/posix/pci_sysfs.hpp>
+#include <phasebit/backend/posix/sysfs.hpp>
 #include <phasebit/core/error.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/requester_id.hpp>
 
-#include <array>
 #include <charconv>
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <unistd.h>
-
 namespace phasebit::backend::vfio::sysfs {
 
-[[nodiscard]] inline std::string name_of(pcie::function_address function) {
-  std::array<char, 16> text{};
-  return std::string{function.print(text)};
-}
+using posix::exists;
+using posix::for_each_entry;
+using posix::link_name;
+using posix::name_of;
+
 [[nodiscard]] inline std::string path_of(pcie::function_address function) {
-  return "/sys/bus/pci/devices/" + name_of(function);
+  return posix::pci_path(function);
 }
 
-// Where a symbolic link ends: the last component of its target; empty where there is no such link.
-[[nodiscard]] inline std::string link_name(const std::string& path) {
-  std::array<char, 512> target{};
-  const auto length = ::readlink(path.c_str(), target.data(), target.size());
-  if (length <= 0) return {};
-  const std::string_view whole{target.data(), static_cast<std::size_t>(length)};
-  return std::string{whole.substr(whole.rfind('/') + 1)};
-}
-
-[[nodiscard]] inline bool exists(const std::string& path) noexcept {
-  return ::access(path.c_str(), F_OK) == 0;
-}
-
-// The number in a file of one line; none where there is no such file, or it holds no 16-bit number.
-[[nodiscard]] inline std::optional<std::uint16_t> number(const std::string& path) noexcept {
-  const auto file = posix::open_file(path.c_str(), O_RDONLY);
-  if (!file) return std::nullopt;
-  std::array<char, 32> text{};
-  const auto length = ::read(file->get(), text.data(), text.size());
-  std::uint16_t value = 0;
-  if (length <= 0 || std::from_chars(text.data(), text.data() + length, value).ec != std::errc{}) {
-    return std::nullopt;
-  }
-  return value;
-}
-
-// The names in a directory, without . and ..; none where it is not there.
-template <class Each>
-void for_each_entry(const std::string& path, Each&& each) {
-  ::DIR* const directory = ::opendir(path.c_str());
-  if (directory == nullptr) return;
-  while (const ::dirent* entry = ::readdir(directory)) {
-    if (entry->d_name[0] != '.') each(std::string_view{entry->d_name});
-  }
-  ::closedir(directory);
+// A file of one line with a 16-bit number; none where it is not there, or holds none.
+[[nodiscard]] inline std::optional<std::uint16_t> number(const std::string& path) {
+  return posix::read_number<std::uint16_t>(path);
 }
 
 // The driver that holds the function; empty where none does.
 [[nodiscard]] inline std::string driver_of(pcie::function_address function) {
-  return link_name(path_of(function) + "/driver");
+  return posix::pci_driver(function);
 }
 
 // Errors: not_found (no such function), not_supported (no IOMMU group: the IOMMU is off).

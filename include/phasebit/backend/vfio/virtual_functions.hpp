@@ -2,7 +2,7 @@
 // Virtual functions, switched on and off through the driver that Linux has for the physical one.
 #pragma once
 
-#include <phasebit/backend/posix/unique_fd.hpp>
+#include <phasebit/backend/posix/sysfs.hpp>
 #include <phasebit/backend/vfio/sysfs.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/concepts.hpp>
@@ -12,9 +12,6 @@
 #include <string>
 #include <string_view>
 #include <vector>
-
-#include <fcntl.h>
-#include <unistd.h>
 
 namespace phasebit::backend::vfio {
 
@@ -86,12 +83,8 @@ class physical_function {
   explicit physical_function(pcie::function_address address) noexcept : address_(address) {}
 
   [[nodiscard]] static result<> write(const std::string& path, std::string_view text) noexcept {
-    const auto file = posix::open_file(path.c_str(), O_WRONLY);
-    if (!file) return file.error();
-    if (::write(file->get(), text.data(), text.size()) < 0) {
-      return posix::os_error("the kernel does not take this number of virtual functions").of(path);
-    }
-    return {};
+    return posix::write_text(path, text,
+                             "the kernel does not take this number of virtual functions");
   }
 
   pcie::function_address address_;

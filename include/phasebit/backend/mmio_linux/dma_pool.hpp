@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: BSL-1.0
+// Memory for devices that see physical addresses: huge pages, a u-dma-buf, or a region of the caller's.
+#pragma once
+
+#include <phasebit/backend/mmio_linux/pagemap.hpp>
+#include <phasebit/backend/mmio_linux/system_paths.hpp>
+#include <phasebit/backend/mmio_linux/udmabuf.hpp>
+#include <phasebit/backend/posix/memory_mapping.hpp>
+#include <phasebit/core/align.hpp>
+#include <phasebit/memory/dma_arena.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <sys/mman.h>
+
+namespace phasebit::backend::mmio_linux {
+
+// Taken from those that the system has set aside, as many as are needed, when they are needed.
+// Linux moves ordinary pages about, locked or not, behind a device's back: they are not to be had.
+struct huge_pages {
+  std::uint64_t page_bytes = std::uint64_t{2} << 20;  // or 1 GiB
+};
+// By its name in /dev.
+struct udmabuf_memory {
+  std::string name = "udmabuf0";
+};
+// Nothing is allocated: a device without DMA, or whose user has memory of his own.
+struct no_dma {};
+
+// A dma_region is memory of the caller's that outlives the pool: DRAM of an FPGA behind a BAR.
+using dma_source = std::variant<huge_pages, udmabuf_memory, dma_region, no_dma>;
+
+// Not for hot paths; one thread at a time. Move-only; what it took it gives back at its end.
+class dma_pool {
+ public:
+  explicit dma_pool(dma_source from = huge_pages{}, system_paths paths = {})
+      : from_(std::move(from)), paths_(std::move(paths)) {}
+  dma_pool(dma_pool&&) noexcept = default;
+  dma_pool& operator=(dma_pool&&) noexcept = default;
+  ~dma_pool() = default;
+
+  // Whether the device must see physical addresses for it to work.
+  [[nodiscard]] bool is_physical() const noexcept {
+    return std::holds_alternative<huge_pages>(from_) ||
+           std::holds_alternative<udmabuf_memory>(from_);
+  }
+
+  // Errors: exhausted, misaligned, permission, not_supported (no_dma), and those of the source.
+  [[nodiscard]] result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept {
+    PHASEBIT_EXPECTS(bytes != 0 && is_power_of_two(alignment), "an allocation has a size");
+    error why = failure(errc::exhausted, "the memory for DMA is used up", bytes);
+    const auto take = [&](std::size_t from) -> std::optional<dma_region> {
+      for (std::size_t i = from; i != arenas_.size(); ++i) {
+        const auto got = arenas_[i].allocate(bytes, alignment);
+        if (got) return *got;
+        why = got.error();
+      }
+      return std::nullopt;
+    };
+    if (const auto got = take(0)) return *got;
+    const std::size_t before = arenas_.size();
+    if (const auto grown = grow(bytes, alignment); !grown) return grown.error();
+    if (arenas_.size() == before) return why;
+    if (const auto got = take(before)) return *got;
+    return why;
+  }
+
+  void release(dma_region region) noexcept {
+    for (arena& held : arenas_) {
+      const dma_region& whole = held.whole();
+      if (region.bus >= whole.bus && region.bus - whole.bus < whole.size()) {
+        held.release(region);
+        return;
+      }
+    }
+    PHASEBIT_EXPECTS(false, "a region that was not allocated here");
+  }
+
+ private:
+  using arena = dma_arena<512>;
+
+  // Does nothing where the source has no more to give.
+  [[nodiscard]] result<> grow(std::size_t bytes, std::size_t alignment) {
+    if (const auto* const pages = std::get_if<huge_pages>(&from_)) {
+      return take_huge_pages(pages->page_bytes, std::max(bytes, alignment));
+    }
+    if (std::holds_alternative<no_dma>(from_)) {
+      return failure(errc::not_supported, "the function was opened without memory for DMA");
+    }
+    if (!arenas_.empty()) return {};
+    if (const auto* const region = std::get_if<dma_region>(&from_)) {
+      arenas_.emplace_back(*region);
+      return {};
+    }
+    auto buffer = udmabuf::open(std::get<udmabuf_memory>(from_).name, paths_);
+    if (!buffer) return buffer.error();
+    arenas_.emplace_back(buffer->region());
+    buffer_ = std::move(buffer->memory);
+    return {};
+  }
+
+  [[nodiscard]] result<> take_huge_pages(std::uint64_t page, std::size_t least) {
+    PHASEBIT_EXPECTS(is_power_of_two(page) && page > page_bytes(), "a huge page is 2 MiB or 1 GiB");
+    // The address of each, first: without permission for that, no page is worth taking.
+    const auto map = pagemap::open(paths_);
+    if (!map) return map.error();
+    int power = 0;
+    while (std::uint64_t{1} << power != page) ++power;
+    auto memory = posix::memory_mapping::anonymous(
+        static_cast<std::size_t>(align_up(std::uint64_t{least}, page)),
+        MAP_HUGETLB | MAP_LOCKED | MAP_POPULATE | power << MAP_HUGE_SHIFT);
+    if (!memory) return no_pages(page, memory.error());
+    // A child's copy would take the page from us as soon as we write to it: it gets none.
+    if (::madvise(memory->data(), memory->size(), MADV_DONTFORK) != 0) {
+      return posix::os_error("the huge pages can not be kept from child processes");
+    }
+    const auto runs = map->runs(memory->bytes());
+    if (!runs) return runs.error();
+    const auto longest = std::max_element(
+        runs->begin(), runs->end(),
+        [](const dma_region& a, const dma_region& b) { return a.size() < b.size(); });
+    if (longest == runs->end() || longest->size() < least) {
+      return failure(errc::exhausted,
+                     "the huge pages that are left do not lie next to each other: use pages of 1 "
+                     "GiB, or set them aside at boot (hugepages=); the longest run",
+                     longest == runs->end() ? 0 : longest->size());
+    }
+    for (const dma_region& run : *runs) arenas_.emplace_back(run);
+    pages_.push_back(std::move(*memory));
+    return {};
+  }
+  [[nodiscard]] static error no_pages(std::uint64_t page, const error& why) noexcept {
+    if (why.value_is_errno && why.value == EAGAIN) {
+      return failure(errc::exhausted, "huge pages can not be locked: raise RLIMIT_MEMLOCK", page);
+    }
+    if (why.value_is_errno && why.value == EINVAL) {
+      return failure(errc::not_supported, "the machine has no huge pages of this size", page);
+    }
+    if (why.code != errc::exhausted) return why;
+    return page == std::uint64_t{2} << 20
+               ? failure(errc::exhausted,
+                         "no huge pages are free: set some aside with echo 64 > "
+                         "/proc/sys/vm/nr_hugepages")
+               : failure(errc::exhausted,
+                         "no huge pages of this size are free: set some aside with hugepagesz= and "
+                         "hugepages= on the kernel's command line",
+                         page);
+  }
+
+  dma_source from_;
+  system_paths paths_;
+  std::vector<posix::memory_mapping> pages_;
+  device_mapping buffer_;
+  std::deque<arena> arenas_;
+};
+static_assert(DmaMemory<dma_pool>);
+
+}  // namespace phasebit::backend::mmio_linux
