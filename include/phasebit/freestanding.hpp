@@ -48,6 +48,7 @@
 #include <phasebit/iommu/formats/riscv.hpp>
 #include <phasebit/iommu/formats/vtd.hpp>
 #include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/interrupt_remapping.hpp>
 #include <phasebit/iommu/invalidation.hpp>
 #include <phasebit/iommu/iotlb.hpp>
 #include <phasebit/iommu/nested.hpp>
@@ -59,6 +60,12 @@
 #include <phasebit/iommu/page_table_resize.hpp>
 #include <phasebit/iommu/page_table_state.hpp>
 #include <phasebit/iommu/page_table_view.hpp>
+#include <phasebit/iommu/remapper.hpp>
+#include <phasebit/iommu/remapper_architecture.hpp>
+#include <phasebit/iommu/remappers/amd.hpp>
+#include <phasebit/iommu/remappers/riscv.hpp>
+#include <phasebit/iommu/remappers/smmuv3.hpp>
+#include <phasebit/iommu/remappers/vtd.hpp>
 #include <phasebit/iommu/spec/amd_commands.hpp>
 #include <phasebit/iommu/spec/amd_registers.hpp>
 #include <phasebit/iommu/spec/amd_tables.hpp>
@@ -75,8 +82,7 @@
 #include <phasebit/iommu/table_memory.hpp>
 #include <phasebit/iommu/table_word.hpp>
 #include <phasebit/iommu/unit/command_channel.hpp>
-#include <phasebit/iommu/unit/fault.hpp>
-#include <phasebit/iommu/unit/options.hpp>
+#include <phasebit/iommu/unit/host.hpp>
 #include <phasebit/iommu/unit/vtd.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/memory/dma_copy.hpp>

@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSL-1.0
+// Our tables and our commands against QEMU's intel-iommu.
+#include <peers/iommu/body.hpp>
+#include <peers/iommu/vtd_machine.hpp>
+
+namespace {
+
+using namespace phasebit_test;
+using vtd_39_bits = vtd_machine<iommu::vtd_width::bits_39>;
+using vtd_48_bits = vtd_machine<iommu::vtd_width::bits_48>;
+
+PHASEBIT_IOMMU_TESTS(vtd_39_bits, vtd_48_bits);
+
+}  // namespace
