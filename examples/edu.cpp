@@ -8,6 +8,7 @@
 #include "support/run_main.hpp"
 #include "support/units.hpp"
 
+#include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/qtest.hpp>
 #include <phasebit/backend/vfio.hpp>
 
@@ -168,13 +169,20 @@ template <class Function>
   return drive(*function, o, "a PCI function through vfio");
 }
 
+[[nodiscard]] result<> run_on_mmio(const edu_options& o) {
+  auto function = backend::mmio_linux::function::open(o.device);
+  if (!function) return function.error();
+  if (const auto right = check_ids(*function, o.device); !right) return right;
+  return drive(*function, o, "a BAR mapped from /sys");
+}
+
 [[nodiscard]] result<> run(const edu_options& o) {
   if (o.backend == "qtest") return run_on_qtest(o);
   if (o.device.empty()) {
     return failure(errc::invalid_argument,
                    "this backend needs to know which function: --device 0000:00:05.0");
   }
-  return run_on_vfio(o);
+  return o.backend == "mmio" ? run_on_mmio(o) : run_on_vfio(o);
 }
 
 }  // namespace
@@ -182,7 +190,7 @@ template <class Function>
 int main(int argc, char** argv) {
   CLI::App app{"Drives QEMU's educational device", "edu"};
   edu_options options;
-  add_choice(app, "--backend", options.backend, "How it is reached", {"qtest", "vfio"});
+  add_choice(app, "--backend", options.backend, "How it is reached", {"qtest", "mmio", "vfio"});
   app.add_option("--device", options.device, "Its PCI address, such as 0000:00:05.0")
       ->type_name("BDF");
   app.add_option("--dma-mask", options.dma_mask, "What -device edu,dma_mask= of QEMU says")

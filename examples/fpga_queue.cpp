@@ -8,6 +8,7 @@
 #include "support/option_kinds.hpp"
 #include "support/run_main.hpp"
 
+#include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/qtest.hpp>
 #include <phasebit/pcie/mapped_bar.hpp>
 
@@ -41,7 +42,9 @@ struct host_options {
   std::string backend = "memory";
   std::string memory;
   std::string device;
+  unsigned bar = 2;
   std::uint64_t block_bytes = 4096;
+  bool show = false;
   bool json = false;
   fpga::job work;
 };
@@ -102,17 +105,22 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it"
 // The host's side --------------------------------------------------------------------------------
 
 template <class Device>
-void print_text(Device& device, const fpga::workload<Device>& work, const host_options& o,
-                const std::string& about) {
+void print_engine(Device& device, const std::string& about) {
   const auto version = device.registers().template read<fpga::version>();
   const auto most = device.registers().template read<fpga::capability>();
-  const auto& l = work.latency();
   fmt::print("{}; the FPGA is played by a process\n", about);
   fmt::print("block engine {}.{}: queues of up to {}, commands of up to {}, {} of DRAM at {:#x}\n",
              version[fpga::version::major_number], version[fpga::version::minor_number],
              1U << most[fpga::capability::log2_entries],
              size_text(1U << most[fpga::capability::log2_bytes]),
              size_text(device.memory().whole().size()), device.memory().whole().bus.value());
+}
+
+template <class Device>
+void print_text(Device& device, const fpga::workload<Device>& work, const host_options& o,
+                const std::string& about) {
+  const auto& l = work.latency();
+  print_engine(device, about);
   fmt::print("{} of {}, {} in flight, {:.2f} s\n\n", o.work.what, size_text(o.work.bytes),
              o.work.depth, work.seconds());
   const double rate = static_cast<double>(work.done()) / work.seconds();
@@ -159,6 +167,10 @@ template <class Bar>
   const auto patience = static_cast<std::uint64_t>(o.work.timeout * 1e9);
   const auto device = std::make_unique<device_type>(bar, mapping, patience);
   if (const auto there = device->attach(); !there) return there;
+  if (o.show) {
+    print_engine(*device, about);
+    return {};
+  }
   if (o.work.bytes > device->max_bytes()) {
     return failure(errc::out_of_range,
                    "--bs is more than the engine does in one command; its limit",
@@ -200,11 +212,28 @@ template <class Bar>
   return drive(*bar, memory->bytes(), o, "BAR 2 of QEMU's ivshmem-plain over qtest");
 }
 
+// Registers and DRAM are those of a PCI device, as the kernel maps its BAR for whoever may.
+[[nodiscard]] result<> run_on_mmio(const host_options& o) {
+  namespace mmio = backend::mmio_linux;
+  if (o.device.empty()) {
+    return failure(errc::invalid_argument,
+                   "mmio needs to know which function: --device 0000:00:04.0");
+  }
+  // The FPGA reads and writes its own DRAM, so no memory of the host's is taken for DMA.
+  auto function = mmio::function::open(o.device, {.dma = mmio::no_dma{}});
+  if (!function) return function.error();
+  const auto mapping = function->map(o.bar, mmio::bar_view::registers);
+  if (!mapping) return mapping.error();
+  return drive(mapping->bar(), mapping->bytes(), o,
+               "BAR " + std::to_string(o.bar) + " of " + o.device + ", mapped from /sys");
+}
+
 [[nodiscard]] result<> run_host(host_options& o) {
   o.work.bytes = static_cast<std::uint32_t>(o.block_bytes);
   if (o.block_bytes % pattern::unit != 0) {
     return failure(errc::misaligned, "--bs is a multiple of 512", o.block_bytes);
   }
+  if (o.backend == "mmio") return run_on_mmio(o);
   if (o.memory.empty()) {
     return failure(errc::invalid_argument, "the BAR needs a file: --memory FILE, the engine's");
   }
@@ -229,8 +258,16 @@ void add_engine_options(CLI::App& app, engine_options& o) {
 }
 
 void add_host_options(CLI::App& app, host_options& o) {
-  add_choice(app, "--backend", o.backend, "How the BAR is reached", {"memory", "qtest"});
-  app.add_option("--memory", o.memory, "The file that is the BAR")->type_name("FILE");
+  add_choice(app, "--backend", o.backend, "How the BAR is reached", {"memory", "qtest", "mmio"});
+  app.add_option("--memory", o.memory, "memory, qtest: the file that is the BAR")
+      ->type_name("FILE");
+  app.add_option("--device", o.device, "mmio: its PCI address, such as 0000:00:04.0")
+      ->type_name("BDF");
+  app.add_option("--bar", o.bar, "mmio: which of its BARs")
+      ->check(CLI::Range(0, 5).description(""))
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_flag("--show", o.show, "Only say which engine is there");
   add_choice(app, "--op", o.work.what, "What to do; mixed does all, one after another",
              {"fill", "copy", "checksum", "mixed"});
   add_size_option(app, "--bs", o.block_bytes, "Bytes of each command, such as 512, 4k, 128k", 512,
