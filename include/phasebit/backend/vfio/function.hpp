@@ -64,7 +64,7 @@ class function {
                                                 .config = *config,
                                                 .pool = std::move(*pool),
                                                 .bars = {},
-                                                .msix = {},
+                                                .messages = {},
                                                 .let_go = {},
                                                 .faults = fault_log::open(address)})};
     // A device that is pulled out asks first; without the event it is only noticed by its ones.
@@ -130,30 +130,32 @@ class function {
   [[nodiscard]] posix::steady_clock clock() const noexcept { return {}; }
 
   [[nodiscard]] unsigned interrupt_vectors() const noexcept {
-    return event_set::count_of(fd(), VFIO_PCI_MSIX_IRQ_INDEX);
+    return event_set::count_of(fd(), message_kind());
   }
   [[nodiscard]] result<> enable_interrupts(unsigned count) noexcept {
-    if (state_->msix.count() != 0) return failure(errc::busy, "interrupts are on already");
-    auto made = event_set::enable(fd(), VFIO_PCI_MSIX_IRQ_INDEX, count);
+    if (state_->messages.count() != 0) return failure(errc::busy, "interrupts are on already");
+    auto made = event_set::enable(fd(), message_kind(), count);
     if (!made) return made.error();
-    state_->msix = std::move(*made);
+    state_->messages = std::move(*made);
     return {};
   }
-  [[nodiscard]] result<> disable_interrupts() noexcept { return state_->msix.disable(); }
-  [[nodiscard]] bool poll_interrupt(unsigned vector) noexcept { return state_->msix.poll(vector); }
+  [[nodiscard]] result<> disable_interrupts() noexcept { return state_->messages.disable(); }
+  [[nodiscard]] bool poll_interrupt(unsigned vector) noexcept {
+    return state_->messages.poll(vector);
+  }
   [[nodiscard]] bool wait_interrupt(unsigned vector, std::uint64_t nanoseconds) noexcept {
-    return state_->msix.wait(vector, nanoseconds);
+    return state_->messages.wait(vector, nanoseconds);
   }
   // A masked vector does not fire; what it missed it tells when it is unmasked.
   [[nodiscard]] result<> mask_interrupt(unsigned vector) noexcept {
-    return state_->msix.mask(vector);
+    return state_->messages.mask(vector);
   }
   [[nodiscard]] result<> unmask_interrupt(unsigned vector) noexcept {
-    return state_->msix.unmask(vector);
+    return state_->messages.unmask(vector);
   }
   // For an event loop of the caller's: readable when the vector has fired.
   [[nodiscard]] int interrupt_descriptor(unsigned vector) const noexcept {
-    return state_->msix.descriptor(vector);
+    return state_->messages.descriptor(vector);
   }
 
   // Whether the kernel wants the device back, because it was or will be pulled out, or is unbound. It
@@ -192,7 +194,7 @@ class function {
     region_info config;
     dma_pool pool;
     std::array<std::unique_ptr<mapped_region>, 6> bars;
-    event_set msix;
+    event_set messages;
     event_set let_go;
     result<fault_log> faults;
     bool asked = false;
@@ -200,6 +202,12 @@ class function {
 
   explicit function(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}
   [[nodiscard]] int fd() const noexcept { return state_->device.get(); }
+
+  // MSI-X, or MSI of a function that has nothing better.
+  [[nodiscard]] unsigned message_kind() const noexcept {
+    return event_set::count_of(fd(), VFIO_PCI_MSIX_IRQ_INDEX) != 0 ? VFIO_PCI_MSIX_IRQ_INDEX
+                                                                   : VFIO_PCI_MSI_IRQ_INDEX;
+  }
 
   // Lets the function answer and master the bus, and looks whether it does: touching a mapped BAR of
   // one that is gone, or asleep, would end the program with SIGBUS.
@@ -227,7 +235,7 @@ class function {
     auto space = config();
     pcie::set_command(space,
                       pcie::read_command(space).with(pcie::command_register::bus_master, false));
-    (void)state_->msix.disable();
+    (void)state_->messages.disable();
     (void)state_->let_go.disable();
   }
 
