@@ -85,4 +85,365 @@ TEST_CASE("what the registers hold is what each architecture says") {
   CHECK(go(smmu, 8) == 0);
 }
 
+TEST_CASE_TEMPLATE("an illegal command stops the ring at it, until the driver has replaced it",
+                   Dialect, vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
+  rig<Dialect> r{8};
+  sync_token token;
+  REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
+  REQUIRE(r.producer.post(command::whole_domain(2)) == posted::posted);
+  REQUIRE(r.producer.post(command::whole_domain(3)) == posted::posted);
+  REQUIRE(r.producer.sync(token) == posted::posted);
+  r.put(1, {{~std::uint64_t{0}, ~std::uint64_t{0}}});
+  CHECK(r.poll() == 1);
+  CHECK(r.consumer.stopped());
+  CHECK(r.consumer.fault().what == ring_fault::illegal_command);
+  CHECK(r.consumer.fault().reason != illegal_reason::none);
+  CHECK(r.consumer.head_index() == 1);
+  CHECK(r.poll() == 0);
+  CHECK_FALSE(r.producer.done(token));
+
+  if constexpr (std::is_same_v<Dialect, amd_commands>) {
+    // The buffer is halted and starts again from zero.
+    CHECK(r.producer.health());
+    r.producer.restart();
+    r.head = r.tail = 0;
+    r.consumer.enable(host_phys{flat_memory::base}, 8);
+    CHECK(r.producer.abandoned(token));
+    CHECK(r.producer.post(command::whole_domain(2)) == posted::posted);
+    CHECK(r.producer.post(command::whole_domain(3)) == posted::posted);
+  } else {
+    CHECK(r.producer.replace_refused());
+    r.consumer.resume();
+  }
+  sync_token later;
+  REQUIRE(r.producer.sync(later) == posted::posted);
+  r.poll();
+  CHECK(r.producer.done(later));
+  CHECK_FALSE(r.producer.done(token));  // what it waited for was not carried out
+  CHECK_FALSE(r.consumer.stopped());
+}
+
+TEST_CASE("the number under which each unit reports an illegal command") {
+  rig<vtd_commands> vtd{4};
+  rig<vtd_commands> wide{4, {.wide = true}};
+  rig<amd_commands> amd{4};
+  rig<smmuv3_commands> smmu{4};
+  rig<riscv_commands> riscv{4};
+  const auto refused = [](auto& r, const command_words& words) {
+    r.put(0, words);
+    r.tail = r.producer.ring().to_register(1);
+    CHECK(r.poll() == 0);
+    const consumer_fault fault = r.consumer.fault();
+    CHECK(fault.what == ring_fault::illegal_command);
+    r.tail = 0;
+    r.consumer.enable(host_phys{flat_memory::base}, 4);
+    return fault.code;
+  };
+  using vtd::queue_error;
+  const auto iqe = [](queue_error e) { return static_cast<std::uint8_t>(e); };
+  CHECK(refused(vtd, {{0}}) == iqe(queue_error::invalid_type));
+  CHECK(refused(vtd, {{0xa}}) == iqe(queue_error::invalid_type));
+  CHECK(refused(vtd, {{0x202}}) ==
+        iqe(queue_error::invalid_type));  // bits 11:9 are the type's, too
+  CHECK(refused(vtd, {{0x12 | 1ULL << 40}}) == iqe(queue_error::reserved_set));
+  CHECK(refused(vtd, {{0x32, 1 << 7}}) == iqe(queue_error::reserved_set));
+  CHECK(refused(vtd, {{0x02}}) == iqe(queue_error::reserved_set));      // granularity 0
+  CHECK(refused(vtd, {{0x32, 10}}) == iqe(queue_error::reserved_set));  // AM beyond MAMV
+  CHECK(refused(vtd, {{0x25, 2}}) == iqe(queue_error::reserved_set));   // address of a wait
+  CHECK(refused(vtd, {{0x36}}) == iqe(queue_error::invalid_width));     // scalable mode's
+  CHECK(refused(wide, {{0x12, 0, 1}}) == iqe(queue_error::reserved_set));
+  CHECK(refused(wide, {{0x12, 0, 0, 1ULL << 63}}) == iqe(queue_error::reserved_set));
+  CHECK(refused(wide, {{9 | 2 << 12}}) == iqe(queue_error::reserved_set));  // response code 2
+
+  CHECK(refused(amd, {{0}}) == 5);
+  CHECK(refused(amd, {{9ULL << 60}}) == 5);
+  CHECK(refused(amd, {{2ULL << 60 | 1 << 16}}) == 5);
+  CHECK(refused(amd, {{3ULL << 60, 1 << 3}}) == 5);
+  CHECK(refused(amd, {{8ULL << 60, 1}}) == 5);
+  CHECK(refused(amd, {{7ULL << 60, 2ULL << 44}}) == 5);
+
+  CHECK(refused(smmu, {{0}}) == 1);
+  CHECK(refused(smmu, {{0x18}}) == 1);                    // EL3
+  CHECK(refused(smmu, {{0x03 | 1 << 10}}) == 1);          // a Secure stream
+  CHECK(refused(smmu, {{0x46 | 3 << 12}}) == 1);          // completion signal 3
+  CHECK(refused(smmu, {{0x41, 3 << 12}}) == 1);           // response 3
+  CHECK(refused(smmu, {{0x40, 53}}) == 1);                // size beyond everything
+  CHECK(refused(smmu, {{0x2a, 2 << 10 | 1 << 8}}) == 1);  // level 1 of 16 KiB
+
+  CHECK(refused(riscv, {{0}}) == 10);
+  CHECK(refused(riscv, {{5}}) == 10);
+  CHECK(refused(riscv, {{64}}) == 10);
+  CHECK(refused(riscv, {{1 | 2 << 7}}) == 10);               // no such function
+  CHECK(refused(riscv, {{1 | 1 << 11}}) == 10);              // reserved
+  CHECK(refused(riscv, {{1 | 1 << 7 | 1ULL << 32}}) == 10);  // PSCV with GVMA
+  CHECK(refused(riscv, {{2 | 1 << 11}}) == 10);              // WSI without wired interrupts
+  CHECK(refused(riscv, {{2, 1ULL << 62}}) == 10);
+  CHECK(refused(riscv, {{3 | 1 << 7}}) == 10);   // PDT without a device
+  CHECK(refused(riscv, {{3 | 1 << 12}}) == 10);  // DDT with a process
+  CHECK(refused(riscv, {{4 | 1 << 7, 2ULL << 44}}) == 10);
+}
+
+TEST_CASE("a tail that names no entry stops the rings that have all bits of it") {
+  for (const std::uint32_t tail : {8U << 4, 0x8U, 3U, 0x8000'0010U}) {
+    rig<vtd_commands> r{8};
+    r.tail = tail;
+    CHECK(r.poll() == 0);
+    CHECK(r.consumer.fault().what == ring_fault::bad_tail);
+    CHECK(r.consumer.fault().code == static_cast<std::uint8_t>(vtd::queue_error::invalid_tail));
+  }
+  rig<vtd_commands> wide{8, {.wide = true}};
+  wide.tail = 1 << 4;  // aligned for 128 bits
+  CHECK(wide.poll() == 0);
+  CHECK(wide.consumer.fault().what == ring_fault::bad_tail);
+
+  rig<amd_commands> amd{8};
+  amd.tail = 8 << 4;
+  CHECK(amd.poll() == 0);
+  CHECK(amd.consumer.fault().what == ring_fault::bad_tail);
+  CHECK(amd.consumer.fault().code == 6);
+}
+
+TEST_CASE("SMMUv3 and RISC-V cut the tail to the ring; a tail a lap too far ahead is refused") {
+  rig<riscv_commands> riscv{8};
+  REQUIRE(riscv.producer.post(command::whole_domain(1)) == posted::posted);
+  riscv.tail = 0xffff'fff1;
+  CHECK(riscv.poll() == 1);
+
+  rig<smmuv3_commands> smmu{8};
+  REQUIRE(smmu.producer.post(command::whole_domain(1)) == posted::posted);
+  smmu.tail = 0xffff'fff1;
+  CHECK(smmu.poll() == 1);
+  smmu.tail = 0xa;  // nine ahead of one, in a ring of eight
+  CHECK(smmu.poll() == 0);
+  CHECK(smmu.consumer.fault().what == ring_fault::bad_tail);
+  CHECK(smmu.consumer.fault().code == 2);
+}
+
+TEST_CASE_TEMPLATE("a poll takes no more than it was allowed, and says that there is more", Dialect,
+                   vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
+  rig<Dialect> r{16};
+  for (int i = 0; i != 15; ++i)
+    REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
+  r.producer.submit();
+  r.consumer.write_tail(r.tail);
+  const poll_result first = r.consumer.poll(r.handler, 4);
+  CHECK(first.commands == 4);
+  CHECK(first.more);
+  const poll_result rest = r.consumer.poll(r.handler, 11);
+  CHECK(rest.commands == 11);
+  CHECK_FALSE(rest.more);
+}
+
+TEST_CASE_TEMPLATE("a ring in memory that is not there stops at the fetch", Dialect, vtd_commands,
+                   amd_commands, smmuv3_commands, riscv_commands) {
+  rig<Dialect> r{8};
+  // The ring begins in memory and ends outside it: its last entries can not be read.
+  r.consumer.enable(
+      host_phys{flat_memory::base + r.memory.size() - 2 * r.producer.dialect().entry_bytes()}, 8);
+  for (std::size_t i = r.memory.size() / 8; i-- != 0;) r.memory.data()[i * 8] = std::byte{0};
+  command_words words;
+  REQUIRE(r.producer.dialect().encode(command::whole_domain(1), words));
+  const std::size_t last = r.memory.size() / r.producer.dialect().entry_bytes();
+  r.put(last - 2, words);
+  r.put(last - 1, words);
+  r.tail = r.producer.ring().to_register(5);
+  CHECK(r.poll() == 2);
+  CHECK(r.consumer.fault().what == ring_fault::fetch_failed);
+  CHECK(r.consumer.head_index() == 2);
+}
+
+TEST_CASE("a wait that stores where there is no memory") {
+  const auto ask = [](auto& r) {
+    command c;
+    c.kind = command_kind::wait;
+    c.store = true;
+    c.store_bytes = static_cast<std::uint8_t>(
+        std::remove_reference_t<decltype(r.producer.dialect())>::wait_store_bytes);
+    c.store_address = 0x1000;
+    REQUIRE(r.producer.post(c) == posted::posted);
+    REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
+    r.producer.submit();
+    return r.poll();
+  };
+  rig<vtd_commands> vtd{8};
+  CHECK(ask(vtd) == 0);
+  CHECK(vtd.consumer.fault().what == ring_fault::store_failed);
+  rig<amd_commands> amd{8};
+  CHECK(ask(amd) == 0);
+  CHECK(amd.consumer.fault().code == 6);
+  rig<riscv_commands> riscv{8};
+  CHECK(ask(riscv) == 0);
+  CHECK(riscv.consumer.fault().code == riscv::cqcsr::cqmf.lo);
+  // An MSI that does not arrive is an error of its own, and the queue goes on.
+  rig<smmuv3_commands> smmu{8};
+  CHECK(ask(smmu) == 2);
+  CHECK_FALSE(smmu.consumer.stopped());
+  CHECK(smmu.handler.stores == 0);
+}
+
+TEST_CASE_TEMPLATE("a wait is not over before what came before it, and may be asked about often",
+                   Dialect, vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
+  rig<Dialect> r{8};
+  r.handler.for_waits = command_outcome::again;
+  sync_token token;
+  REQUIRE(r.producer.post(command::device_tlb(3, 0, 0xfff)) == posted::posted);
+  REQUIRE(r.producer.sync(token) == posted::posted);
+  CHECK(r.poll() == 1);
+  CHECK(r.poll() == 0);
+  CHECK_FALSE(r.producer.done(token));
+  CHECK_FALSE(r.consumer.stopped());
+  r.handler.for_waits = command_outcome::done;
+  CHECK(r.poll() == 1);
+  CHECK(r.producer.done(token));
+}
+
+TEST_CASE("a device that does not answer: each unit as its specification says") {
+  const auto time_out = [](auto& r) {
+    r.handler.for_waits = command_outcome::failed;
+    sync_token token;
+    REQUIRE(r.producer.post(command::device_tlb(3, 0, 0xfff)) == posted::posted);
+    REQUIRE(r.producer.sync(token) == posted::posted);
+    const unsigned consumed = r.poll();
+    r.handler.for_waits = command_outcome::done;
+    r.consumer.resume();
+    r.poll();
+    return std::pair{consumed, r.producer.done(token)};
+  };
+  rig<vtd_commands> vtd{8};
+  CHECK(time_out(vtd) == std::pair{2U, false});  // the wait is aborted: nothing is stored
+  rig<amd_commands> amd{8};
+  CHECK(time_out(amd) == std::pair{2U, true});  // an event tells; the buffer goes on
+  rig<smmuv3_commands> smmu{8};
+  CHECK(time_out(smmu) == std::pair{1U, true});  // the CMD_SYNC is tried again
+  rig<riscv_commands> riscv{8};
+  CHECK(time_out(riscv) == std::pair{1U, true});
+}
+
+TEST_CASE("the head alone tells of SMMUv3's and RISC-V's waits") {
+  const auto follow = [](auto& r) {
+    sync_token first;
+    sync_token second;
+    REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
+    REQUIRE(r.producer.sync(first) == posted::posted);
+    REQUIRE(r.producer.sync(second) == posted::posted);
+    CHECK_FALSE(r.producer.done(first));
+    CHECK(r.poll(2) == 2);
+    CHECK(r.producer.done(first));
+    CHECK_FALSE(r.producer.done(second));
+    CHECK(r.poll() == 1);
+    CHECK(r.producer.done(second));
+    CHECK(r.handler.stores == 0);
+  };
+  rig<smmuv3_commands> smmu{8, {}, false};
+  follow(smmu);
+  rig<riscv_commands> riscv{4, {}, false};
+  follow(riscv);
+}
+
+TEST_CASE_TEMPLATE("a head register that lies is not believed", Dialect, vtd_commands, amd_commands,
+                   smmuv3_commands, riscv_commands) {
+  rig<Dialect> r{8};
+  REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
+  r.producer.submit();
+  r.head = r.producer.ring().to_register(5);
+  CHECK(r.producer.room(100) == r.producer.ring().capacity() - 1);
+  REQUIRE_FALSE(r.producer.health());
+  CHECK(r.producer.health().error().code == errc::protocol);
+  r.producer.restart();
+  CHECK(r.producer.health());
+  CHECK(r.producer.room(100) == r.producer.ring().capacity());
+
+  REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
+  r.head = ~0U;
+  CHECK(r.producer.room(100) == r.producer.ring().capacity() - 1);
+  CHECK(r.producer.health().error().code == errc::removed);
+}
+
+TEST_CASE("what units report is read back, with what to do about it") {
+  using vtd = vtd_commands;
+  CHECK_FALSE(vtd::trouble(0));
+  CHECK_FALSE(vtd::trouble(3));  // faults of translation
+  CHECK(vtd::trouble(1 << 4, 4).what == ring_fault::illegal_command);
+  CHECK(vtd::trouble(1 << 4, 4).then == remedy::replace_and_clear);
+  CHECK(vtd::trouble(1 << 4, 1).what == ring_fault::bad_tail);
+  CHECK(vtd::trouble(1 << 4, 2).what == ring_fault::fetch_failed);
+  CHECK(vtd::trouble(1 << 6, 0x0108ULL << 32).what == ring_fault::device_timeout);
+  CHECK(vtd::trouble(1 << 6, 0x0108ULL << 32).device == 0x108);
+  CHECK(vtd::trouble(1 << 5, 0x0209ULL << 48).device == 0x209);
+  CHECK_FALSE(amd_commands::trouble(2ULL << 60));
+  CHECK(amd_commands::trouble(5ULL << 60).then == remedy::restart);
+  CHECK(amd_commands::trouble(6ULL << 60).what == ring_fault::fetch_failed);
+  CHECK(amd_commands::trouble(7ULL << 60 | 0x108).device == 0x108);
+  CHECK_FALSE(smmuv3_commands::trouble(0x1f));
+  CHECK(smmuv3_commands::trouble(1 << 24 | 3).then == remedy::replace_and_clear);
+  CHECK(smmuv3_commands::trouble(2 << 24).what == ring_fault::fetch_failed);
+  CHECK(smmuv3_commands::trouble(3 << 24).what == ring_fault::device_timeout);
+  CHECK_FALSE(riscv_commands::trouble(1 | 1 << 16 | 1 << 11));
+  CHECK(riscv_commands::trouble(1 << 10).what == ring_fault::illegal_command);
+  CHECK(riscv_commands::trouble(1 << 9).what == ring_fault::device_timeout);
+  CHECK(riscv_commands::trouble(1 << 8).what == ring_fault::fetch_failed);
+}
+
+TEST_CASE("commands of devices, interrupts and page requests arrive as they were meant") {
+  const auto through = [](auto& r, const command& c) {
+    r.handler.seen.clear();
+    REQUIRE(r.producer.post(c) == posted::posted);
+    r.producer.submit();
+    REQUIRE(r.poll() == 1);
+    return r.handler.seen.back();
+  };
+  rig<vtd_commands> vtd{8, {.wide = true}};
+  rig<amd_commands> amd{8};
+  rig<smmuv3_commands> smmu{8};
+  rig<riscv_commands> riscv{8};
+  const auto everywhere = [&](const command& c, auto&& look) {
+    look(through(vtd, c));
+    look(through(amd, c));
+    look(through(smmu, c));
+    look(through(riscv, c));
+  };
+  everywhere(command::one_device(0x1234), [](const command& c) {
+    CHECK(c.kind == command_kind::invalidate_device);
+    CHECK(c.by_device);
+    CHECK(c.device == 0x1234);
+  });
+  everywhere(command::device_tlb(0x1234, 0x40000, 0x47fff), [](const command& c) {
+    CHECK(c.kind == command_kind::invalidate_device_tlb);
+    CHECK(c.device == 0x1234);
+    CHECK(c.first == 0x40000);
+    CHECK(c.last == 0x47fff);
+  });
+  everywhere(command::device_tlb(0x1234, 0x40000, 0x40fff), [](const command& c) {
+    CHECK(c.first == 0x40000);
+    CHECK(c.last == 0x40fff);
+  });
+  for (const auto code : {page_response_code::success, page_response_code::invalid_request,
+                          page_response_code::failure}) {
+    command answer = command::respond(0x1234, 0x1ff, code);
+    answer.by_pasid = true;
+    answer.pasid = 0xabcde;
+    everywhere(answer, [&](const command& c) { CHECK(c == answer); });
+  }
+  command with_pasid = command::device_tlb(0x1234, 0x40000, 0x47fff);
+  with_pasid.by_pasid = true;
+  with_pasid.pasid = 0xabcde;
+  everywhere(with_pasid, [&](const command& c) { CHECK(c.pasid == 0xabcde); });
+
+  for (unsigned mask : {0U, 4U, 6U, 7U}) {
+    command functions = command::one_device(0x1230);
+    functions.device_ignore = mask;
+    CHECK(through(vtd, functions).device_ignore == mask);
+  }
+  CHECK(through(vtd, command::interrupt_entries(6, 9)).first == 0);
+  CHECK(through(vtd, command::interrupt_entries(6, 9)).last == 15);
+  CHECK_FALSE(through(vtd, command::all_interrupt_entries()).by_range);
+  CHECK(through(amd, command::device_interrupts(0x77)).device == 0x77);
+  CHECK(through(amd, command::all_devices()).kind == command_kind::invalidate_everything);
+  CHECK_FALSE(through(smmu, command::all_devices()).by_device);
+  CHECK(through(smmu, command::resume(9, 77, true)).retry);
+  CHECK(through(riscv, command::one_process(0x12'3456, 0x54321)).pasid == 0x54321);
+  CHECK(smmu.producer.post(command::all_interrupt_entries()) == posted::not_supported);
+  CHECK(riscv.producer.post(command::interrupt_entries(0, 1)) == posted::not_supported);
+}
+
 }  // namespace phasebit::command_ring_harness

@@ -52,8 +52,7 @@ struct amd_commands {
         if (c.by_pasid && !guest) return false;
         w0 = start(opcode::invalidate_iommu_pages) | d::domain_id.of<std::uint64_t>(c.domain) |
              d::pasid.of<std::uint64_t>(c.by_pasid ? c.pasid : 0);
-        w1 = spell(c) | d::pde.of<std::uint64_t>(c.tables || !c.by_range) |
-             d::gn.of<std::uint64_t>(c.by_pasid);
+        w1 = spell(c) | d::pde.of<std::uint64_t>(c.tables) | d::gn.of<std::uint64_t>(c.by_pasid);
         return true;
       }
       case command_kind::invalidate_everything:
@@ -240,7 +239,7 @@ struct amd_commands {
   [[nodiscard]] static constexpr command read(command c, std::uint64_t w1) noexcept {
     const std::uint64_t at = w1 & ~std::uint64_t{0xfff};
     const address_block block = (w1 & 1) != 0 ? block_from_ones(at) : address_block{at, 12};
-    if (block.shift == 64) return c;
+    if (block.shift > 51) return c;
     c.by_range = true;
     c.first = block.first;
     c.last = block.last();

@@ -44,7 +44,8 @@ struct command {
   bool by_domain = false;  // else all domains
   bool by_pasid = false;   // else all address spaces
   bool by_device = false;  // else all devices
-  bool by_range = false;   // else all addresses (interrupt entries: all indices)
+  bool by_range = false;   // else all addresses (interrupt entries: all indices; resume: all of one
+                           // device's)
   bool tables = false;     // cached upper levels are to be forgotten, too (default: leaves)
   bool global = false;     // device TLB: in all PASIDs
 
@@ -148,6 +149,19 @@ struct command {
     c.by_range = true;
     c.first = first;
     c.last = last;
+    return c;
+  }
+  // SMMUv3: what a fault record has named by its STAG is tried again, or ended.
+  [[nodiscard]] static constexpr command resume(std::uint32_t device, std::uint16_t stag,
+                                                bool retry) noexcept {
+    command c;
+    c.kind = command_kind::resume;
+    c.by_device = true;
+    c.device = device;
+    c.by_range = true;
+    c.group = stag;
+    c.retry = retry;
+    c.abort = !retry;
     return c;
   }
   [[nodiscard]] static constexpr command respond(std::uint32_t device, std::uint16_t group,

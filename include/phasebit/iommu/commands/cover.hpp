@@ -18,14 +18,12 @@ namespace detail {
 // than twice its part. No block is larger than 2^most.
 [[nodiscard]] constexpr address_block next_block(std::uint64_t first, std::uint64_t last,
                                                  unsigned most) noexcept {
+  first &= ~std::uint64_t{0xfff};
+  last |= 0xfff;
   address_block block = block_around(first, last);
-  if (block.shift > 13) {
-    const std::uint64_t bytes = last - first;  // minus one
-    const unsigned needed = bits_of(bytes);
-    if (block.shift > needed + 2) {
-      const std::uint64_t middle = last >> (block.shift - 1) << (block.shift - 1);
-      block = block_around(first, middle - 1);
-    }
+  if (std::uint64_t{1} << (block.shift - 2) > last - first + 1) {
+    const std::uint64_t middle = last >> (block.shift - 1) << (block.shift - 1);
+    block = block_around(first, middle - 1);
   }
   if (block.shift > most) block = {first >> most << most, most};
   return block;

@@ -116,6 +116,10 @@ struct smmuv3_commands {
       }
       case command_kind::resume:
         if (!stalls) return false;
+        if (!c.by_range) {
+          w0 = start(opcode::stall_term) | stream.of<std::uint64_t>(c.device);
+          return true;
+        }
         w0 = start(opcode::resume) | stream.of<std::uint64_t>(c.device) |
              resume::retry.of<std::uint64_t>(c.retry) | resume::abort.of<std::uint64_t>(c.abort);
         w1 = resume::stag.of<std::uint64_t>(c.group);
