@@ -7,6 +7,7 @@
 // below; and a line in with_backend(). Every example has it then.
 #pragma once
 
+#include "support/backend_mmio.hpp"
 #include "support/backend_options.hpp"
 #include "support/backend_qtest.hpp"
 #include "support/backend_simulated.hpp"
@@ -18,7 +19,7 @@
 namespace example {
 
 inline const std::vector<std::string>& backend_names() {
-  static const std::vector<std::string> names{"simulated", "qtest", "vfio"};
+  static const std::vector<std::string> names{"simulated", "qtest", "vfio", "mmio"};
   return names;
 }
 
@@ -27,6 +28,7 @@ template <class Use>
 [[nodiscard]] phasebit::result<> with_backend(const backend_options& o, Use use) {
   if (o.backend == "qtest") return with_qtest(o, use);
   if (o.backend == "vfio") return with_vfio(o, use);
+  if (o.backend == "mmio") return with_mmio(o, use);
   return with_simulated(o, use);
 }
 
