@@ -73,14 +73,14 @@ struct legacy_tables {
   [[nodiscard]] static constexpr unsigned id_bits() noexcept { return 16; }
   [[nodiscard]] static constexpr unsigned bits(unsigned) noexcept { return 8; }
   [[nodiscard]] static constexpr std::uint32_t index(std::uint32_t id, unsigned level) noexcept {
-    return detail::bits_at(id, 8 * level, 8);
+    return iommu::detail::bits_at(id, 8 * level, 8);
   }
   [[nodiscard]] static constexpr std::size_t words(unsigned) noexcept { return 2; }
   [[nodiscard]] static directory_link link(const table_word* at, unsigned) noexcept {
-    return detail::page_link<root_entry>(at, root_entry::ctp);
+    return iommu::detail::page_link<root_entry>(at, root_entry::ctp);
   }
   static void set_link(table_word* at, unsigned, std::uint64_t table) noexcept {
-    detail::publish(at, root_entry::at(table));
+    iommu::detail::publish(at, root_entry::at(table));
   }
 };
 static_assert(DeviceTableLayout<legacy_tables>);
@@ -95,16 +95,16 @@ struct scalable_tables {
     return level == 0 ? 7 : 9;
   }
   [[nodiscard]] static constexpr std::uint32_t index(std::uint32_t id, unsigned level) noexcept {
-    return detail::bits_at(id, 7 * level, bits(level));
+    return iommu::detail::bits_at(id, 7 * level, bits(level));
   }
   [[nodiscard]] static constexpr std::size_t words(unsigned level) noexcept {
     return level == 0 ? 4 : 1;
   }
   [[nodiscard]] static directory_link link(const table_word* at, unsigned) noexcept {
-    return detail::page_link<scalable_root_half>(at, scalable_root_half::ctp);
+    return iommu::detail::page_link<scalable_root_half>(at, scalable_root_half::ctp);
   }
   static void set_link(table_word* at, unsigned, std::uint64_t table) noexcept {
-    detail::publish(at, scalable_root_half::at(table));
+    iommu::detail::publish(at, scalable_root_half::at(table));
   }
 };
 static_assert(DeviceTableLayout<scalable_tables>);
@@ -120,16 +120,16 @@ struct pasid_tables {
     return level == 0 ? 6 : directory_bits;
   }
   [[nodiscard]] constexpr std::uint32_t index(std::uint32_t id, unsigned level) const noexcept {
-    return detail::bits_at(id, 6 * level, bits(level));
+    return iommu::detail::bits_at(id, 6 * level, bits(level));
   }
   [[nodiscard]] static constexpr std::size_t words(unsigned level) noexcept {
     return level == 0 ? 8 : 1;
   }
   [[nodiscard]] static directory_link link(const table_word* at, unsigned) noexcept {
-    return detail::page_link<pasid_directory_entry>(at, pasid_directory_entry::smptblptr);
+    return iommu::detail::page_link<pasid_directory_entry>(at, pasid_directory_entry::smptblptr);
   }
   static void set_link(table_word* at, unsigned, std::uint64_t table) noexcept {
-    detail::publish(at, pasid_directory_entry::at(table));
+    iommu::detail::publish(at, pasid_directory_entry::at(table));
   }
 };
 static_assert(DeviceTableLayout<pasid_tables>);
@@ -194,7 +194,7 @@ struct two_level_stream_table {
             .entries = 1U << (span - 1)};
   }
   void set_link(table_word* at, unsigned, std::uint64_t table) const noexcept {
-    detail::publish(at, level1_descriptor::at(table, split));
+    iommu::detail::publish(at, level1_descriptor::at(table, split));
   }
 };
 static_assert(DeviceTableLayout<two_level_stream_table>);
@@ -219,7 +219,7 @@ struct device_directory {
     return geometry.bits[level];
   }
   [[nodiscard]] static constexpr std::uint32_t index(std::uint32_t id, unsigned level) noexcept {
-    return detail::bits_at(id, low(level), bits(level));
+    return iommu::detail::bits_at(id, low(level), bits(level));
   }
   [[nodiscard]] static constexpr std::size_t words(unsigned level) noexcept {
     return level == 0 ? Context::word_count : 1;
@@ -231,7 +231,7 @@ struct device_directory {
     return {.status = walk_status::mapped, .table = e[directory_entry::ppn] << 12};
   }
   static void set_link(table_word* at, unsigned, std::uint64_t table) noexcept {
-    detail::publish(at, directory_entry::at(table));
+    iommu::detail::publish(at, directory_entry::at(table));
   }
 
  private:
