@@ -19,7 +19,8 @@ cmake --build --preset release
 
 programs=build/release/examples
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/phasebit-examples.XXXXXX")
-trap 'rm -rf "$scratch"' EXIT
+engine=  # the process that plays an FPGA
+trap 'kill $engine 2> /dev/null || true; rm -rf "$scratch"' EXIT
 limit=120  # seconds for one step; none needs as many
 summary=() failed=0
 
@@ -93,8 +94,33 @@ if command -v qemu-system-x86_64 > /dev/null; then
   same "QEMU's other image has the sha256 of the file" "$copy" "$target"
   step "nvme_perf, QEMU: random reads and writes, each byte checked" \
     nvme_perf --backend qtest --image "$target" --rw randrw --time 2 --verify
+  step "edu: QEMU's educational device, by registers described in a few lines" edu
 else
   note skipped "everything on QEMU's NVMe controller: qemu-system-x86_64 is not installed"
+fi
+
+# play [OPTIONS]: another process plays the FPGA from here on, or nobody with "gone".
+bar=$scratch/bar.mem
+play() {
+  if [[ -n $engine ]]; then kill "$engine" 2> /dev/null || true; wait "$engine" || true; fi
+  engine=
+  if [[ ${1-} == gone ]]; then return 0; fi
+  printf '\n$ fpga_queue engine --memory %s %s &\n' "$bar" "$*"
+  "$programs/fpga_queue" engine --memory "$bar" --time "$limit" "$@" &
+  engine=$!
+  local try
+  for try in {1..50}; do
+    if "$programs/fpga_queue" host --memory "$bar" --show > /dev/null 2>&1; then return 0; fi
+    sleep 0.1
+  done
+  echo "no engine after $try tries"
+}
+play
+step "fpga_queue: rings behind a mapped BAR, the FPGA played by a process" \
+  fpga_queue host --memory "$bar" --time 2 --verify
+if command -v qemu-system-x86_64 > /dev/null; then
+  step "fpga_queue, QEMU: the same with registers and doorbells of QEMU's ivshmem" \
+    fpga_queue host --backend qtest --memory "$bar" --time 1 --verify
 fi
 
 say "Mistakes and broken devices: a sentence each, exit status 1, no hang"
@@ -124,6 +150,16 @@ refused "a completion whose phase never flips" "not answered in time" \
   nvme_perf --backend simulated --fault phase --timeout 1
 refused "a device that is pulled out" "gone" \
   nvme_perf --backend simulated --fault removed
+
+play --fault foreign-id --after 1000
+refused "an FPGA that completes what nobody sent" "not in flight" \
+  fpga_queue host --memory "$bar" --time 5
+play gone
+refused "an FPGA that left the bus" "read as ones" fpga_queue host --memory "$bar"
+play --fault stops --after 1000
+refused "an FPGA that stands still" "heartbeat does not move" \
+  fpga_queue host --memory "$bar" --time 5 --timeout 1
+play gone
 
 say "Summary"
 printf '%s\n' "${summary[@]}"

@@ -36,6 +36,7 @@ class device {
   static constexpr unsigned max_entries = 1024;
   using queue_type = phasebit::nvme::queue_pair<Order, doorbell_type, std::uint32_t, max_entries>;
   using memory_type = phasebit::dma_arena<64>;
+  using registers_type = phasebit::pcie::register_block<Bar>;
 
   // `mapping` is the BAR as this process has it in its memory. Waiting for the engine ends after
   // `patience` nanoseconds.
@@ -48,6 +49,12 @@ class device {
   // Looks who is there, and puts it into its first state. Errors: removed, not_ready (nobody behind the
   // BAR), not_supported (another design, or version), timed_out (it stands still), protocol.
   [[nodiscard]] result<> attach() noexcept {
+    const auto fits = registers_type::template attach<
+        identification, version, capability, status, control, heartbeat, dram_base, dram_offset,
+        dram_pages, submission_base, completion_base, queue_entries, commands_done,
+        commands_refused, doorbells_refused, submission_doorbell, completion_doorbell>(
+        registers_.bar());
+    if (!fits) return fits.error();
     const auto id = registers_.template read<identification>();
     if (id.raw == all_ones) return gone();
     if (id.raw == 0) {
@@ -139,7 +146,7 @@ class device {
     return 1U << registers_.template read<capability>()[capability::log2_bytes];
   }
 
-  [[nodiscard]] phasebit::pcie::register_block<Bar>& registers() noexcept { return registers_; }
+  [[nodiscard]] registers_type& registers() noexcept { return registers_; }
 
  private:
   static constexpr std::uint32_t all_ones = 0xffff'ffff;
@@ -180,7 +187,7 @@ class device {
     return {};
   }
 
-  phasebit::pcie::register_block<Bar> registers_;
+  registers_type registers_;
   std::span<std::byte> mapping_;
   std::uint64_t patience_;
   phasebit::posix::steady_clock clock_{};
