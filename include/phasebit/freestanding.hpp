@@ -20,6 +20,9 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/core/wire.hpp>
+#include <phasebit/iommu/ats_agent.hpp>
+#include <phasebit/iommu/ats_device.hpp>
+#include <phasebit/iommu/ats_messages.hpp>
 #include <phasebit/iommu/bit_scan.hpp>
 #include <phasebit/iommu/command_ring.hpp>
 #include <phasebit/iommu/command_ring_consumer.hpp>
@@ -60,6 +63,9 @@
 #include <phasebit/iommu/page_table_resize.hpp>
 #include <phasebit/iommu/page_table_state.hpp>
 #include <phasebit/iommu/page_table_view.hpp>
+#include <phasebit/iommu/pri_device.hpp>
+#include <phasebit/iommu/pri_messages.hpp>
+#include <phasebit/iommu/pri_queue.hpp>
 #include <phasebit/iommu/remapper.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
 #include <phasebit/iommu/remappers/amd.hpp>
@@ -81,8 +87,13 @@
 #include <phasebit/iommu/table_arena.hpp>
 #include <phasebit/iommu/table_memory.hpp>
 #include <phasebit/iommu/table_word.hpp>
+#include <phasebit/iommu/unit/amd.hpp>
 #include <phasebit/iommu/unit/command_channel.hpp>
+#include <phasebit/iommu/unit/driver.hpp>
+#include <phasebit/iommu/unit/fault_log.hpp>
 #include <phasebit/iommu/unit/host.hpp>
+#include <phasebit/iommu/unit/riscv.hpp>
+#include <phasebit/iommu/unit/smmuv3.hpp>
 #include <phasebit/iommu/unit/vtd.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/memory/dma_copy.hpp>

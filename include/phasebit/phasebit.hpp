@@ -3,6 +3,10 @@
 // includes the headers of the rooms instead; each stands alone.
 #pragma once
 
+#include <phasebit/backend/mmio.hpp>
+#include <phasebit/backend/mmio/bus_window.hpp>
+#include <phasebit/backend/mmio/clocks.hpp>
+#include <phasebit/backend/mmio/function.hpp>
 #include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>
 #include <phasebit/backend/mmio_linux/dma_pool.hpp>
@@ -53,10 +57,14 @@
 #include <phasebit/backend/simulated/function_description.hpp>
 #include <phasebit/backend/simulated/function_node.hpp>
 #include <phasebit/backend/simulated/interrupts.hpp>
+#include <phasebit/backend/simulated/iommu.hpp>
+#include <phasebit/backend/simulated/iommu_memory.hpp>
 #include <phasebit/backend/simulated/model_node.hpp>
 #include <phasebit/backend/simulated/msix_model.hpp>
 #include <phasebit/backend/simulated/nvme_disk.hpp>
 #include <phasebit/backend/simulated/ticket_lock.hpp>
+#include <phasebit/backend/simulated/unit_bar.hpp>
+#include <phasebit/backend/simulated/vtd_unit.hpp>
 #include <phasebit/backend/vfio.hpp>
 #include <phasebit/backend/vfio/dma_pool.hpp>
 #include <phasebit/backend/vfio/dma_space.hpp>

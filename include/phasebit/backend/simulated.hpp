@@ -20,7 +20,11 @@
 #include <phasebit/backend/simulated/function_description.hpp>
 #include <phasebit/backend/simulated/function_node.hpp>
 #include <phasebit/backend/simulated/interrupts.hpp>
+#include <phasebit/backend/simulated/iommu.hpp>
+#include <phasebit/backend/simulated/iommu_memory.hpp>
 #include <phasebit/backend/simulated/model_node.hpp>
 #include <phasebit/backend/simulated/msix_model.hpp>
 #include <phasebit/backend/simulated/nvme_disk.hpp>
 #include <phasebit/backend/simulated/ticket_lock.hpp>
+#include <phasebit/backend/simulated/unit_bar.hpp>
+#include <phasebit/backend/simulated/vtd_unit.hpp>

@@ -131,6 +131,9 @@ class remapper {
   // One command of a ring, already decoded; those that are not about these caches do nothing.
   void apply(const command& c) noexcept {
     switch (c.kind) {
+      case command_kind::invalidate_everything:
+        invalidate_all();
+        break;
       case command_kind::invalidate_translations:
         if (!c.by_domain) {
           invalidate_translations();

@@ -246,6 +246,7 @@ TEST_CASE_TEMPLATE_DEFINE("what a page does not permit does not happen, and the 
   if (d.format().attribute_bits({.permission = access::write})) {
     must(d.tables().protect(bus_addr{iova}, granule, access::write, false, d.changes()));
     d.flush();
+    place.wipe(0x77);  // what a disk that writes nothing does not have
     CHECK(disk.read_from(iova) != place.first());
     check_fault<Machine>(r, wrong::reads_write_only, disk.id(), iova, access::read);
     disk.write_to(iova, 6);

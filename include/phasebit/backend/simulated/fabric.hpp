@@ -143,6 +143,13 @@ class fabric {
     const detail::exclusive guard{state_};
     state_.path = path != nullptr ? path : &state_.direct;
   }
+  // Calls use() while the device thread is kept out: for what stands beside the devices and is asked
+  // by drivers, as an IOMMU's registers are. Not from within a device, nor from within itself.
+  template <class Use>
+  decltype(auto) with_devices_held(Use&& use) noexcept {
+    const detail::exclusive guard{state_};
+    return static_cast<Use&&>(use)();
+  }
   // DMA that failed, of all functions.
   [[nodiscard]] dma_fault_log& dma_faults() noexcept { return state_.faults; }
 

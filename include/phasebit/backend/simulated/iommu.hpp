@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: BSL-1.0
+// An IOMMU without registers: its tables are read in the simulated machine's memory, its faults go
+// to whoever is given, and the program invalidates by calls. With registers: vtd_unit.hpp.
+#pragma once
+
+#include <phasebit/backend/simulated/dma_path.hpp>
+#include <phasebit/backend/simulated/fabric.hpp>
+#include <phasebit/backend/simulated/iommu_memory.hpp>
+#include <phasebit/iommu/fault.hpp>
+#include <phasebit/iommu/remapper.hpp>
+
+#include <cstdint>
+
+namespace phasebit::backend::simulated {
+
+// Stands in front of a fabric's memory from its construction to its end: every DMA and every
+// interrupt of every function goes through `Architecture`'s tables (vtd::remapping,
+// amd::remapping, smmuv3::remapping, riscv::remapping of iommu/remappers). Keeps references to the
+// fabric, which outlives it, and to the faults. Drivers change it, and look into it, by with().
+template <class Architecture, iommu::FaultSink Faults,
+          iommu::remapper_caches Caches = iommu::remapper_caches{}>
+class remapping_iommu {
+ public:
+  using remapper_type = iommu::remapper<Architecture, iommu_memory, Faults, Caches>;
+
+  remapping_iommu(fabric& machine, Faults& faults, const Architecture& settings = {}) noexcept
+      : fabric_(&machine),
+        memory_(machine.address_map()),
+        remapper_(memory_, faults, settings),
+        path_(remapper_, machine.address_map()) {
+    machine.set_dma_path(&path_);
+  }
+  remapping_iommu(const remapping_iommu&) = delete;
+  remapping_iommu& operator=(const remapping_iommu&) = delete;
+  ~remapping_iommu() { fabric_->set_dma_path(nullptr); }
+
+  // Calls use(remapper) while the device thread is kept out.
+  template <class Use>
+  decltype(auto) with(Use&& use) noexcept {
+    return fabric_->with_devices_held(
+        [&]() noexcept -> decltype(auto) { return static_cast<Use&&>(use)(remapper_); });
+  }
+
+ private:
+  fabric* fabric_;
+  iommu_memory memory_;
+  remapper_type remapper_;
+  remapped_path<remapper_type> path_;
+};
+
+}  // namespace phasebit::backend::simulated
