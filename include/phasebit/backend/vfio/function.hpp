@@ -17,7 +17,6 @@
 #include <array>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string_view>
 #include <utility>
@@ -180,8 +179,7 @@ class function {
     return start();
   }
   [[nodiscard]] result<> hot_reset() noexcept {
-    const auto group = state_->group ? std::optional{state_->group.get()} : std::nullopt;
-    const auto done = vfio::hot_reset(fd(), group, state_->group_number);
+    const auto done = vfio::hot_reset(fd(), state_->group.get(), state_->group_number);
     return done ? start() : done;
   }
 

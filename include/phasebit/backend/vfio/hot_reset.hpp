@@ -11,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <optional>
 #include <vector>
 
 #include <linux/vfio.h>
@@ -57,14 +56,13 @@ struct hot_reset_victim {
   return victims;
 }
 
-// Resets the bus. `group` is the file of the function's IOMMU group, none with iommufd, where the
+// Resets the bus. `group` is the file of the function's IOMMU group, -1 with iommufd, where the
 // kernel looks at who owns the address space instead. Errors: busy (a function outside of the group
 // would be reset too, and is named), those of hot_reset_victims().
-[[nodiscard]] inline result<> hot_reset(int device, std::optional<int> group,
-                                        std::uint32_t group_number) {
+[[nodiscard]] inline result<> hot_reset(int device, int group, std::uint32_t group_number) {
   const auto victims = hot_reset_victims(device);
   if (!victims) return victims.error();
-  if (group) {
+  if (group >= 0) {
     for (const hot_reset_victim& v : *victims) {
       if (v.group == group_number) continue;
       std::array<char, 16> name{};
@@ -76,10 +74,9 @@ struct hot_reset_victim {
   std::vector<std::byte> bytes(sizeof(::vfio_pci_hot_reset) + sizeof(std::int32_t));
   ::vfio_pci_hot_reset request{};
   request.argsz = static_cast<std::uint32_t>(bytes.size());
-  request.count = group ? 1 : 0;
+  request.count = group >= 0 ? 1 : 0;
   std::memcpy(bytes.data(), &request, sizeof request);
-  const std::int32_t number = group.value_or(-1);
-  std::memcpy(bytes.data() + sizeof request, &number, sizeof number);
+  std::memcpy(bytes.data() + sizeof request, &group, sizeof group);
   if (::ioctl(device, VFIO_DEVICE_PCI_HOT_RESET, bytes.data()) != 0) {
     return posix::os_error("the hot reset failed");
   }

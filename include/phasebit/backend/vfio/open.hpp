@@ -32,6 +32,13 @@ struct opened_device {
 
 namespace detail {
 
+[[nodiscard]] inline error not_viable(unsigned group) {
+  return failure(errc::busy,
+                 "the IOMMU group is not viable: these functions are in it and bound to other "
+                 "drivers")
+      .of(sysfs::in_the_way(group));
+}
+
 [[nodiscard]] inline result<opened_device> open_container(pcie::function_address function,
                                                           unsigned group) {
   const std::string name = sysfs::name_of(function);
@@ -72,10 +79,7 @@ namespace detail {
     return posix::os_error("the IOMMU group does not answer").of(path);
   }
   if ((status.flags & VFIO_GROUP_FLAGS_VIABLE) == 0) {
-    return failure(errc::busy,
-                   "the IOMMU group is not viable: these functions are in it and bound to other "
-                   "drivers")
-        .of(sysfs::in_the_way(group));
+    return not_viable(group);
   }
   const int container_number = container->get();
   if (::ioctl(made.group.get(), VFIO_GROUP_SET_CONTAINER, &container_number) != 0) {
@@ -99,7 +103,17 @@ namespace detail {
   return found;
 }
 
-[[nodiscard]] inline result<opened_device> open_iommufd(pcie::function_address function) {
+// Of the two files that iommufd takes, with what helps where they may not be opened.
+[[nodiscard]] inline result<posix::unique_fd> open_for_iommufd(const std::string& path) {
+  auto file = posix::open_file(path.c_str(), O_RDWR);
+  if (!file && file.error().code == errc::permission) {
+    return failure(errc::permission, "no permission for this file: chown or a udev rule").of(path);
+  }
+  return file;
+}
+
+[[nodiscard]] inline result<opened_device> open_iommufd(pcie::function_address function,
+                                                        unsigned group) {
   const std::string path = character_device(function);
   if (path.empty()) {
     return failure(errc::not_supported,
@@ -107,15 +121,20 @@ namespace detail {
         .of(sysfs::name_of(function));
   }
   opened_device made;
-  auto device = posix::open_file(path.c_str(), O_RDWR);
+  auto device = open_for_iommufd(path);
   if (!device) return device.error();
-  auto iommufd = posix::open_file("/dev/iommu", O_RDWR);
+  auto iommufd = open_for_iommufd("/dev/iommu");
   if (!iommufd) return iommufd.error();
   kernel::bind_iommufd bind{
       .argsz = sizeof(kernel::bind_iommufd), .flags = 0, .iommufd = iommufd->get(), .out_devid = 0};
   if (::ioctl(device->get(), kernel::bind_iommufd_request, &bind) != 0) {
-    if (errno == EBUSY) return failure(errc::busy, "another process holds the function").of(path);
-    return posix::os_error("the function can not be bound to an iommufd").of(path);
+    // EINVAL: opened already; EBUSY: through the group's file; EPERM: other drivers in the group.
+    const int why = errno;
+    if (why == EINVAL || why == EBUSY) {
+      return failure(errc::busy, "another process holds the function").of(path);
+    }
+    if (why == EPERM) return not_viable(group);
+    return posix::os_error("the function can not be bound to an iommufd", why).of(path);
   }
   kernel::ioas_alloc ioas{.size = sizeof(kernel::ioas_alloc), .flags = 0, .out_ioas_id = 0};
   if (::ioctl(iommufd->get(), kernel::ioas_alloc_request, &ioas) != 0) {
@@ -154,7 +173,7 @@ namespace detail {
   }
   const bool has_cdev = sysfs::exists("/dev/iommu") && !detail::character_device(function).empty();
   if (which == kernel_interface::iommufd || (which == kernel_interface::automatic && has_cdev)) {
-    return detail::open_iommufd(function);
+    return detail::open_iommufd(function, *group);
   }
   return detail::open_container(function, *group);
 }
