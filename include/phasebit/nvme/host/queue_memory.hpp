@@ -8,7 +8,6 @@
 #include <phasebit/nvme/host/queue_pair.hpp>
 #include <phasebit/nvme/prp/types.hpp>
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -35,7 +34,11 @@ struct queue_memory {
     const std::size_t page = std::size_t{1} << page_shift;
     const std::size_t most = ((std::size_t{max_transfer} - 1) >> page_shift) + 1;
     const std::size_t least = prp::list_bytes_for(most, page_shift);
-    const std::size_t list = least <= page ? std::bit_ceil(least) : align_up(least, page);
+    // Not std::bit_ceil, which is a call of the compiler's library where bits are not counted in
+    // hardware.
+    std::size_t list = 1;
+    while (list < least && list < page) list <<= 1;
+    if (least > page) list = align_up(least, page);
     queue_memory made;
     made.entries = entries;
     made.list_bytes = static_cast<std::uint32_t>(list);
