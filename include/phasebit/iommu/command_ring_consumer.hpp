@@ -14,8 +14,9 @@
 
 namespace phasebit::iommu {
 
-// How a handler has dealt with a command. `again` is for waits: something before it is not done yet.
-// `failed`, too: a device has not answered in its time, or (elsewhere) the command is ignored.
+// How a handler has dealt with a command. `again`: not now, something before it is not done yet; the
+// command stays at the head and is presented by the next poll. `failed` of a wait: a device has not
+// answered in its time; of others: they are ignored.
 enum class command_outcome : std::uint8_t { done, again, failed };
 
 // Carries commands out. apply() gets every command in order, but illegal ones; a wait means that
@@ -157,11 +158,11 @@ class command_consumer {
   template <class Handler>
   [[nodiscard]] bool carry_out(const command& c, Handler& handler, poll_result& result) noexcept {
     const command_outcome outcome = handler.apply(c);
-    if (c.kind != command_kind::wait) return true;
     if (outcome == command_outcome::again) {
       result.more = true;
       return false;
     }
+    if (c.kind != command_kind::wait) return true;
     if (outcome == command_outcome::failed) {
       if constexpr (Dialect::after_timeout != on_trouble::go_on) {
         stop(ring_fault::device_timeout);
