@@ -83,7 +83,7 @@ namespace detail {
 }
 
 [[nodiscard]] inline std::string override_at(const roots& where, const std::string& address) {
-  const std::string text = first_line(where.device(address) + "/driver_override");
+  const std::string text = read_line(where.device(address) + "/driver_override");
   return text == "(null)" ? std::string{} : text;
 }
 
@@ -92,7 +92,7 @@ namespace detail {
   const std::string link = where.device(address) + "/iommu_group";
   iommu_group g{.number = link_name(link)};
   if (g.number.empty()) return std::nullopt;
-  g.type = first_line(link + "/type");
+  g.type = read_line(link + "/type");
   for (const auto& other : names_in(link + "/devices")) {
     if (other != address) g.others.push_back({other, driver_at(where, other)});
   }
@@ -102,8 +102,8 @@ namespace detail {
 [[nodiscard]] inline sr_iov sr_iov_at(const roots& where, const std::string& address) {
   const std::string at = where.device(address);
   sr_iov s;
-  s.on = number_in<std::uint16_t>(at + "/sriov_numvfs", 10).value_or(0);
-  s.total = number_in<std::uint16_t>(at + "/sriov_totalvfs", 10).value_or(0);
+  s.on = read_number<std::uint16_t>(at + "/sriov_numvfs", 10).value_or(0);
+  s.total = read_number<std::uint16_t>(at + "/sriov_totalvfs", 10).value_or(0);
   s.physical_function = link_name(at + "/physfn");
   if (s.physical_function.empty()) return s;
   const std::string parent = where.device(s.physical_function);
@@ -134,13 +134,13 @@ namespace detail {
                                                 const std::string& address) {
   const std::string at = where.device(address);
   pci_function f{.address = address};
-  f.vendor = number_in<std::uint16_t>(at + "/vendor", 16).value_or(0xffff);
-  f.device = number_in<std::uint16_t>(at + "/device", 16).value_or(0xffff);
-  f.class_code = number_in<std::uint32_t>(at + "/class", 16).value_or(0xff'0000);
+  f.vendor = read_number<std::uint16_t>(at + "/vendor", 16).value_or(0xffff);
+  f.device = read_number<std::uint16_t>(at + "/device", 16).value_or(0xffff);
+  f.class_code = read_number<std::uint32_t>(at + "/class", 16).value_or(0xff'0000);
   f.driver = detail::driver_at(where, address);
   f.driver_override = detail::override_at(where, address);
   f.group = detail::group_at(where, address);
-  const auto node = number_in<int>(at + "/numa_node", 10);
+  const auto node = read_number<int>(at + "/numa_node", 10);
   if (node && *node >= 0) f.numa_node = node;
   f.virtual_functions = detail::sr_iov_at(where, address);
   f.disks = who.disks_of(address);

@@ -63,7 +63,7 @@ inline void look_ahead(const roots& where, change& c) {
   if (!exists(where.driver(c.target))) c.missing_module = c.target;
   if (c.target == "vfio-pci") {
     const std::string unsafe = where.sysfs + "/module/vfio/parameters/enable_unsafe_noiommu_mode";
-    if (!f.group && first_line(unsafe) != "Y") {
+    if (!f.group && read_line(unsafe) != "Y") {
       throw complaint(fmt::format(
           "{}: has no IOMMU group, without which vfio-pci does not take it: switch the IOMMU on in "
           "the firmware and with intel_iommu=on or iommu.passthrough=0 on the kernel's command "
@@ -152,7 +152,7 @@ class transaction {
     }
     return fmt::format(
         "{}: no driver of the kernel took it: {}", whose,
-        why.empty() ? "modprobe " + first_line(where_.device(whose) + "/modalias") : why);
+        why.empty() ? "modprobe " + read_line(where_.device(whose) + "/modalias") : why);
   }
 
   [[noreturn]] void fail(std::string sentence) {

@@ -2,12 +2,10 @@
 // Files of /sys and /proc as `bind` reads and writes them; both may be folders made up by a test.
 #pragma once
 
-#include <phasebit/backend/posix/unique_fd.hpp>
-#include <phasebit/backend/vfio/sysfs.hpp>
+#include <phasebit/backend/posix/sysfs.hpp>
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <cstring>
@@ -47,37 +45,21 @@ struct roots {
   }
 };
 
-using phasebit::backend::vfio::sysfs::exists;
-using phasebit::backend::vfio::sysfs::link_name;
+using phasebit::posix::exists;
+using phasebit::posix::link_name;
 
+// Of any length, as lists in /proc are.
 [[nodiscard]] inline std::string whole_file(const std::string& path) {
   std::ifstream file{path, std::ios::binary};
   return std::string{std::istreambuf_iterator<char>{file}, {}};
 }
-// The first line; empty where there is no such file.
-[[nodiscard]] inline std::string first_line(const std::string& path) {
-  std::string text = whole_file(path);
-  text.resize(std::min(text.find('\n'), text.size()));
-  return text;
-}
-
-// The number in a file, written as 0x1b36, or as 15 when `base` is 10; none where it holds none.
-template <class T>
-[[nodiscard]] std::optional<T> number_in(const std::string& path, int base) {
-  const std::string text = first_line(path);
-  std::string_view digits = text;
-  if (base == 16 && digits.starts_with("0x")) digits.remove_prefix(2);
-  T value{};
-  const auto parsed = std::from_chars(digits.data(), digits.data() + digits.size(), value, base);
-  if (parsed.ec != std::errc{}) return std::nullopt;
-  return value;
-}
+using phasebit::posix::read_line;
+using phasebit::posix::read_number;
 
 // The names in a folder, sorted; none where it is not there.
 [[nodiscard]] inline std::vector<std::string> names_in(const std::string& path) {
   std::vector<std::string> names;
-  phasebit::backend::vfio::sysfs::for_each_entry(
-      path, [&](std::string_view name) { names.emplace_back(name); });
+  phasebit::posix::for_each_entry(path, [&](std::string_view name) { names.emplace_back(name); });
   std::sort(names.begin(), names.end());
   return names;
 }

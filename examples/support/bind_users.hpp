@@ -5,6 +5,7 @@
 
 #include "support/bind_sysfs.hpp"
 
+#include <charconv>
 #include <cstdint>
 #include <map>
 #include <set>
@@ -74,7 +75,7 @@ class users {
     for (const auto& [name, path] : nets_) {
       if (owner_of(path) != address) continue;
       const auto flags =
-          number_in<std::uint32_t>(where_.sysfs + "/class/net/" + name + "/flags", 16);
+          read_number<std::uint32_t>(where_.sysfs + "/class/net/" + name + "/flags", 16);
       found.push_back({name, (flags.value_or(0) & 1U) != 0});  // IFF_UP
     }
     return found;
@@ -127,7 +128,7 @@ class users {
   [[nodiscard]] block_device describe(const std::string& name) const {
     block_device d{.name = name};
     const std::string at = block_path(name);
-    d.bytes = number_in<std::uint64_t>(at + "/size", 10).value_or(0) * 512;
+    d.bytes = read_number<std::uint64_t>(at + "/size", 10).value_or(0) * 512;
     d.part = is_part(name);
     d.holders = names_in(at + "/holders");
     d.swap = swaps_.contains(name);
@@ -139,7 +140,7 @@ class users {
         }
       }
     };
-    add(first_line(at + "/dev"));
+    add(read_line(at + "/dev"));
     add("/dev/" + name);  // btrfs and the like have numbers of their own
     return d;
   }
@@ -193,7 +194,7 @@ class users {
         const std::string target = std::filesystem::read_symlink(folder + "/" + fd, gone).string();
         if (!target.starts_with("/dev/")) continue;
         if (seen.emplace(target, pid).second) {
-          open_.push_back({target, pid, first_line(where_.proc + "/" + pid + "/comm")});
+          open_.push_back({target, pid, read_line(where_.proc + "/" + pid + "/comm")});
         }
       }
     }

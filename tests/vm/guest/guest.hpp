@@ -42,4 +42,7 @@ inline void must(phasebit::result<> r) {
 void make_virtual_functions();
 void use_virtual_function();
 
+// Of guest/mmio.cpp.
+void mmio_as_nobody();
+
 }  // namespace phasebit_guest

@@ -285,6 +285,7 @@ int main(int argc, char** argv) {
   if (command == "--as-nobody") return as_nobody(), 0;
   if (command == "--make-vfs") return make_virtual_functions(), 0;
   if (command == "--use-vf") return use_virtual_function(), 0;
+  if (command == "--mmio-as-nobody") return mmio_as_nobody(), 0;
   if (!command.starts_with("--")) return 2;
   doctest::Context context;
   context.setOption("test-case", std::string{command.substr(2)}.c_str());

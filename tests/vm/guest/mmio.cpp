@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: BSL-1.0
+// A function mapped through /sys, without vfio: what works, and what is refused.
+#include "guest.hpp"
+
+#include <phasebit/backend/mmio_linux.hpp>
+
+#include <array>
+#include <vector>
+
+#include <doctest/doctest.h>
+#include <grp.h>
+#include <support/nvme_end_to_end.hpp>
+#include <unistd.h>
+
+using namespace phasebit;
+using namespace phasebit_guest;
+namespace mmio = phasebit::backend::mmio_linux;
+using mmio_controller = nvme::controller<mmio::function>;
+
+TEST_CASE("mmio-suite") {
+  auto function = must(mmio::function::open(bdf));
+  phasebit_test::nvme_end_to_end<mmio::function>{function}.run_all();
+}
+
+// INTx through uio_pci_generic: one vector for all queues, switched on again by each wait.
+TEST_CASE("mmio-interrupts") {
+  constexpr auto ignore = [](auto&, nvme::completion) noexcept {};
+  auto function = must(mmio::function::open(bdf));
+  auto host = must(mmio_controller::attach(function));
+  REQUIRE(function.interrupt_vectors() == 1);
+  CHECK(function.enable_interrupts(2).error().code == errc::out_of_range);
+  must(function.enable_interrupts(1));
+  // What the admin queue has raised until here.
+  while (function.wait_interrupt(0, 200 * nanoseconds_per_ms)) {
+  }
+  auto queue =
+      must(host.create_queue_pair<std::uint32_t>({.depth = 8, .interrupt = std::uint16_t{0}}));
+  while (function.wait_interrupt(0, 200 * nanoseconds_per_ms)) {
+  }
+  for (int i = 0; i != 10; ++i) {
+    REQUIRE(queue.submit(nvme::nvm::flush(1), 1U));
+    queue.ring();
+    CHECK(function.wait_interrupt(0, 10'000 * nanoseconds_per_ms));
+    CHECK(queue.poll(ignore) == 1);
+  }
+  CHECK_FALSE(function.wait_interrupt(0, 300 * nanoseconds_per_ms));
+  CHECK(host.delete_queue_pair(queue, ignore));
+  must(function.disable_interrupts());
+}
+
+TEST_CASE("mmio-reset") {
+  auto function = must(mmio::function::open(bdf));
+  {
+    auto host = must(mmio_controller::attach(function));
+    auto bar = must(function.map_bar(0));
+    CHECK(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    must(function.reset());
+    CHECK_FALSE(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+  }
+  CHECK(mmio_controller::attach(function));
+}
+
+// The same register by way of /sys and by its physical address.
+TEST_CASE("mmio-physical") {
+  auto function = must(mmio::function::open(bdf));
+  auto bar = must(function.map_bar(0));
+  const auto mapping =
+      must(mmio::map_physical(host_phys{function.bars()[0].address}, function.bars()[0].size));
+  auto raw = mapping.bar();
+  const auto version = nvme::read_register<nvme::vs>(bar);
+  CHECK(version.raw != 0);
+  CHECK(nvme::read_register<nvme::vs>(raw).raw == version.raw);
+  CHECK(nvme::read_register<nvme::cap>(raw).raw == nvme::read_register<nvme::cap>(bar).raw);
+}
+
+// Memory of the machine's own is none of /dev/mem's business, says the kernel.
+TEST_CASE("mmio-no-ram") {
+  const auto ram = mmio::map_physical(host_phys{16U << 20}, 4096);
+  REQUIRE_FALSE(ram);
+  CHECK(ram.error().code == errc::permission);
+}
+
+// Huge pages lie where pagemap says, each of them to its end.
+TEST_CASE("mmio-huge") {
+  constexpr std::size_t page = std::size_t{2} << 20;
+  auto function = must(mmio::function::open(bdf));
+  auto host = must(mmio_controller::attach(function, {.io_queues = 2}));
+  auto disk = must(nvme::disk<mmio_controller>::open(host));
+  auto queue = must(host.create_queue_pair<std::uint32_t>({.depth = 8}));
+  const std::array regions{must(function.allocate(page, page)),
+                           must(function.allocate(page, page))};
+  for (std::uint32_t i = 0; i != regions.size(); ++i) {
+    CHECK(regions[i].bus.value() % page == 0);
+    const auto last = regions[i].part(page - 8192, 8192);
+    phasebit_test::fill_block(last.bytes, 1000, i);
+    std::vector<std::byte> out(last.bytes.begin(), last.bytes.end());
+    REQUIRE(queue.write({.nsid = 1, .lba = 1000, .blocks = 16}, last, 0));
+    queue.ring();
+    nvme::completion answer;
+    REQUIRE(phasebit_test::within_ten_seconds(function, [&]() noexcept {
+      return queue.poll([&](std::uint32_t&, nvme::completion c) noexcept { answer = c; }) != 0;
+    }));
+    CHECK(answer.ok());
+    std::vector<std::byte> in(8192);
+    must(disk.read(1000, in));
+    CHECK(in == out);
+  }
+  CHECK(regions[0].bus != regions[1].bus);
+  for (const auto& region : regions) function.release(region);
+}
+
+// Another process of ours may not have it too; and the function is whole when the first has gone.
+TEST_CASE("mmio-two") {
+  auto function = must(mmio::function::open(bdf));
+  const auto again = mmio::function::open(bdf);
+  REQUIRE_FALSE(again);
+  CHECK(again.error().code == errc::busy);
+}
+
+namespace phasebit_guest {
+
+// --mmio-as-nobody BDF: ends with what stops somebody who is not root.
+void mmio_as_nobody() {
+  if (::setgroups(0, nullptr) != 0 || ::setgid(65534) != 0 || ::setuid(65534) != 0) std::exit(2);
+  (void)must(mmio::function::open(bdf));
+}
+
+}  // namespace phasebit_guest
