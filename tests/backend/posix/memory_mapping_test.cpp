@@ -3,6 +3,7 @@
 #include <phasebit/backend/posix/unique_fd.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <utility>
 
@@ -42,6 +43,24 @@ TEST_CASE("two mappings of one file are the same bytes, from any page on") {
   REQUIRE(last);
   all->bytes()[12289] = std::byte{9};
   CHECK(last->bytes()[1] == std::byte{9});
+}
+
+TEST_CASE("a mapping lands where it was asked to be aligned, and leaves nothing else behind") {
+  const unique_fd file{::memfd_create("phasebit", MFD_CLOEXEC)};
+  REQUIRE(file);
+  REQUIRE(::ftruncate(file.get(), 16384) == 0);
+  const auto plain = memory_mapping::shared(file.get(), 16384);
+  REQUIRE(plain);
+  for (std::size_t alignment = 4096; alignment <= std::size_t{1} << 28; alignment *= 4) {
+    const auto mapping = memory_mapping::shared_aligned(file.get(), 16384, alignment);
+    REQUIRE(mapping);
+    CHECK(mapping->size() == 16384);
+    CHECK(reinterpret_cast<std::uintptr_t>(mapping->data()) % alignment == 0);
+    mapping->bytes()[9999] = static_cast<std::byte>(alignment >> 12);
+    CHECK(plain->bytes()[9999] == mapping->bytes()[9999]);
+    CHECK(::msync(mapping->data() + 16384, 4096, MS_ASYNC) != 0);
+  }
+  CHECK_FALSE(memory_mapping::shared_aligned(-1, 4096, 4096));
 }
 
 TEST_CASE("what cannot be mapped is an error, never a crash") {

@@ -20,7 +20,7 @@ constexpr std::size_t mebibyte = 1 << 20;
 posix::memory_mapping shared(std::size_t bytes) {
   auto fd = memory_file("ram", bytes);
   REQUIRE(fd);
-  auto mapping = posix::memory_mapping::shared(fd->get(), bytes);
+  auto mapping = posix::memory_mapping::shared_aligned(fd->get(), bytes, ram::most_alignment);
   REQUIRE(mapping);
   return std::move(*mapping);
 }
@@ -38,6 +38,19 @@ bool all_zero(std::span<const std::byte> bytes) {
 }
 
 }  // namespace
+
+TEST_CASE("regression: a region's pointer is aligned where its bus address is") {
+  for (const board& where : {q35, arm_virt, riscv_virt}) {
+    ram memory{shared(16 * mebibyte), where};
+    for (std::size_t alignment = 64; alignment <= 4 * mebibyte; alignment *= 2) {
+      const auto region = memory.allocate(64, alignment);
+      REQUIRE(region);
+      CHECK(region->bus.value() % alignment == 0);
+      CHECK(reinterpret_cast<std::uintptr_t>(region->data()) % alignment == 0);
+    }
+    CHECK(memory.allocate(64, 2 * ram::most_alignment).error().code == errc::out_of_range);
+  }
+}
 
 TEST_CASE("the bus address of a region is its place in the file, above the first megabyte") {
   ram memory{shared(4 * mebibyte), q35};

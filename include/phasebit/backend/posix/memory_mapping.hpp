@@ -43,6 +43,30 @@ class memory_mapping {
     return map(bytes, PROT_READ | (writable ? PROT_WRITE : 0), MAP_SHARED, fd,
                static_cast<::off_t>(offset));
   }
+  // The same from the file's beginning, at a multiple of `alignment`, a power of two: only pages are
+  // aligned to themselves otherwise.
+  [[nodiscard]] static result<memory_mapping> shared_aligned(int fd, std::size_t bytes,
+                                                             std::size_t alignment) noexcept {
+    if (bytes > std::numeric_limits<std::size_t>::max() - alignment) {
+      return failure(errc::out_of_range, "so much memory cannot be mapped", bytes);
+    }
+    // Room enough to choose in, which the mapping replaces where it lands.
+    auto room =
+        map(bytes + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!room) return room;
+    const auto begin = reinterpret_cast<std::uintptr_t>(room->data());
+    const std::size_t skipped = (alignment - begin % alignment) % alignment;
+    std::byte* const at = room->data() + skipped;
+    if (::mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
+      return os_error("the memory cannot be mapped");
+    }
+    const std::span<std::byte> all = std::exchange(room->bytes_, {});
+    const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t used = (bytes + page - 1) / page * page;
+    if (skipped != 0) ::munmap(all.data(), skipped);
+    if (skipped + used < all.size()) ::munmap(at + used, all.size() - skipped - used);
+    return memory_mapping{std::span{at, bytes}};
+  }
   // Zeroed memory of this process; `flags` may add MAP_HUGETLB, MAP_POPULATE or MAP_LOCKED.
   [[nodiscard]] static result<memory_mapping> anonymous(std::size_t bytes, int flags = 0) noexcept {
     return map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);

@@ -7,6 +7,7 @@
 #include <phasebit/backend/posix/stream.hpp>
 #include <phasebit/backend/qtest/options.hpp>
 #include <phasebit/backend/qtest/process.hpp>
+#include <phasebit/backend/qtest/ram.hpp>
 
 #include <array>
 #include <cstdint>
@@ -145,7 +146,8 @@ inline constexpr int rom_number = 5;
   l.log = std::move(*log);
   auto memory = memory_file("phasebit-qemu-ram", o.memory_bytes);
   if (!memory) return memory.error();
-  auto mapping = posix::memory_mapping::shared(memory->get(), o.memory_bytes);
+  auto mapping =
+      posix::memory_mapping::shared_aligned(memory->get(), o.memory_bytes, ram::most_alignment);
   if (!mapping) return mapping.error();
   l.ram = std::move(*mapping);
   auto rom = detail::idle_rom(o.board);

@@ -58,8 +58,8 @@ class machine {
                      static_cast<std::uint64_t>(about.st_size))
           .of(o.memory_path);
     }
-    auto mapping =
-        posix::memory_mapping::shared(file->get(), static_cast<std::size_t>(about.st_size));
+    auto mapping = posix::memory_mapping::shared_aligned(
+        file->get(), static_cast<std::size_t>(about.st_size), ram::most_alignment);
     if (!mapping) return mapping.error();
     l.ram = std::move(*mapping);
     auto socket = posix::connect_unix(o.socket);

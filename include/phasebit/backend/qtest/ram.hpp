@@ -26,11 +26,17 @@ class ram {
  public:
   static constexpr std::size_t granule = 64;
   static constexpr std::size_t max_regions = 8192;
+  // The mapping begins at a multiple of this, as RAM does on all boards, so that pointers are aligned
+  // wherever bus addresses are.
+  static constexpr std::size_t most_alignment = std::size_t{1} << 30;
 
+  // `mapping` is aligned to most_alignment (memory_mapping::shared_aligned).
   ram(posix::memory_mapping mapping, const board& where) noexcept
       : mapping_(std::move(mapping)), board_(where), table_(max_regions), free_(table_, granule) {
     const std::uint64_t total = mapping_.size();
     const std::uint64_t low = low_bytes();
+    PHASEBIT_EXPECTS(is_aligned(to_local(mapping_.data()), most_alignment),
+                     "the mapping of RAM is aligned to most_alignment");
     PHASEBIT_EXPECTS(low > where.reserved_low, "RAM that ends below the first usable byte");
     const auto added =
         free_.add(bus_addr{where.ram_base + where.reserved_low}, low - where.reserved_low);
@@ -41,6 +47,9 @@ class ram {
   ram& operator=(const ram&) = delete;
 
   [[nodiscard]] result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept {
+    if (alignment > most_alignment) {
+      return failure(errc::out_of_range, "regions are aligned to at most 1 GiB", alignment);
+    }
     const std::lock_guard lock{mutex_};
     const auto begin = free_.allocate(bytes, alignment);
     if (!begin) {
