@@ -10,7 +10,6 @@
 
 #include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/qtest.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -27,6 +26,7 @@
 
 using namespace phasebit;
 using namespace example;
+namespace mmio = phasebit::backend::mmio_linux;
 
 namespace {
 
@@ -43,6 +43,7 @@ struct host_options {
   std::string memory;
   std::string device;
   unsigned bar = 2;
+  std::uint64_t bar_bytes = 0;
   std::uint64_t block_bytes = 4096;
   bool show = false;
   bool json = false;
@@ -187,17 +188,17 @@ template <class Bar>
   return {};
 }
 
+// A file: that of the process that plays the FPGA, or the one in /dev of an FPGA's driver.
 [[nodiscard]] result<> run_on_memory(const host_options& o) {
-  const auto memory = fpga::shared_memory::open(o.memory);
+  const auto memory = mmio::map_file(o.memory, {.bytes = o.bar_bytes});
   if (!memory) return memory.error();
-  return drive(pcie::mapped_bar{memory->bytes()}, memory->bytes(), o,
-               "a BAR that is a mapped file");
+  return drive(memory->bar(), memory->bytes(), o, "a BAR that is a mapped file");
 }
 
 // Registers and doorbells are those of a PCI device inside of QEMU, which has the file for its BAR.
 [[nodiscard]] result<> run_on_qtest(const host_options& o) {
   namespace qtest = backend::qtest;
-  const auto memory = fpga::shared_memory::open(o.memory);
+  const auto memory = mmio::map_file(o.memory);
   if (!memory) return memory.error();
   auto machine = qtest::machine::start(
       {.devices = {"ivshmem-plain,memdev=fpga"},
@@ -214,7 +215,6 @@ template <class Bar>
 
 // Registers and DRAM are those of a PCI device, as the kernel maps its BAR for whoever may.
 [[nodiscard]] result<> run_on_mmio(const host_options& o) {
-  namespace mmio = backend::mmio_linux;
   if (o.device.empty()) {
     return failure(errc::invalid_argument,
                    "mmio needs to know which function: --device 0000:00:04.0");
@@ -261,6 +261,8 @@ void add_host_options(CLI::App& app, host_options& o) {
   add_choice(app, "--backend", o.backend, "How the BAR is reached", {"memory", "qtest", "mmio"});
   app.add_option("--memory", o.memory, "memory, qtest: the file that is the BAR")
       ->type_name("FILE");
+  add_size_option(app, "--bar-size", o.bar_bytes, "memory: of a device file, which has no length",
+                  4096, std::uint64_t{1} << 40);
   app.add_option("--device", o.device, "mmio: its PCI address, such as 0000:00:04.0")
       ->type_name("BDF");
   app.add_option("--bar", o.bar, "mmio: which of its BARs")

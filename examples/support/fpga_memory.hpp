@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The file that stands for an FPGA's BAR: mapped by the process that plays the FPGA, and on the other
-// side by a host, or by a QEMU that shows it to its guest as BAR 2 of an ivshmem-plain device.
+// The file that stands for an FPGA's BAR, as the process that plays the FPGA has it. On the other side
+// it is mapped by a host, or by a QEMU that shows it to its guest as BAR 2 of an ivshmem-plain device.
 #pragma once
 
 #include <phasebit/backend/posix/memory_mapping.hpp>
@@ -8,7 +8,9 @@
 #include <phasebit/core/align.hpp>
 #include <phasebit/core/result.hpp>
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -17,62 +19,43 @@
 
 namespace example::fpga {
 
-// Unmapped and closed at its end; the file stays.
+// Unmapped and closed at its end; the file stays. One process at a time plays an FPGA.
 class shared_memory {
  public:
-  // The host's side: the file is there. Errors: not_found, permission, out_of_range (no BAR's size).
-  [[nodiscard]] static phasebit::result<shared_memory> open(const std::string& path) {
-    return map(path, O_RDWR, 0);
-  }
-  // The FPGA's side: made where there is none yet. One process at a time plays an FPGA. Errors: busy.
+  // Makes the file where there is none, or it is empty. Errors: busy (another process plays the FPGA),
+  // out_of_range (it is there, and of another length), permission, and what else open(2) says.
   [[nodiscard]] static phasebit::result<shared_memory> create(const std::string& path,
                                                               std::uint64_t bytes) {
-    auto made = map(path, O_RDWR | O_CREAT, bytes);
-    if (made && ::flock(made->file_.get(), LOCK_EX | LOCK_NB) != 0) {
-      return phasebit::failure(phasebit::errc::busy,
-                               "another process plays the FPGA behind this file")
+    using namespace phasebit;
+    if (!is_power_of_two(bytes)) {
+      return failure(errc::invalid_argument, "the size of a BAR is a power of two", bytes);
+    }
+    auto file = posix::open_file(path.c_str(), O_RDWR | O_CREAT, 0600);
+    if (!file) return file.error();
+    if (::flock(file->get(), LOCK_EX | LOCK_NB) != 0) {
+      return failure(errc::busy, "another process plays the FPGA behind this file").of(path);
+    }
+    struct ::stat about {};
+    if (::fstat(file->get(), &about) != 0) {
+      return posix::os_error("the file cannot be looked at").of(path);
+    }
+    const auto size = static_cast<std::uint64_t>(about.st_size);
+    if (size == 0 && ::ftruncate(file->get(), static_cast<::off_t>(bytes)) != 0) {
+      return posix::os_error("the file cannot be made as long").of(path);
+    }
+    if (size != 0 && size != bytes) {
+      return failure(errc::out_of_range,
+                     "the file is there already and not as long as --size; its bytes", size)
           .of(path);
     }
-    return made;
+    auto mapping = posix::memory_mapping::shared(file->get(), static_cast<std::size_t>(bytes));
+    if (!mapping) return mapping.error().of(path);
+    return shared_memory{std::move(*file), std::move(*mapping)};
   }
 
   [[nodiscard]] std::span<std::byte> bytes() const noexcept { return mapping_.bytes(); }
 
  private:
-  static constexpr std::uint64_t least = 1U << 16;
-  static constexpr std::uint64_t most = std::uint64_t{1} << 40;
-
-  // `bytes` is the size that an empty file gets, or 0.
-  [[nodiscard]] static phasebit::result<shared_memory> map(const std::string& path, int flags,
-                                                           std::uint64_t bytes) {
-    using namespace phasebit;
-    auto file = posix::open_file(path.c_str(), flags, 0600);
-    if (!file) return file.error();
-    struct ::stat about {};
-    if (::fstat(file->get(), &about) != 0) {
-      return posix::os_error("the file cannot be looked at").of(path);
-    }
-    if (about.st_size == 0 && bytes != 0) {
-      if (::ftruncate(file->get(), static_cast<::off_t>(bytes)) != 0) {
-        return posix::os_error("the file cannot be made as long").of(path);
-      }
-      about.st_size = static_cast<::off_t>(bytes);
-    }
-    const auto size = static_cast<std::uint64_t>(about.st_size);
-    if (size < least || size > most || !is_power_of_two(size) || (bytes != 0 && size != bytes)) {
-      return failure(
-                 errc::out_of_range,
-                 bytes != 0
-                     ? "the file is there already and not as long as --size; its bytes"
-                     : "the file is no BAR: it has a power of two of bytes, and at least 64 KiB",
-                 size)
-          .of(path);
-    }
-    auto mapping = posix::memory_mapping::shared(file->get(), static_cast<std::size_t>(size));
-    if (!mapping) return mapping.error().of(path);
-    return shared_memory{std::move(*file), std::move(*mapping)};
-  }
-
   shared_memory(phasebit::posix::unique_fd file, phasebit::posix::memory_mapping mapping) noexcept
       : file_(std::move(file)), mapping_(std::move(mapping)) {}
 

@@ -47,7 +47,7 @@ def rings(programs, folder):
         text = good(programs, *host(memory, "--time", "0.3", "--verify"))
         for part in ("block engine 1.0", "played by a process", "IOPS", "p99.9", "####", "each byte"):
             assert part in text, text
-        shown = good(programs, *host(memory, "--show"))
+        shown = good(programs, *host(memory, "--show", "--bar-size", "4M"))
         assert "3.99 MiB of DRAM at 0x800000000" in shown and "IOPS" not in shown, shown
         process.send_signal(signal.SIGINT)
         assert process.wait(LIMIT_S) == 0
@@ -93,7 +93,9 @@ def mistakes(programs, folder):
     bad(programs, "needs to know which function", "fpga_queue", "host", "--backend", "mmio")
     bad(programs, "nowhere.mem: .*cannot be opened", *host(folder / "nowhere.mem"))
     memory.write_bytes(bytes(100))
-    bad(programs, "power of two of bytes", *host(memory))
+    bad(programs, "the BAR is too small", *host(memory))
+    bad(programs, "say how many bytes", *host("/dev/zero"))
+    bad(programs, "shorter than what is to be mapped", *host(memory, "--bar-size", "1M"))
     bad(programs, "not as long as --size", "fpga_queue", "engine", "--memory", memory)
     memory.write_bytes(bytes(1 << 20))
     bad(programs, "no design behind the BAR", *host(memory))
@@ -102,6 +104,7 @@ def mistakes(programs, folder):
         bad(programs, "more than the engine does in one command", *host(memory, "--bs", "2M"))
         bad(programs, "than the engine's DRAM has free", *host(memory, "--bs", "64k"))
         bad(programs, "multiple of 512", *host(memory, "--bs", 1000))
+    bad(programs, "power of two", "fpga_queue", "engine", "--memory", memory, "--size", 100_000)
     bad(programs, "subcommand", "fpga_queue", status=2)
     bad(programs, "--memory", "fpga_queue", "engine", status=2)
     bad(programs, "--qd", *host(memory, "--qd", 1024), status=2)

@@ -178,6 +178,45 @@ TEST_CASE("commands go through the rings to the engine and come back done") {
   CHECK(device->queue().health());
 }
 
+namespace {
+
+// A bus that carries no access of 64 bits, such as AXI4-Lite.
+class narrow_bar {
+ public:
+  explicit narrow_bar(qtest::bar bar) noexcept : bar_(bar) {}
+  [[nodiscard]] std::uint32_t read32(std::uint32_t at) noexcept { return bar_.read32(at); }
+  void write32(std::uint32_t at, std::uint32_t value) noexcept { bar_.write32(at, value); }
+  [[nodiscard]] std::uint64_t read64(std::uint32_t) noexcept {
+    wide_ = true;
+    return 0;
+  }
+  void write64_lo_hi(std::uint32_t at, std::uint64_t value) noexcept {
+    bar_.write64_lo_hi(at, value);  // two of 32 bits
+  }
+  [[nodiscard]] std::uint64_t size_bytes() const noexcept { return bar_.size_bytes(); }
+  [[nodiscard]] auto doorbell(std::uint32_t at) noexcept { return bar_.doorbell(at); }
+
+  [[nodiscard]] static bool any_wide() noexcept { return wide_; }
+
+ private:
+  inline static bool wide_ = false;
+  qtest::bar bar_;
+};
+static_assert(Mmio<narrow_bar>);
+
+}  // namespace
+
+TEST_CASE("no register of the engine's is accessed in more than 32 bits") {
+  card c;
+  fpga::device<narrow_bar> device{narrow_bar{c.bar()}, c.bytes(), patience};
+  REQUIRE(device.attach());
+  REQUIRE(device.start(4));
+  // Addresses beyond 4 GiB got through in halves.
+  CHECK(device.memory().whole().bus == fpga::engine<>::dram_at);
+  CHECK(run(device, fpga::checksum(device.memory().whole().bus, 16)).status.ok());
+  CHECK_FALSE(narrow_bar::any_wide());
+}
+
 TEST_CASE("an engine does not believe what a host writes") {
   using enum nvme::status_code;
   card c;
