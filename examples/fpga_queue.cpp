@@ -70,8 +70,6 @@ std::vector<std::string> fault_words() {
   return words;
 }
 
-// The engine's side ------------------------------------------------------------------------------
-
 std::atomic<bool> told_to_end{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
 
@@ -102,8 +100,6 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it"
   fmt::print("engine: {} commands\n", engine.commands());
   return {};
 }
-
-// The host's side --------------------------------------------------------------------------------
 
 template <class Device>
 void print_engine(Device& device, const std::string& about) {
