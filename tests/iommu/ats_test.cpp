@@ -37,7 +37,7 @@ void teach(device_type& device, std::uint64_t a, std::uint64_t target, unsigned 
 
 TEST_CASE("an entry of every size says its block, its permissions, and nothing else") {
   for (unsigned shift = 12; shift != 52; ++shift) {
-    const std::uint64_t at = 0x000d'eadb'eef5'5000 >> shift << shift;
+    const std::uint64_t at = 0x000d'eadb'eef5'5000ULL >> shift << shift;
     const ats_entry entry = ats_entry::of({at, shift}, 2);
     CHECK(entry.block() == address_block{at, shift});
     CHECK(entry[ats_entry::s] == (shift != 12));

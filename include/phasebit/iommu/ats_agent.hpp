@@ -57,7 +57,7 @@ template <class Space>
 template <std::size_t Devices = 8>
 class ats_invalidations {
  public:
-  explicit ats_invalidations(std::uint64_t timeout_ns = ats_timeout_ns) noexcept
+  constexpr explicit ats_invalidations(std::uint64_t timeout_ns = ats_timeout_ns) noexcept
       : timeout_(timeout_ns) {}
 
   // The message to be sent; nothing where the device has as many under way as it takes at once

@@ -53,7 +53,7 @@ class ats_device {
   using hit_type = iotlb_hit<to>;
 
   // `stu_shift` is log2 of the Smallest Translation Unit (10.5.1.3), at least 12.
-  explicit ats_device(pcie::requester_id id, unsigned stu_shift = 12) noexcept
+  constexpr explicit ats_device(pcie::requester_id id, unsigned stu_shift = 12) noexcept
       : id_(id), stu_shift_(stu_shift) {
     PHASEBIT_EXPECTS(stu_shift >= 12 && stu_shift < 52, "the translation unit is 4 KiB or larger");
   }

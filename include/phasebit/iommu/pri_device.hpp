@@ -31,7 +31,7 @@ template <std::size_t Groups = 16>
 class pri_device {
  public:
   // The function can have `capacity` requests under way; software allocates at most as many.
-  pri_device(pcie::requester_id id, std::uint32_t capacity) noexcept
+  constexpr pri_device(pcie::requester_id id, std::uint32_t capacity) noexcept
       : id_(id), capacity_(capacity) {}
 
   // Page Request Control and Status, 10.5.2.2 and 10.5.2.3.
