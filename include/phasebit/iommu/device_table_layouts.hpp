@@ -237,7 +237,7 @@ struct device_directory {
  private:
   [[nodiscard]] static constexpr unsigned low(unsigned level) noexcept {
     unsigned sum = 0;
-    for (unsigned i = 0; i != level; ++i) sum += geometry.bits[i];
+    for (unsigned i = 0; i != level && i != 3; ++i) sum += geometry.bits[i];
     return sum;
   }
 };
