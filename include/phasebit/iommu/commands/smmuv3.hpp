@@ -373,9 +373,9 @@ struct smmuv3_commands {
     if (op == opcode::tlbi_nsnh_all) return c;
     const bool second = op == opcode::tlbi_s2_ipa;
     const bool by_address = second || op == opcode::tlbi_nh_va || op == opcode::tlbi_nh_vaa;
-    c.stage = second                         ? translation_stage::second
-              : op == opcode::tlbi_s12_vmall ? translation_stage::any
-                                             : translation_stage::first;
+    // S12_VMALL is about both; what rests on the second stage is forgotten with it.
+    c.stage = second || op == opcode::tlbi_s12_vmall ? translation_stage::second
+                                                     : translation_stage::first;
     c.by_domain = true;
     c.domain = tlbi::vmid.get(w0);
     c.by_pasid = op == opcode::tlbi_nh_asid || op == opcode::tlbi_nh_va;
