@@ -37,13 +37,14 @@
 #include <phasebit/iommu/commands/vtd.hpp>
 #include <phasebit/iommu/device_table.hpp>
 #include <phasebit/iommu/device_table_entry.hpp>
-#include <phasebit/iommu/device_table_layouts.hpp>
+#include <phasebit/iommu/device_table_layout.hpp>
 #include <phasebit/iommu/fault.hpp>
 #include <phasebit/iommu/fault_queue.hpp>
 #include <phasebit/iommu/faults/amd.hpp>
 #include <phasebit/iommu/faults/riscv.hpp>
 #include <phasebit/iommu/faults/smmuv3.hpp>
 #include <phasebit/iommu/faults/vtd.hpp>
+#include <phasebit/iommu/faults/vtd_codes.hpp>
 #include <phasebit/iommu/faults/vtd_registers.hpp>
 #include <phasebit/iommu/flat_table.hpp>
 #include <phasebit/iommu/formats/amdv1.hpp>
@@ -54,6 +55,10 @@
 #include <phasebit/iommu/interrupt_remapping.hpp>
 #include <phasebit/iommu/invalidation.hpp>
 #include <phasebit/iommu/iotlb.hpp>
+#include <phasebit/iommu/layouts/amd.hpp>
+#include <phasebit/iommu/layouts/riscv.hpp>
+#include <phasebit/iommu/layouts/smmuv3.hpp>
+#include <phasebit/iommu/layouts/vtd.hpp>
 #include <phasebit/iommu/nested.hpp>
 #include <phasebit/iommu/page_format.hpp>
 #include <phasebit/iommu/page_table.hpp>
@@ -186,6 +191,7 @@
 #include <phasebit/pcie/express.hpp>
 #include <phasebit/pcie/header.hpp>
 #include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/msi_message.hpp>
 #include <phasebit/pcie/msix.hpp>
 #include <phasebit/pcie/placement.hpp>
 #include <phasebit/pcie/power_management.hpp>

@@ -5,6 +5,10 @@
 #include <phasebit/iommu/faults/riscv.hpp>
 #include <phasebit/iommu/faults/smmuv3.hpp>
 #include <phasebit/iommu/faults/vtd_registers.hpp>
+#include <phasebit/iommu/layouts/amd.hpp>
+#include <phasebit/iommu/layouts/riscv.hpp>
+#include <phasebit/iommu/layouts/smmuv3.hpp>
+#include <phasebit/iommu/layouts/vtd.hpp>
 #include <phasebit/iommu/remapper.hpp>
 #include <phasebit/iommu/remappers/amd.hpp>
 #include <phasebit/iommu/remappers/riscv.hpp>

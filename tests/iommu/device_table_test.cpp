@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <phasebit/iommu/device_table.hpp>
+#include <phasebit/iommu/layouts/amd.hpp>
+#include <phasebit/iommu/layouts/riscv.hpp>
+#include <phasebit/iommu/layouts/smmuv3.hpp>
+#include <phasebit/iommu/layouts/vtd.hpp>
 #include <phasebit/iommu/table_arena.hpp>
 
 #include <cstddef>

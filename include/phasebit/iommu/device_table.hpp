@@ -3,8 +3,7 @@
 // how an IOMMU finds its way through them, and how a driver writes them.
 #pragma once
 
-#include <phasebit/iommu/device_table_layouts.hpp>
-#include <phasebit/iommu/page_table_view.hpp>
+#include <phasebit/iommu/device_table_layout.hpp>
 #include <phasebit/iommu/table_memory.hpp>
 
 #include <cstddef>

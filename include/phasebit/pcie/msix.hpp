@@ -8,6 +8,7 @@
 #include <phasebit/core/wire.hpp>
 #include <phasebit/pcie/capability.hpp>
 #include <phasebit/pcie/concepts.hpp>
+#include <phasebit/pcie/msi_message.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -53,14 +54,6 @@ struct msix_entry {
 static_assert(WireStruct<msix_entry> && sizeof(msix_entry) == 16);
 static_assert(offsetof(msix_entry, address_low) == 0 && offsetof(msix_entry, address_high) == 4 &&
               offsetof(msix_entry, data) == 8 && offsetof(msix_entry, control) == 12);
-
-// What a vector writes, and where: `data` as 32 bits, little-endian, to a dword-aligned address.
-struct msi_message {
-  bus_addr address;
-  std::uint32_t data = 0;
-
-  friend constexpr bool operator==(const msi_message&, const msi_message&) noexcept = default;
-};
 
 // The pending bits come in whole 64-bit words.
 [[nodiscard]] constexpr std::uint32_t msix_pba_bytes(unsigned vectors) noexcept {

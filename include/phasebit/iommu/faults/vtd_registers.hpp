@@ -4,7 +4,7 @@
 #pragma once
 
 #include <phasebit/iommu/faults/vtd.hpp>
-#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/msi_message.hpp>
 
 #include <array>
 #include <cstddef>

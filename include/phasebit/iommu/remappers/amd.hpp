@@ -5,6 +5,7 @@
 #include <phasebit/iommu/device_table.hpp>
 #include <phasebit/iommu/faults/amd.hpp>
 #include <phasebit/iommu/formats/amdv1.hpp>
+#include <phasebit/iommu/layouts/amd.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
 
 #include <cstdint>

@@ -6,6 +6,7 @@
 #include <phasebit/iommu/device_table.hpp>
 #include <phasebit/iommu/faults/riscv.hpp>
 #include <phasebit/iommu/formats/riscv.hpp>
+#include <phasebit/iommu/layouts/riscv.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
 
 #include <cstdint>

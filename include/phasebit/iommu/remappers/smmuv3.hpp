@@ -5,6 +5,7 @@
 #include <phasebit/iommu/device_table.hpp>
 #include <phasebit/iommu/faults/smmuv3.hpp>
 #include <phasebit/iommu/formats/arm_stage2.hpp>
+#include <phasebit/iommu/layouts/smmuv3.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
 
 #include <cstdint>

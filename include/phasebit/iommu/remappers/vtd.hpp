@@ -3,9 +3,10 @@
 #pragma once
 
 #include <phasebit/iommu/device_table.hpp>
-#include <phasebit/iommu/faults/vtd.hpp>
+#include <phasebit/iommu/faults/vtd_codes.hpp>
 #include <phasebit/iommu/formats/vtd.hpp>
 #include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/layouts/vtd.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
 
 #include <cstdint>
