@@ -164,11 +164,26 @@ class bar {
     return pcie::mmio_doorbell{region_->data() + offset};
   }
 
+  // Memory behind the BAR, such as the DRAM of an FPGA, uncached. Errors: out_of_range, not_supported
+  // (the kernel keeps some of it to itself).
+  [[nodiscard]] result<std::span<std::byte>> memory(std::uint64_t offset,
+                                                    std::uint64_t bytes) const noexcept {
+    if (offset > size_bytes() || bytes > size_bytes() - offset) {
+      return failure(errc::out_of_range, "the memory goes beyond the BAR, which has", size_bytes());
+    }
+    if (!region_->maps(offset, bytes)) {
+      return failure(errc::not_supported, "the kernel does not map all of this memory", offset);
+    }
+    return std::span{region_->data() + offset, static_cast<std::size_t>(bytes)};
+  }
+
  private:
   template <class T>
   [[nodiscard]] T read(std::uint32_t offset) noexcept {
     if (region_->maps(offset, sizeof(T))) [[likely]] {
-      return le<T>::from_wire(mmio_load<T>(region_->data() + offset));
+      const T wire = mmio_load<T>(region_->data() + offset);
+      after_mmio_read();
+      return le<T>::from_wire(wire);
     }
     T value = static_cast<T>(~T{0});
     const auto got = ::pread(region_->device(), &value, sizeof value,
