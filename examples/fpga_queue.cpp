@@ -10,6 +10,7 @@
 
 #include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/qtest.hpp>
+#include <phasebit/backend/vfio.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -211,10 +212,6 @@ template <class Bar>
 
 // Registers and DRAM are those of a PCI device, as the kernel maps its BAR for whoever may.
 [[nodiscard]] result<> run_on_mmio(const host_options& o) {
-  if (o.device.empty()) {
-    return failure(errc::invalid_argument,
-                   "mmio needs to know which function: --device 0000:00:04.0");
-  }
   // The FPGA reads and writes its own DRAM, so no memory of the host's is taken for DMA.
   auto function = mmio::function::open(o.device, {.dma = mmio::no_dma{}});
   if (!function) return function.error();
@@ -224,12 +221,29 @@ template <class Bar>
                "BAR " + std::to_string(o.bar) + " of " + o.device + ", mapped from /sys");
 }
 
+[[nodiscard]] result<> run_on_vfio(const host_options& o) {
+  auto function = backend::vfio::function::open(o.device);
+  if (!function) return function.error();
+  const auto bar = function->map_bar(o.bar);
+  if (!bar) return bar.error();
+  const auto mapping = bar->memory(0, bar->size_bytes());
+  if (!mapping) return mapping.error();
+  return drive(*bar, *mapping, o,
+               "BAR " + std::to_string(o.bar) + " of " + o.device + ", mapped by vfio");
+}
+
 [[nodiscard]] result<> run_host(host_options& o) {
   o.work.bytes = static_cast<std::uint32_t>(o.block_bytes);
   if (o.block_bytes % pattern::unit != 0) {
     return failure(errc::misaligned, "--bs is a multiple of 512", o.block_bytes);
   }
-  if (o.backend == "mmio") return run_on_mmio(o);
+  if (o.backend == "mmio" || o.backend == "vfio") {
+    if (o.device.empty()) {
+      return failure(errc::invalid_argument,
+                     "this backend needs to know which function: --device 0000:00:04.0");
+    }
+    return o.backend == "mmio" ? run_on_mmio(o) : run_on_vfio(o);
+  }
   if (o.memory.empty()) {
     return failure(errc::invalid_argument, "the BAR needs a file: --memory FILE, the engine's");
   }
@@ -254,14 +268,15 @@ void add_engine_options(CLI::App& app, engine_options& o) {
 }
 
 void add_host_options(CLI::App& app, host_options& o) {
-  add_choice(app, "--backend", o.backend, "How the BAR is reached", {"memory", "qtest", "mmio"});
+  add_choice(app, "--backend", o.backend, "How the BAR is reached",
+             {"memory", "qtest", "mmio", "vfio"});
   app.add_option("--memory", o.memory, "memory, qtest: the file that is the BAR")
       ->type_name("FILE");
   add_size_option(app, "--bar-size", o.bar_bytes, "memory: of a device file, which has no length",
                   4096, std::uint64_t{1} << 40);
-  app.add_option("--device", o.device, "mmio: its PCI address, such as 0000:00:04.0")
+  app.add_option("--device", o.device, "mmio, vfio: its PCI address, such as 0000:00:04.0")
       ->type_name("BDF");
-  app.add_option("--bar", o.bar, "mmio: which of its BARs")
+  app.add_option("--bar", o.bar, "mmio, vfio: which of its BARs")
       ->check(CLI::Range(0, 5).description(""))
       ->type_name("N")
       ->capture_default_str();

@@ -52,13 +52,16 @@ case_of again $FPGA --verify --count 500
 expect no-bar "no such BAR" $FPGA --bar 1 --show
 expect other-bar "the BAR is too small for these registers" $FPGA --bar 0 --show
 expect no-function "there is no such PCI function" fpga_queue host --backend mmio --device 0000:77:00.0
+give 0000:00:04.0 vfio-pci
+case_of by-vfio fpga_queue host --backend vfio --device 0000:00:04.0 --verify --count 3000
+expect by-vfio-no-bar "no such BAR" fpga_queue host --backend vfio --device 0000:00:04.0 --bar 1
 
 # edu: registers without memory for DMA, then with huge pages, then its interrupt by uio and vfio.
 case_of edu-registers edu --backend mmio --device $EDU --no-dma
 expect edu-pages "no huge pages are free" edu --backend mmio --device $EDU
 echo 8 > /proc/sys/vm/nr_hugepages
 echo "PB edu-mmio: $(edu --backend mmio --device $EDU --dma-mask 4294967295 2>&1 | tr '\n' ' ')"
-expect edu-other "is no edu device" edu --backend mmio --device 0000:00:04.0
+expect edu-other "is no edu device" edu --backend mmio --device 0000:00:07.0
 give $EDU uio_pci_generic
 echo "PB edu-uio-driver: $(driver $EDU)"
 echo "PB edu-uio: $(edu --backend mmio --device $EDU --dma-mask 4294967295 2>&1 | tr '\n' ' ')"
@@ -124,7 +127,8 @@ def main():
             ["-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on",
              "-object", f"memory-backend-file,id=fpga,share=on,size={BAR_BYTES},mem-path={memory}",
              "-device", "ivshmem-plain,memdev=fpga,addr=04.0",
-             "-device", "edu,addr=05.0,dma_mask=4294967295", "-device", "edu,addr=06.0"],
+             "-device", "edu,addr=05.0,dma_mask=4294967295", "-device", "edu,addr=06.0",
+             "-device", "pci-testdev,addr=07.0"],
             "intel_iommu=on iommu=pt")
         try:
             lines = guest.run(300, engines.on_line)
@@ -133,7 +137,7 @@ def main():
         got = vm.results(lines)
         report.guest("fpga", lines)
         for name in ("verify", "deep", "large", "too-deep", "one-at-a-time", "after-kill", "foreign-id",
-                     "silent", "phase", "gone", "again", "no-bar", "other-bar", "no-function",
+                     "silent", "phase", "gone", "again", "no-bar", "other-bar", "no-function", "by-vfio", "by-vfio-no-bar",
                      "edu-registers", "edu-pages", "edu-other", "edu-vfio-mmio"):
             report.check(name, got.get(name) == "ok", got.get(name))
         report.check("perf", re.search(r'"commands":[1-9]', got.get("perf", "")), got.get("perf"))
