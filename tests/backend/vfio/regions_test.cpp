@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/backend/vfio/regions.hpp>
 #include <phasebit/core/wire.hpp>
 
