@@ -12,6 +12,7 @@
 #include <phasebit/backend/mmio_linux/dma_pool.hpp>
 #include <phasebit/backend/mmio_linux/function.hpp>
 #include <phasebit/backend/mmio_linux/open.hpp>
+#include <phasebit/backend/mmio_linux/ordered_pages.hpp>
 #include <phasebit/backend/mmio_linux/pagemap.hpp>
 #include <phasebit/backend/mmio_linux/pci_resources.hpp>
 #include <phasebit/backend/mmio_linux/system_paths.hpp>

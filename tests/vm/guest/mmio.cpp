@@ -5,6 +5,7 @@
 #include <phasebit/backend/mmio_linux.hpp>
 
 #include <array>
+#include <cstring>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -106,6 +107,21 @@ TEST_CASE("mmio-huge") {
     CHECK(in == out);
   }
   CHECK(regions[0].bus != regions[1].bus);
+  // regression: more than one page was refused, for the kernel hands them out last one first.
+  const auto large = must(function.allocate(8 * page, page));
+  phasebit_test::fill_block(large.bytes, 8, 8);
+  std::vector<std::byte> in(large.size());
+  for (std::uint32_t i = 0; i != 128; ++i) {
+    REQUIRE(queue.write({.nsid = 1, .lba = 256 * std::uint64_t{i}, .blocks = 256},
+                        large.part(std::size_t{i} << 17, std::size_t{1} << 17), i));
+    queue.ring();
+    REQUIRE(phasebit_test::within_ten_seconds(function, [&]() noexcept {
+      return queue.poll([](std::uint32_t&, nvme::completion) noexcept {}) != 0;
+    }));
+  }
+  must(disk.read(0, in));
+  CHECK(std::memcmp(in.data(), large.data(), in.size()) == 0);
+  function.release(large);
   for (const auto& region : regions) function.release(region);
 }
 

@@ -2,6 +2,7 @@
 // Memory for devices that see physical addresses: huge pages, a u-dma-buf, or a region of the caller's.
 #pragma once
 
+#include <phasebit/backend/mmio_linux/ordered_pages.hpp>
 #include <phasebit/backend/mmio_linux/pagemap.hpp>
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
 #include <phasebit/backend/mmio_linux/udmabuf.hpp>
@@ -113,11 +114,8 @@ class dma_pool {
     // The address of each, first: without permission for that, no page is worth taking.
     const auto map = pagemap::open(paths_);
     if (!map) return map.error();
-    int power = 0;
-    while (std::uint64_t{1} << power != page) ++power;
-    auto memory = posix::memory_mapping::anonymous(
-        static_cast<std::size_t>(align_up(std::uint64_t{least}, page)),
-        MAP_HUGETLB | MAP_LOCKED | MAP_POPULATE | power << MAP_HUGE_SHIFT);
+    auto memory = map_ordered_pages(
+        page, static_cast<std::size_t>(align_up(std::uint64_t{least}, page)), *map);
     if (!memory) return no_pages(page, memory.error());
     // A child's copy would take the page from us as soon as we write to it: it gets none.
     if (::madvise(memory->data(), memory->size(), MADV_DONTFORK) != 0) {
@@ -142,7 +140,7 @@ class dma_pool {
     if (why.value_is_errno && why.value == EAGAIN) {
       return failure(errc::exhausted, "huge pages can not be locked: raise RLIMIT_MEMLOCK", page);
     }
-    if (why.value_is_errno && why.value == EINVAL) {
+    if (why.value_is_errno && (why.value == EINVAL || why.value == ENODEV)) {
       return failure(errc::not_supported, "the machine has no huge pages of this size", page);
     }
     if (why.code != errc::exhausted) return why;
