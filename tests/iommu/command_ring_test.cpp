@@ -195,6 +195,7 @@ TEST_CASE("a tail that names no entry stops the rings that have all bits of it")
   wide.tail = 1 << 4;  // aligned for 128 bits
   CHECK(wide.poll() == 0);
   CHECK(wide.consumer.fault().what == ring_fault::bad_tail);
+  CHECK(wide.consumer.fault().code == static_cast<std::uint8_t>(vtd::queue_error::tail_misaligned));
 
   rig<amd_commands> amd{8};
   amd.tail = 8 << 4;

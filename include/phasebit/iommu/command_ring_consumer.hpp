@@ -98,7 +98,9 @@ class command_consumer {
     if (!enabled_) return;
     const auto position = ring_.checked(value);
     if (!position || ring_.distance(head_, *position) > ring_.capacity()) {
-      stop(ring_fault::bad_tail);
+      const std::uint32_t below = (std::uint32_t{1} << dialect_.index_shift()) - 1;
+      stop(ring_fault::bad_tail,
+           (value & below) != 0 ? illegal_reason::reserved_bits : illegal_reason::reserved_value);
       return;
     }
     tail_ = *position;

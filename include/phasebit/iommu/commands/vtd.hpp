@@ -283,7 +283,8 @@ struct vtd_commands {
         case ring_fault::fetch_failed:
           return queue_error::fetch_failed;
         case ring_fault::bad_tail:
-          return queue_error::invalid_tail;
+          return wide && reason == illegal_reason::reserved_bits ? queue_error::tail_misaligned
+                                                                 : queue_error::invalid_tail;
         case ring_fault::illegal_command:
           if (reason == illegal_reason::unknown_opcode) return queue_error::invalid_type;
           if (reason == illegal_reason::not_supported && !wide) return queue_error::invalid_width;
