@@ -138,11 +138,17 @@ void check_fault(Rig& r, wrong what, phasebit::pcie::requester_id who,
   }
   REQUIRE_FALSE(all.empty());
   for (const iommu::translation_fault& f : all) {
+    const bool as_expected = f.requester == who && f.code == *code && f.wanted == wanted &&
+                             (!iova || f.address / 4096 == *iova / 4096) &&
+                             f.has_pasid == Machine::claims_pasids;
+    if (as_expected) continue;
+    // One is enough to know.
     CHECK(f.requester == who);
     CHECK(f.code == *code);
     CHECK(f.wanted == wanted);
     if (iova) CHECK(f.address / 4096 == *iova / 4096);
-    CHECK_FALSE(f.has_pasid);
+    CHECK(f.has_pasid == Machine::claims_pasids);
+    break;
   }
 }
 
@@ -271,10 +277,11 @@ TEST_CASE_TEMPLATE_DEFINE("addresses beyond the width, and entries that mean not
   if (width < 63) {
     const std::uint64_t beyond = (std::uint64_t{1} << width) + free_at;
     disk.write_to(beyond, 3);
-    CHECK(place.untouched());
+    CHECK(place.untouched() == Machine::looks_at_upper_bits);
     check_fault<Machine>(r, wrong::beyond_width, disk.id(), beyond, access::write);
+    place.wipe();
   }
-  if (const auto bits = Machine::malformed_bits(d.format())) {
+  if constexpr (Machine::knows_malformed) {
     const std::uint64_t iova = free_at + 64 * granule;
     target other{r, granule};
     d.map(iova, other.at(), granule);
@@ -283,7 +290,7 @@ TEST_CASE_TEMPLATE_DEFINE("addresses beyond the width, and entries that mean not
     REQUIRE(found.status == iommu::walk_status::mapped);
     iommu::table_word* const entry = d.find_entry(found.entry);
     REQUIRE(entry != nullptr);
-    *entry = found.entry | *bits;
+    *entry = Machine::malformed(found.entry);
     CHECK(d.tables().lookup(bus_addr{iova}).status == iommu::walk_status::malformed);
     disk.write_to(iova, 3);
     CHECK(other.untouched());
@@ -345,10 +352,13 @@ TEST_CASE_TEMPLATE_DEFINE("what the unit remembers stays until our commands name
   SUBCASE("by its range, not by its neighbour's and not by another domain's") {
     remember();
     still_stale(41);
-    must(r.unit().flush(d.id(), page(neighbour)));
-    still_stale(42);
     must(r.unit().flush(other.id(), page(iova)));
-    still_stale(43);
+    still_stale(42);
+    // Forgetting more than it was told is a unit's right.
+    if (Machine::forgets_by_range) {
+      must(r.unit().flush(d.id(), page(neighbour)));
+      still_stale(43);
+    }
     d.flush();
     fresh(44);
   }

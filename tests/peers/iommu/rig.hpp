@@ -6,8 +6,11 @@
 //   unit, open(machine, tables, host) our driver of its IOMMU
 //   format_type, format(unit)         the tables that it is to walk
 //   code(wrong)                       what its fault record says; nothing: there will be none
+//   claims_pasids                     its records say so where there was none
 //   logs_cached_refusals              of accesses that a cached translation does not permit
-//   malformed_bits(format)            what makes a leaf malformed; nothing: it does not mind
+//   looks_at_upper_bits               of addresses beyond the width of the tables
+//   forgets_by_range                  and not the whole domain
+//   knows_malformed, malformed(entry) what it refuses as an entry without meaning
 #pragma once
 
 #include <phasebit/backend/qtest.hpp>
@@ -72,8 +75,7 @@ T must(result<T>&& r) {
   if constexpr (!std::is_void_v<T>) return std::move(*r);
 }
 
-// The path of a QEMU of version 10 or later; ends the test as skipped where there is none.
-inline std::string newer_qemu(const std::string& program) {
+inline std::string find_newer_qemu(const std::string& program) {
   const std::string command =
       "python3 " PHASEBIT_TEST_SOURCE_DIR "/peers/newer_qemu.py " + program + " 2>&1";
   std::FILE* const out = ::popen(command.c_str(), "r");
@@ -87,6 +89,12 @@ inline std::string newer_qemu(const std::string& program) {
   const std::string mark = "skipped: ";
   const std::size_t at = said.find(mark);
   skip(at == std::string::npos ? "no newer QEMU: " + said : said.substr(at + mark.size()));
+}
+// The path of a QEMU of version 10 or later; ends the test as skipped where there is none. A test
+// asks for one program only.
+inline std::string newer_qemu(const std::string& program) {
+  static const std::string found = find_newer_qemu(program);
+  return found;
 }
 inline std::string installed_qemu(const std::string& program) {
   const auto found = qtest::find_program(program);

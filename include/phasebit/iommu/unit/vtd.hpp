@@ -4,35 +4,26 @@
 #pragma once
 
 #include <phasebit/iommu/commands/vtd.hpp>
-#include <phasebit/iommu/device_table.hpp>
 #include <phasebit/iommu/faults/vtd.hpp>
 #include <phasebit/iommu/formats/vtd.hpp>
+#include <phasebit/iommu/layouts/vtd.hpp>
 #include <phasebit/iommu/spec/vtd_registers.hpp>
-#include <phasebit/iommu/unit/command_channel.hpp>
-#include <phasebit/iommu/unit/host.hpp>
+#include <phasebit/iommu/unit/driver.hpp>
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <utility>
 
 namespace phasebit::iommu::unit {
 
-// From open() on the unit is ours: what it did before has ended, and after enable() it lets through
-// what is attached and nothing else. The tables and the memory for queues are the unit's own view of
-// memory: what Tables and Host hand out is coherent, or mapped uncached where coherent() is false.
-// One thread. Move-only; the destructor switches the unit off.
-//
-// Errors of every call: timed_out and removed (the unit), protocol (it refused a command).
 template <Mmio Bar, TableMemory Tables, UnitHost Host>
-class vtd {
-  using directory = device_table<iommu::vtd::legacy_tables, Tables>;
-  using channel = command_channel<vtd_commands, Bar, Host>;
+class vtd : public driver<vtd<Bar, Tables, Host>, iommu::vtd::legacy_tables, vtd_commands, Bar,
+                          Tables, Host> {
+  using base = driver<vtd, iommu::vtd::legacy_tables, vtd_commands, Bar, Tables, Host>;
+  friend base;
   using context = iommu::vtd::context_entry;
 
  public:
-  using tables_type = vtd_second_stage;
-
   // Errors: removed (no unit answers), not_supported (no queued invalidation, no second stage), those
   // of tables and host.
   [[nodiscard]] static result<vtd> open(Bar bar, Tables& tables, Host& host,
@@ -46,34 +37,26 @@ class vtd {
     if ((cap[iommu::vtd::cap::sagaw] & 14) == 0) {
       return failure(errc::not_supported, "the unit walks no second-stage tables", cap.raw);
     }
-    auto directory_made = directory::create({}, tables);
-    if (!directory_made) return directory_made.error();
+    PHASEBIT_EXPECTS(o.log2_commands >= 8 && o.log2_commands <= 15,
+                     "an invalidation queue has 256 to 32768 descriptors");
+    auto directory = base::directory::create({}, tables);
+    if (!directory) return directory.error();
     const vtd_commands dialect{.page_selective = cap[iommu::vtd::cap::psi],
                                .max_address_mask = cap[iommu::vtd::cap::mamv],
                                .max_index_mask = ecap[iommu::vtd::ecap::mhmv],
                                .device_tlbs = ecap[iommu::vtd::ecap::dt],
                                .page_requests = false};
-    auto commands =
-        channel::create(dialect, bar, {iommu::vtd::iqh::offset, iommu::vtd::iqt::offset}, host, o);
+    constexpr ring_registers ring{iommu::vtd::iqh::offset, iommu::vtd::iqt::offset};
+    auto commands = base::channel::create(dialect, bar, ring, host, o);
     if (!commands) return commands.error();
-    vtd made{bar, host, cap, ecap, o, std::move(*directory_made), std::move(*commands)};
+    vtd made{base{bar, host, o, std::move(*directory), std::move(*commands)}, cap, ecap};
     const auto off = made.disable();
     if (!off) return off.error();
     return made;
   }
-  vtd(vtd&& other) noexcept
-      : bar_(other.bar_),
-        host_(other.host_),
-        cap_(other.cap_),
-        ecap_(other.ecap_),
-        options_(other.options_),
-        directory_(std::move(other.directory_)),
-        commands_(std::move(other.commands_)),
-        owner_(std::exchange(other.owner_, false)) {}
+  vtd(vtd&&) noexcept = default;
   vtd& operator=(vtd&&) = delete;
-  ~vtd() {
-    if (owner_) static_cast<void>(disable());
-  }
+  ~vtd() { this->switch_off(); }
 
   // The widest tables that this unit walks.
   [[nodiscard]] vtd_second_stage format() const noexcept {
@@ -95,16 +78,18 @@ class vtd {
 
   [[nodiscard]] result<> enable() noexcept {
     using namespace iommu::vtd;
-    bar_.write32(fectl::offset, fectl::im.of(true));  // whoever wants faults asks
-    bar_.write64_lo_hi(rtaddr::offset, directory_.root().value());
+    Bar& bar = this->bar_;
+    bar.write32(fectl::offset, fectl::im.of(true));  // whoever wants faults asks
+    bar.write64_lo_hi(rtaddr::offset, this->directory_.root().value());
     if (auto done = order(gcmd::srtp.of(true)); !done) return done;
-    commands_.restart();
-    bar_.write64_lo_hi(iqt::offset, 0);
-    const auto pages = static_cast<std::uint8_t>(options_.log2_commands - 8);
-    bar_.write64_lo_hi(iqa::offset, commands_.ring_at().value() | iqa::qs.of<std::uint64_t>(pages));
+    this->commands_.restart();
+    const auto pages = static_cast<std::uint8_t>(this->options_.log2_commands - 8);
+    bar.write64_lo_hi(iqt::offset, 0);
+    bar.write64_lo_hi(iqa::offset,
+                      this->commands_.ring_at().value() | iqa::qs.of<std::uint64_t>(pages));
     if (auto done = order(gcmd::qie.of(true)); !done) return done;
-    if (auto done = run(command::all_devices()); !done) return done;
-    if (auto done = run(command::all_translations()); !done) return done;
+    if (auto done = this->run(command::all_devices()); !done) return done;
+    if (auto done = this->run(command::all_translations()); !done) return done;
     return order(gcmd::te.of(true));
   }
   // Everything passes untranslated afterwards, as after a reset.
@@ -127,97 +112,63 @@ class vtd {
       return failure(errc::not_supported, "the unit does not walk tables of this width",
                      through.format().input_bits());
     }
-    return replace(who, context::translated(through.root().value(), width, domain));
+    return change(who, context::translated(through.root().value(), width, domain));
   }
-  // Nothing that `who` does is let through any more. What it did before has ended.
-  result<> detach(pcie::requester_id who) noexcept { return replace(who, context{}); }
+  // Nothing that `who` does is let through any more; what it did before has ended.
+  result<> detach(pcie::requester_id who) noexcept { return change(who, context{}); }
 
-  // The hardware has forgotten these ranges of the domain when this returns, and what devices did
-  // with them has ended.
-  result<> flush(std::uint16_t domain,
-                 std::span<const invalidation_range<bus_space>> ranges) noexcept {
-    if (ranges.empty()) return {};
-    return commands_.flush(domain, ranges, trouble());
-  }
-  result<> flush_domain(std::uint16_t domain) noexcept {
-    command c = command::whole_domain(domain);
-    c.drain_reads = c.drain_writes = true;
-    return run(c);
-  }
-  // Any command, done when this returns.
-  result<> run(const command& c) noexcept { return commands_.run(c, trouble()); }
-
-  // The oldest fault that the unit has recorded, and makes room for another.
+  // The oldest fault that is recorded, whose register is free then.
   [[nodiscard]] std::optional<translation_fault> next_fault() noexcept {
     using namespace iommu::vtd;
-    const fsts s{bar_.read32(fsts::offset)};
+    Bar& bar = this->bar_;
+    const fsts s{bar.read32(fsts::offset)};
     if (s.raw == ~std::uint32_t{0}) return std::nullopt;
     if (!s[fsts::ppf]) {
-      if (s[fsts::pfo]) bar_.write32(fsts::offset, fsts::pfo.of(true));
+      if (s[fsts::pfo]) bar.write32(fsts::offset, fsts::pfo.of(true));
       return std::nullopt;
     }
     const std::uint32_t at = cap_[cap::fro] * 16U + s[fsts::fri] * 16U;
-    const frcd_low low{bar_.read64(at)};
-    const frcd_high high{bar_.read64(at + 8)};
-    if (!high[frcd_high::f]) return std::nullopt;
-    bar_.write32(at + 12, 0x8000'0000);  // F, which is cleared so
-    return fault_record{low, high}.decode();
+    const fault_record record{frcd_low{bar.read64(at)}, frcd_high{bar.read64(at + 8)}};
+    if (!record.high[frcd_high::f]) return std::nullopt;
+    bar.write32(at + 12, 0x8000'0000);  // F
+    return record.decode();
   }
 
  private:
-  vtd(Bar bar, Host& host, iommu::vtd::cap cap, iommu::vtd::ecap ecap, const options& o,
-      directory&& d, channel&& c) noexcept
-      : bar_(bar),
-        host_(&host),
-        cap_(cap),
-        ecap_(ecap),
-        options_(o),
-        directory_(std::move(d)),
-        commands_(std::move(c)) {}
+  vtd(base&& b, iommu::vtd::cap cap, iommu::vtd::ecap ecap) noexcept
+      : base(std::move(b)), cap_(cap), ecap_(ecap) {}
 
-  [[nodiscard]] std::uint32_t status() noexcept { return bar_.read32(iommu::vtd::gsts::offset); }
+  [[nodiscard]] std::uint32_t status() noexcept {
+    return this->bar_.read32(iommu::vtd::gsts::offset);
+  }
   // 11.4.4: the lasting bits are repeated with each command; one command at a time.
   [[nodiscard]] result<> order(std::uint32_t set, std::uint32_t reset = 0) noexcept {
     using namespace iommu::vtd;
     const std::uint32_t now = status();
     if (now == ~std::uint32_t{0}) return failure(errc::removed, "the VT-d unit does not answer");
-    bar_.write32(gcmd::offset, ((now & gsts::lasting) | set) & ~reset);
-    const bool done = poll_until(host_->clock(), options_.timeout_ns(), [&]() noexcept {
-      const std::uint32_t s = status();
-      return (s & set) == set && (s & reset) == 0;
-    });
-    if (done) return {};
-    return failure(errc::timed_out, "the VT-d unit does not carry out a global command",
-                   set | reset);
+    this->bar_.write32(gcmd::offset, ((now & gsts::lasting) | set) & ~reset);
+    return this->wait_for(
+        [&]() noexcept {
+          const std::uint32_t s = status();
+          return (s & set) == set && (s & reset) == 0;
+        },
+        "the VT-d unit does not carry out a global command", set | reset);
   }
 
-  [[nodiscard]] auto trouble() noexcept {
-    return
-        [this]() noexcept { return vtd_commands::trouble(bar_.read32(iommu::vtd::fsts::offset)); };
-  }
-
-  [[nodiscard]] result<> replace(pcie::requester_id who, const context& next) noexcept {
-    const context old = directory_.get(who.raw());
-    result<> forgotten;
-    auto forget = [&]() noexcept {
-      const std::uint16_t domain = old[context::did];
-      forgotten = run(command::one_device(who.raw(), domain));
-      if (forgotten) forgotten = flush_domain(domain);
-    };
-    if (auto set = directory_.set(who.raw(), next, forget); !set) return set;
-    if (!forgotten) return forgotten;
+  [[nodiscard]] result<> change(pcie::requester_id who, const context& next) noexcept {
+    if (auto done = this->replace(who, next); !done) return done;
     // 6.1: in caching mode absent entries are remembered, too, under domain 0.
-    return caches_absent() ? run(command::one_device(who.raw(), 0)) : result<>{};
+    return caches_absent() ? this->run(command::one_device(who.raw(), 0)) : result<>{};
+  }
+  [[nodiscard]] static std::uint16_t domain_of(const context& c) noexcept {
+    return c[context::did];
+  }
+  [[nodiscard]] ring_trouble trouble() noexcept {
+    return vtd_commands::trouble(this->bar_.read32(iommu::vtd::fsts::offset));
   }
 
-  Bar bar_;
-  Host* host_;
   iommu::vtd::cap cap_;
   iommu::vtd::ecap ecap_;
-  options options_;
-  directory directory_;
-  channel commands_;
-  bool owner_ = true;
 };
 
 }  // namespace phasebit::iommu::unit

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSL-1.0
+#pragma once
+
+#include <phasebit/iommu/unit/riscv.hpp>
+
+#include <peers/iommu/rig.hpp>
+
+namespace phasebit_test {
+
+// QEMU's riscv-iommu-pci in front of the disks of the virtual RISC-V machine, with tables of this
+// mode.
+template <iommu::riscv_mode Mode>
+struct riscv_machine {
+  using unit = iommu::unit::riscv<qtest::bar, unit_tables, qtest::function>;
+  using format_type = iommu::riscv_second_stage;
+
+  static qtest::options options() {
+    qtest::options o;
+    o.board = qtest::riscv_virt;
+    o.program = newer_qemu(o.board.program);
+    o.devices = {"riscv-iommu-pci"};
+    return o;
+  }
+  static constexpr bool logs_cached_refusals = false;
+  static constexpr bool claims_pasids = true;
+  static constexpr bool looks_at_upper_bits = true;
+  static constexpr bool forgets_by_range = true;
+  static constexpr bool knows_malformed = true;
+  static result<unit> open(qtest::machine& m, unit_tables& tables, qtest::function& host) {
+    auto function = must(m.open_class(0x080600));
+    return unit::open(must(function.map_bar(0)), tables, host);
+  }
+  static format_type format(const unit& u) {
+    format_type f = u.format();
+    CHECK(f.mode == iommu::riscv_mode::sv57x4);
+    f.mode = Mode;
+    return f;
+  }
+  static std::optional<std::uint16_t> code(wrong what) {
+    switch (what) {
+      case wrong::reads_unmapped:
+      case wrong::reads_write_only:
+        return 21;
+      case wrong::writes_unmapped:
+      case wrong::writes_read_only:
+      case wrong::beyond_width:
+      case wrong::malformed:
+        return 23;
+      case wrong::no_device:
+        return 258;
+    }
+    return std::nullopt;
+  }
+  // U = 0, which a second stage has not.
+  static std::uint64_t malformed(std::uint64_t entry) { return entry & ~format_type::user; }
+};
+
+}  // namespace phasebit_test

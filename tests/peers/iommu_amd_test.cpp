@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: BSL-1.0
+// Our tables and our commands against QEMU's amd-iommu.
+#include <peers/iommu/amd_machine.hpp>
+#include <peers/iommu/body.hpp>
+
+namespace {
+
+using namespace phasebit_test;
+using amd_3_levels = amd_machine<3>;
+using amd_4_levels = amd_machine<4>;
+
+PHASEBIT_IOMMU_TESTS(amd_3_levels, amd_4_levels);
+
+}  // namespace

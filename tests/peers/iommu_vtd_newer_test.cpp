@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: BSL-1.0
+// The same against a newer QEMU's intel-iommu.
+#include <peers/iommu/body.hpp>
+#include <peers/iommu/vtd_machine.hpp>
+
+namespace {
+
+using namespace phasebit_test;
+using vtd_48_bits = vtd_machine<iommu::vtd_width::bits_48, true>;
+
+PHASEBIT_IOMMU_TESTS(vtd_48_bits);
+
+}  // namespace
