@@ -60,6 +60,16 @@ TEST_CASE("a doorbell writes its own register and no other") {
   CHECK(r.bar.read32(12) == 5);
 }
 
+TEST_CASE("a whole register of 64 bits is written little-endian, at its own alignment") {
+  registers r;
+  r.bar.write64(8, 0x1122334455667788);
+  CHECK(r.at(8) == 0x88);
+  CHECK(r.at(15) == 0x11);
+  CHECK(phasebit_test::breaks("a register is accessed at its own alignment",
+                              [&] { r.bar.write64(4, 0); }));
+  CHECK(phasebit_test::breaks("a register beyond the mapped BAR", [&] { r.bar.write64(32, 0); }));
+}
+
 TEST_CASE("a register outside the BAR, or off its alignment, is the caller's mistake") {
   registers r;
   const char* outside = "a register beyond the mapped BAR";
