@@ -185,7 +185,6 @@
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/config_space.hpp>
 #include <phasebit/pcie/description.hpp>
-#include <phasebit/pcie/draining_doorbell.hpp>
 #include <phasebit/pcie/ecam.hpp>
 #include <phasebit/pcie/emitter.hpp>
 #include <phasebit/pcie/enumerate.hpp>
