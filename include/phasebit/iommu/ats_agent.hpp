@@ -137,6 +137,14 @@ class ats_invalidations {
     }
     return std::nullopt;
   }
+  template <class Late>
+  void expire_all(std::uint64_t now, Late&& late) noexcept {
+    for (;;) {
+      const auto whose = expire(now);
+      if (!whose) return;
+      late(*whose);
+    }
+  }
   // Whether something was given up, or could not be asked for, since this was asked last.
   [[nodiscard]] bool take_missed() noexcept {
     const bool missed = missed_;
@@ -190,7 +198,7 @@ template <std::size_t Devices, class Send, class Late>
     const pcie::requester_id device{static_cast<std::uint16_t>(c.device)};
     auto message = under_way.begin(device, block, c.queue_depth, now);
     if (!message) {
-      while (const auto whose = under_way.expire(now)) late(*whose);
+      under_way.expire_all(now, late);
       if (!under_way.idle()) return command_outcome::again;
       under_way.note_missed();  // all its places are lost: it will never have one again
       return command_outcome::failed;
@@ -202,7 +210,7 @@ template <std::size_t Devices, class Send, class Late>
     return command_outcome::done;
   }
   if (c.kind != command_kind::wait) return command_outcome::done;
-  while (const auto whose = under_way.expire(now)) late(*whose);
+  under_way.expire_all(now, late);
   if (!under_way.idle()) return command_outcome::again;
   return under_way.take_missed() ? command_outcome::failed : command_outcome::done;
 }

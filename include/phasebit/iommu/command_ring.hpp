@@ -72,7 +72,7 @@ struct ring_words {
 static_assert(WireStruct<ring_words> && sizeof(ring_words) == 16);
 
 inline void write_entry(std::byte* at, const command_words& words, unsigned bytes) noexcept {
-  for (unsigned i = 0; i * 16 != bytes; ++i) {
+  for (std::size_t i = 0; i * 16 != bytes; ++i) {
     overwrite(reinterpret_cast<ring_words*>(at)[i],
               ring_words{{words.word[2 * i], words.word[2 * i + 1]}});
   }
@@ -80,7 +80,7 @@ inline void write_entry(std::byte* at, const command_words& words, unsigned byte
 // Each word once.
 [[nodiscard]] inline command_words read_entry(const std::byte* at, unsigned bytes) noexcept {
   command_words words;
-  for (unsigned i = 0; i * 16 != bytes; ++i) {
+  for (std::size_t i = 0; i * 16 != bytes; ++i) {
     const ring_words copy = snapshot(reinterpret_cast<const ring_words*>(at)[i]);
     words.word[2 * i] = copy.word[0];
     words.word[2 * i + 1] = copy.word[1];
