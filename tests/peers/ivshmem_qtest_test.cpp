@@ -21,6 +21,7 @@ using namespace phasebit;
 #  include <algorithm>
 #  include <cstring>
 #  include <memory>
+#  include <random>
 #  include <thread>
 #  include <vector>
 
@@ -303,6 +304,70 @@ TEST_CASE("an engine does not believe what a host writes") {
     REQUIRE(device->check_heartbeat());
     CHECK(device->start(8));
   }
+}
+
+TEST_CASE("an engine outlives whatever a host writes into its BAR") {
+  // Of exactly the BAR's length, so that AddressSanitizer sees the first byte beyond it.
+  std::vector<std::byte> bar(128U << 10);
+  fpga::engine<> engine{bar};
+  fpga::engine_registers<thread_order> registers{bar};
+  const std::uint64_t dram = fpga::engine<>::dram_at.value();
+  const std::uint64_t dram_bytes = bar.size() - fpga::register_bytes;
+  std::mt19937_64 random{20};
+  const auto below = [&](std::uint64_t n) { return random() % n; };
+  // Sometimes right, sometimes at an edge, sometimes anything.
+  const auto some_address = [&]() -> std::uint64_t {
+    switch (below(4)) {
+      case 0:
+        return random();
+      case 1:
+        return dram + dram_bytes - below(4096);
+      case 2:
+        return dram + below(16) * 4096;
+      default:
+        return dram + below(dram_bytes);
+    }
+  };
+  const auto some_count = [&] { return static_cast<std::uint32_t>(random() >> below(64)); };
+  std::uint64_t commands = 0;
+  unsigned ready = 0;
+  for (unsigned round = 0; round != 20'000; ++round) {
+    switch (below(6)) {
+      case 0:
+        registers.write(fpga::submission_base{some_address()});
+        registers.write(fpga::completion_base{some_address()});
+        registers.write(fpga::queue_entries{below(4) == 0 ? some_count() : 0x001f'001fU});
+        break;
+      case 1:
+        registers.write(fpga::control{below(4) == 0 ? some_count() : 0U});
+        engine.poll();
+        registers.write(fpga::control{1});
+        break;
+      case 2:
+        registers.write(fpga::submission_doorbell{static_cast<std::uint32_t>(below(34))});
+        registers.write(fpga::completion_doorbell{static_cast<std::uint32_t>(below(34))});
+        break;
+      case 3:
+        registers.store(static_cast<std::uint32_t>(below(fpga::register_bytes / 4) * 4),
+                        some_count());
+        break;
+      default: {
+        auto entry = fpga::command(static_cast<fpga::operation>(0x80 + 4 * below(4)),
+                                   some_count() & 0x3f'ffff);
+        entry.prp1 = some_address();
+        entry.prp2 = some_address();
+        entry.cdw12 = some_count();
+        store_wire(std::span{bar}.subspan(fpga::register_bytes + below(dram_bytes / 64) * 64),
+                   entry);
+      }
+    }
+    commands += engine.poll();
+    ready += registers.read<fpga::status>()[fpga::status::ready] ? 1 : 0;
+  }
+  // The host was not always wrong, or else nothing was tried.
+  CHECK(ready > 500);
+  CHECK(commands > 1000);
+  CHECK(commands <= engine.commands());
 }
 
 TEST_CASE("a driver does not believe what an engine writes") {
