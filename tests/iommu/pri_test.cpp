@@ -142,7 +142,12 @@ TEST_CASE("the queue hands out what it took, in order; what it can not keep it a
     CHECK(device.respond(respond(*request, success)));
   }
   CHECK_FALSE(queue.next());
+  // There is room, but what was lost has not been noticed yet.
+  CHECK(queue.take({nvme, false, false, false, 0, pri_body{1 | 4}}));
+  CHECK(queue.size() == 0);
   queue.acknowledge_overflow();
+  CHECK_FALSE(queue.take({nvme, false, false, false, 0, pri_body{1 | 4}}));
+  CHECK(queue.next());
   CHECK_FALSE(queue.overflowed());
 
   queue.enable(false);

@@ -19,8 +19,10 @@ class pri_queue {
   // Takes a request. Where it can not be kept and is the last of its group, the answer to send at
   // once: success, so that the device asks again, if the queue is full; failure, if it is off. A
   // request before the last is dropped in silence, for the device asks again for the whole group.
+  // After an overflow nothing is kept before it is acknowledged: the queue may hold the beginning of
+  // groups whose ends were lost, and their indices may be used again.
   [[nodiscard]] std::optional<pri_response> take(const pri_request& request) noexcept {
-    if (enabled_ && count_ != Capacity) {
+    if (enabled_ && !overflowed_ && count_ != Capacity) {
       requests_[(first_ + count_) % Capacity] = request;
       ++count_;
       return std::nullopt;
