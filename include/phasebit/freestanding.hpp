@@ -99,6 +99,7 @@
 #include <phasebit/iommu/unit/host.hpp>
 #include <phasebit/iommu/unit/riscv.hpp>
 #include <phasebit/iommu/unit/smmuv3.hpp>
+#include <phasebit/iommu/unit/table_block.hpp>
 #include <phasebit/iommu/unit/vtd.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/memory/dma_copy.hpp>

@@ -30,7 +30,8 @@ struct entry_field {
 // and written into them as a whole (load_entry_words, replace_entry); nothing here touches memory
 // that somebody else reads. Derived also says how hardware is kept out of an entry while its words
 // are of two values: word `gate` then holds `closed`, and as long as its bits in `gate_mask` are
-// those of `closed`, hardware looks at no other word.
+// those of `closed`, hardware looks at no other word. `closed_is_absent`: it is then no entry at
+// all, and nothing that a cache would keep.
 template <class Derived, std::size_t Words>
 struct table_entry {
   static constexpr std::size_t word_count = Words;
@@ -97,14 +98,15 @@ template <class Entry>
   return e;
 }
 
-// Makes the entry at `at`, which hardware may read at any moment, become `next`:
+// Makes the entry at `at`, which hardware may be reading at any moment, become `next`:
 //   one word differs               that word is stored
 //   the gate is closed already     the other words, then the gate
 //   otherwise                      the gate is closed, forget() called, the other words, the gate
-// forget() returns when no walker uses the old entry any more: it sends the architecture's
-// invalidation of this entry and waits. It is called where the old entry was open, so that it may
-// be cached. Which machines remember closed entries, too (VT-d caching mode), is the caller's to
-// know. One writer per entry.
+// forget() returns when no walker uses what was there any more: it sends the architecture's
+// invalidation of this entry and waits. It is called while the gate is closed, and also at the end
+// where what was there last may be cached: always, unless it was closed and Entry::closed_is_absent,
+// for absent entries are not cached (but by VT-d units in caching mode, which is the caller's to
+// know). One writer per entry.
 template <class Entry, class Forget>
   requires std::is_nothrow_invocable_v<Forget&>
 void replace_entry(table_word* at, const Entry& next, Forget&& forget) noexcept {
@@ -118,9 +120,10 @@ void replace_entry(table_word* at, const Entry& next, Forget&& forget) noexcept 
   if (different == 0) return;
   const bool open =
       ((detail::load_entry_relaxed(at + Entry::gate) ^ Entry::closed) & Entry::gate_mask) != 0;
+  const bool cached = open || !Entry::closed_is_absent;
   if (different == 1) {
     detail::store_entry(at + which, next.words[which].get());
-    if (open) forget();
+    if (cached) forget();
     return;
   }
   if (open) {
@@ -131,6 +134,7 @@ void replace_entry(table_word* at, const Entry& next, Forget&& forget) noexcept 
     if (i != Entry::gate) detail::store_entry_relaxed(at + i, next.words[i].get());
   }
   detail::store_entry(at + Entry::gate, next.words[Entry::gate].get());
+  if (!Entry::closed_is_absent) forget();
 }
 
 }  // namespace phasebit::iommu

@@ -55,7 +55,9 @@ class fault_queue {
   void disable() noexcept { enabled_ = false; }
   [[nodiscard]] bool enabled() const noexcept { return enabled_; }
 
-  void record(const translation_fault& fault) noexcept {
+  void record(const translation_fault& fault) noexcept { put(Format::encode(fault)); }
+  // Any record of this format, also one that no translation has caused.
+  void put(const typename Format::record& r) noexcept {
     if (!enabled_ || (Format::overflow_stops && overflow_)) {
       ++lost_;
       return;
@@ -76,7 +78,6 @@ class fault_queue {
       ++lost_;
       return;
     }
-    const record_type r = Format::encode(fault);
     for (std::size_t i = 0; i != record_type::word_count; ++i) {
       detail::store_entry(words + i, r.words[i].get());
     }

@@ -3,8 +3,7 @@
 // driver, tables and commands, with an emulated unit in front of simulated disks.
 //
 // A machine that derives from simulated_machine<Emulated> has unit, format_type, format(unit),
-// code(wrong), logs_cached_refusals and malformed_bits(format), as rig.hpp says, and
-//   open(emulated, tables, host)
+// code(wrong) and malformed(entry), as rig.hpp says, and open(emulated, tables, host).
 #pragma once
 
 #include <phasebit/backend/simulated.hpp>
@@ -20,6 +19,12 @@ template <class Emulated>
 struct simulated_machine {
   using emulated = Emulated;
   static constexpr bool simulated = true;
+  // What ours does, and some of QEMU's does not.
+  static constexpr bool logs_cached_refusals = true;
+  static constexpr bool claims_pasids = false;
+  static constexpr bool looks_at_upper_bits = true;
+  static constexpr bool forgets_by_range = true;
+  static constexpr bool knows_malformed = true;
 };
 template <class Machine> concept SimulatedMachine = requires { requires Machine::simulated; };
 

@@ -12,18 +12,19 @@ using namespace phasebit_test;
 struct simulated_vtd : simulated_machine<sim::vtd_unit> {
   using unit = iommu::unit::vtd<sim::vtd_unit::bar_type, unit_tables, sim::function>;
   using format_type = iommu::vtd_second_stage;
-  static constexpr bool logs_cached_refusals = true;
 
-  static result<unit> open(sim::vtd_unit& u, unit_tables& tables, sim::function& host) {
+  static result<unit> open(emulated& u, unit_tables& tables, sim::function& host) {
     return unit::open(u.bar(), tables, host);
   }
   static format_type format(const unit& u) { return u.format(); }
   static std::optional<std::uint16_t> code(wrong what) {
     switch (what) {
       case wrong::reads_unmapped:
+        return 0x06;
       case wrong::reads_write_only:
         return 0x06;
       case wrong::writes_unmapped:
+        return 0x05;
       case wrong::writes_read_only:
         return 0x05;
       case wrong::beyond_width:
@@ -35,9 +36,8 @@ struct simulated_vtd : simulated_machine<sim::vtd_unit> {
     }
     return std::nullopt;
   }
-  static std::optional<std::uint64_t> malformed_bits(const format_type&) {
-    return iommu::vtd_second_stage::snoop;
-  }
+  // SNP, for ECAP.SC is 0.
+  static std::uint64_t malformed(std::uint64_t entry) { return entry | format_type::snoop; }
 };
 
 PHASEBIT_IOMMU_TESTS(simulated_vtd);

@@ -59,6 +59,7 @@ struct device_table_entry : table_entry<device_table_entry, 4> {
   // Closed: valid, translated by no table, neither read nor write permitted. Word 2 is a unit of its
   // own: it changes in one store, whatever the gate is.
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = false;
   static constexpr std::uint64_t closed = decltype(v)::mask | decltype(tv)::mask;
   static constexpr std::uint64_t gate_mask = decltype(v)::mask | decltype(tv)::mask |
                                              decltype(mode)::mask | decltype(gv)::mask |
@@ -136,6 +137,7 @@ struct wide_interrupt_entry : table_entry<wide_interrupt_entry, 2> {
   static constexpr entry_field<127, 120> destination_high{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[2] = {

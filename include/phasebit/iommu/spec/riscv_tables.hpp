@@ -43,6 +43,7 @@ struct directory_entry : table_entry<directory_entry, 1> {
   static constexpr entry_field<53, 10> ppn{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[1] = {decltype(v)::mask | decltype(ppn)::mask};
@@ -83,6 +84,7 @@ struct device_context : table_entry<device_context, 8> {
   static constexpr entry_field<435, 384> msi_addr_pattern{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[8] = {
@@ -125,6 +127,7 @@ static_assert(WireStruct<device_context> && sizeof(device_context) == 64);
 // The first half, for IOMMUs without capabilities.MSI_FLAT.
 struct base_device_context : table_entry<base_device_context, 4> {
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
 
@@ -145,6 +148,7 @@ struct msi_entry : table_entry<msi_entry, 2> {
   static constexpr entry_field<63> c{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   // Of the first word; the second is software's where M is 3.

@@ -93,6 +93,7 @@ struct stream_table_entry : table_entry<stream_table_entry, 8> {
 
   // Closed: valid, and aborting. V = 0 would abort as well, and record an event for each access.
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = false;
   static constexpr std::uint64_t closed = decltype(v)::mask;
   static constexpr std::uint64_t gate_mask = decltype(config)::mask;
 
@@ -133,6 +134,7 @@ struct level1_descriptor : table_entry<level1_descriptor, 1> {
   static constexpr entry_field<55, 6> l2ptr{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = false;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = decltype(span)::mask;
 

@@ -19,6 +19,7 @@ struct root_entry : table_entry<root_entry, 2> {
   static constexpr entry_field<63, 12> ctp{};  // context-table pointer
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[2] = {decltype(p)::mask | decltype(ctp)::mask, 0};
@@ -37,6 +38,7 @@ struct scalable_root_half : table_entry<scalable_root_half, 1> {
   static constexpr entry_field<63, 12> ctp{};  // LCTP, UCTP
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[1] = {decltype(p)::mask | decltype(ctp)::mask};
@@ -65,6 +67,7 @@ struct context_entry : table_entry<context_entry, 2> {
   static constexpr entry_field<87, 72> did{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[2] = {
@@ -102,6 +105,7 @@ struct scalable_context_entry : table_entry<scalable_context_entry, 4> {
   static constexpr entry_field<84> rid_priv{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[4] = {
@@ -130,6 +134,7 @@ struct pasid_directory_entry : table_entry<pasid_directory_entry, 1> {
   static constexpr entry_field<63, 12> smptblptr{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[1] = {decltype(p)::mask | decltype(fpd)::mask |
@@ -176,6 +181,7 @@ struct pasid_entry : table_entry<pasid_entry, 8> {
   static constexpr entry_field<191, 140> fsptptr{};
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t known[8] = {
@@ -240,6 +246,7 @@ struct interrupt_entry : table_entry<interrupt_entry, 2> {
   static constexpr entry_field<127, 96> pda_high{};  // posted only
 
   static constexpr std::size_t gate = 0;
+  static constexpr bool closed_is_absent = true;
   static constexpr std::uint64_t closed = 0;
   static constexpr std::uint64_t gate_mask = 1;
   static constexpr std::uint64_t source =

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: BSL-1.0
+// An SMMUv3 of the simulated machine, by its registers (Arm IHI 0070, chapter 6).
+#pragma once
+
+#include <phasebit/backend/simulated/iommu_unit.hpp>
+#include <phasebit/iommu/commands/smmuv3.hpp>
+#include <phasebit/iommu/faults/smmuv3.hpp>
+#include <phasebit/iommu/remappers/smmuv3.hpp>
+#include <phasebit/iommu/spec/smmuv3_registers.hpp>
+
+#include <cstdint>
+
+namespace phasebit::backend::simulated {
+
+// See iommu_unit. Stage 2 of all granules, stream tables of one or two levels; no stage 1, no ATS, no
+// PRI, no stalls, no messages of its own. What is changed while SMMUEN is set counts at the next
+// write of CR0.
+class smmuv3_unit final
+    : public iommu_unit<smmuv3_unit, iommu::smmuv3::remapping, iommu::smmuv3::event_queue_format,
+                        iommu::smmuv3_commands> {
+  using base = iommu_unit<smmuv3_unit, iommu::smmuv3::remapping, iommu::smmuv3::event_queue_format,
+                          iommu::smmuv3_commands>;
+  friend base;
+
+ public:
+  static constexpr std::uint32_t register_bytes = iommu::smmuv3::registers_bytes;
+
+  explicit smmuv3_unit(fabric& machine, unsigned address_bits = 48) noexcept
+      : base(machine, {.address_bits = address_bits},
+             {.msi = false, .device_tlbs = false, .page_requests = false, .stalls = false}) {}
+
+  [[nodiscard]] std::uint32_t read32(std::uint32_t offset) const noexcept {
+    using namespace iommu::smmuv3;
+    switch (offset) {
+      case idr0::offset:
+        return idr0{}
+            .with(idr0::s2p, true)
+            .with(idr0::ttf, 2)
+            .with(idr0::cohacc, true)
+            .with(idr0::vmid16, true)
+            .with(idr0::ttendian, 2)
+            .with(idr0::stall_model, 1)
+            .with(idr0::st_level, 1)
+            .raw;
+      case idr1::offset:
+        return idr1{}.with(idr1::sidsize, 16).with(idr1::eventqs, 15).with(idr1::cmdqs, 15).raw;
+      case idr3::offset:
+        return idr3{}.with(idr3::ril, true).raw;
+      case idr5::offset:
+        return idr5{}
+            .with(idr5::oas, s2ps_of(settings_.address_bits))
+            .with(idr5::gran4k, true)
+            .with(idr5::gran16k, true)
+            .with(idr5::gran64k, true)
+            .raw;
+      case cr0::offset:
+      case cr0::ack_offset:
+        return cr0_.raw;
+      case cr1::offset:
+        return cr1_;
+      case cr2::offset:
+        return cr2_;
+      case gbpa::offset:
+        return gbpa{}.with(gbpa::abort, settings_.abort_when_off).raw;
+      case irq_ctrl:
+      case irq_ctrl + 4:
+        return irq_ctrl_;
+      case gerror::offset:
+        return gerror_;
+      case gerror::ack_offset:
+        return gerrorn_;
+      case strtab_base::offset:
+      case strtab_base::offset + 4:
+        return strtab_.read(offset);
+      case strtab_base_cfg::offset:
+        return strtab_cfg_.raw;
+      case queue_base::cmdq_offset:
+      case queue_base::cmdq_offset + 4:
+        return cmdq_.read(offset);
+      case queue_base::eventq_offset:
+      case queue_base::eventq_offset + 4:
+        return eventq_.read(offset);
+      case cmdq_prod_offset:
+        return cmdq_prod_;
+      case cmdq_cons_offset:
+        return (commands_.enabled() ? commands_.head() : 0) | std::uint32_t{commands_.fault().code}
+                                                                  << 24;
+      case eventq_prod_offset:
+        return faults_.producer() | queue_overflow.of(overflow_flag());
+      case eventq_cons_offset:
+        return faults_.consumer() | queue_overflow.of(overflow_acknowledged_);
+      default:
+        return 0;
+    }
+  }
+
+  void write32(std::uint32_t offset, std::uint32_t value) noexcept {
+    using namespace iommu::smmuv3;
+    switch (offset) {
+      case cr0::offset:
+        turn(cr0{value & 0x1f});
+        break;
+      case cr1::offset:
+        cr1_ = value;
+        break;
+      case cr2::offset:
+        cr2_ = value;
+        break;
+      case gbpa::offset:
+        if (!gbpa{value}[gbpa::update]) break;
+        settings_.abort_when_off = gbpa{value}[gbpa::abort];
+        use_settings();
+        break;
+      case irq_ctrl:
+        irq_ctrl_ = value & 7;
+        break;
+      case gerror::ack_offset:
+        gerrorn_ = value;
+        if (!differs(gerror::cmdq_err.mask<std::uint32_t>) && commands_.stopped()) {
+          commands_.resume();
+          carry_out();
+        }
+        if (!differs(gerror::eventq_abt_err.mask<std::uint32_t>)) faults_.clear_broken();
+        break;
+      case strtab_base::offset:
+      case strtab_base::offset + 4:
+        strtab_.write(offset, value);
+        break;
+      case strtab_base_cfg::offset:
+        strtab_cfg_ = strtab_base_cfg{value};
+        break;
+      case queue_base::cmdq_offset:
+      case queue_base::cmdq_offset + 4:
+        cmdq_.write(offset, value);
+        break;
+      case queue_base::eventq_offset:
+      case queue_base::eventq_offset + 4:
+        eventq_.write(offset, value);
+        break;
+      case cmdq_prod_offset:
+        cmdq_prod_ = value;
+        commands_.write_tail(value);
+        carry_out();
+        break;
+      case eventq_prod_offset:
+        if (!faults_.enabled()) faults_.set_producer(value);
+        break;
+      case eventq_cons_offset: {
+        const bool flag = overflow_flag();
+        faults_.set_consumer(value);
+        overflow_acknowledged_ = queue_overflow.get(value);
+        if (overflow_acknowledged_ == flag) faults_.clear_overflow();
+        break;
+      }
+      default:
+        break;
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t irq_ctrl = 0x50;  // 6.3.17
+  static constexpr std::uint32_t irq_ctrl_eventq = 1 << 2;
+
+  // OVFLG: differs from what software has acknowledged while records are being lost (7.4).
+  [[nodiscard]] bool overflow_flag() const noexcept {
+    return overflow_acknowledged_ != faults_.overflow();
+  }
+  [[nodiscard]] bool differs(std::uint32_t bit) const noexcept {
+    return ((gerror_ ^ gerrorn_) & bit) != 0;
+  }
+  void raise_error(std::uint32_t bit) noexcept {
+    if (!differs(bit)) gerror_ ^= bit;
+  }
+
+  void after_fault() noexcept {
+    using iommu::smmuv3::gerror;
+    if (!faults_.take_event()) return;
+    if (faults_.broken()) raise_error(gerror::eventq_abt_err.mask<std::uint32_t>);
+    if ((irq_ctrl_ & irq_ctrl_eventq) != 0) fault_event_.signal();
+  }
+
+  void turn(iommu::smmuv3::cr0 next) noexcept {
+    using namespace iommu::smmuv3;
+    cr0_ = next;
+    settings_.enabled = next[cr0::smmuen];
+    settings_.stream_table = strtab_.value & address_mask;
+    settings_.log2_streams =
+        strtab_cfg_[strtab_base_cfg::log2size] < 32 ? strtab_cfg_[strtab_base_cfg::log2size] : 31;
+    // A split that the architecture does not have behaves as 6 does (6.3.25).
+    const unsigned split = strtab_cfg_[strtab_base_cfg::split];
+    settings_.split = strtab_cfg_[strtab_base_cfg::fmt] != 1 ? 0
+                      : split == 8 || split == 10            ? split
+                                                             : 6;
+    use_settings();
+    if (next[cr0::eventqen] && !faults_.enabled()) {
+      faults_.enable({eventq_.value & address_mask, log2_of(eventq_.value)});
+    } else if (!next[cr0::eventqen]) {
+      faults_.disable();
+    }
+    if (next[cr0::cmdqen] && !commands_.enabled()) {
+      commands_.enable(host_phys{cmdq_.value & address_mask}, 1U << log2_of(cmdq_.value));
+      commands_.write_tail(cmdq_prod_);
+      carry_out();
+    } else if (!next[cr0::cmdqen] && commands_.enabled()) {
+      commands_.disable();
+      commands_.resume();
+    }
+  }
+  [[nodiscard]] static unsigned log2_of(std::uint64_t base_register) noexcept {
+    const unsigned size =
+        iommu::smmuv3::queue_base{base_register}[iommu::smmuv3::queue_base::log2size];
+    return size < 15 ? size : 15;  // what IDR1 says
+  }
+
+  void carry_out() noexcept {
+    work();
+    if (commands_.stopped()) {
+      raise_error(iommu::smmuv3::gerror::cmdq_err.mask<std::uint32_t>);
+    }
+  }
+
+  static constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'ffe0;
+
+  iommu::smmuv3::cr0 cr0_{};
+  std::uint32_t cr1_ = 0;
+  std::uint32_t cr2_ = 0;
+  std::uint32_t irq_ctrl_ = 0;
+  std::uint32_t gerror_ = 0;
+  std::uint32_t gerrorn_ = 0;
+  split_register strtab_;
+  iommu::smmuv3::strtab_base_cfg strtab_cfg_{};
+  split_register cmdq_;
+  split_register eventq_;
+  std::uint32_t cmdq_prod_ = 0;
+  bool overflow_acknowledged_ = false;
+};
+static_assert(Mmio<smmuv3_unit::bar_type>);
+static_assert(iommu::CommandHandler<smmuv3_unit>);
+
+}  // namespace phasebit::backend::simulated
