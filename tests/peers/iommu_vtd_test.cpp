@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Our tables and our commands against QEMU's intel-iommu.
 #include <peers/iommu/body.hpp>
+#include <peers/iommu/vtd_interrupts.hpp>
 #include <peers/iommu/vtd_machine.hpp>
 
 namespace {
@@ -9,6 +10,9 @@ using namespace phasebit_test;
 using vtd_39_bits = vtd_machine<iommu::vtd_width::bits_39>;
 using vtd_48_bits = vtd_machine<iommu::vtd_width::bits_48>;
 
+using vtd_with_interrupts = vtd_interrupt_machine<false>;
+
 PHASEBIT_IOMMU_TESTS(vtd_39_bits, vtd_48_bits);
+TEST_CASE_TEMPLATE_INVOKE(vtd_interrupts, vtd_with_interrupts);
 
 }  // namespace

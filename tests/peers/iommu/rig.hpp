@@ -145,6 +145,7 @@ class rig {
   rig& operator=(const rig&) = delete;
 
   [[nodiscard]] unit_type& unit() { return *unit_; }
+  [[nodiscard]] unit_tables& tables() { return *tables_; }
   [[nodiscard]] qtest::machine& machine() { return machine_; }
   [[nodiscard]] qtest::ram& ram() const { return machine_.memory(); }
   [[nodiscard]] qtest::function open_disk(unsigned n) {

@@ -4,9 +4,8 @@
 
 #include <phasebit/core/result.hpp>
 #include <phasebit/iommu/fault_queue.hpp>
-#include <phasebit/iommu/table_memory.hpp>
+#include <phasebit/iommu/unit/table_block.hpp>
 
-#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <utility>
@@ -20,27 +19,15 @@ class fault_log {
  public:
   // Errors: those of tables.
   [[nodiscard]] static result<fault_log> create(Tables& tables, unsigned log2_entries) noexcept {
-    const std::size_t bytes = bytes_of(log2_entries);
-    const auto page = tables.allocate(bytes);
-    if (!page) return page.error();
-    return fault_log{tables, *page, log2_entries};
-  }
-  fault_log(fault_log&& other) noexcept
-      : tables_(std::exchange(other.tables_, nullptr)),
-        page_(other.page_),
-        log2_entries_(other.log2_entries_),
-        reader_(other.reader_) {}
-  fault_log& operator=(fault_log&&) = delete;
-  ~fault_log() {
-    if (tables_ == nullptr) return;
-    __builtin_memset(page_.words, 0, bytes_of(log2_entries_));
-    tables_->release(page_, bytes_of(log2_entries_));
+    auto block =
+        table_block<Tables>::allocate(tables, sizeof(typename Format::record) << log2_entries);
+    if (!block) return block.error();
+    return fault_log{std::move(*block), log2_entries};
   }
 
-  [[nodiscard]] std::uint64_t at() const noexcept { return page_.at.value(); }
-  [[nodiscard]] unsigned log2_entries() const noexcept { return log2_entries_; }
+  [[nodiscard]] std::uint64_t at() const noexcept { return block_.at(); }
   // The ring is disabled, and its indices are 0.
-  void restart() noexcept { reader_ = reader(*tables_, ring()); }
+  void restart() noexcept { reader_ = made(); }
   // `producer` is what the unit's register holds, as an index. Reads of it come before reads of the
   // records.
   [[nodiscard]] std::optional<translation_fault> next(std::uint32_t producer) noexcept {
@@ -51,17 +38,13 @@ class fault_log {
  private:
   using reader = fault_queue_reader<Format, Tables>;
 
-  fault_log(Tables& tables, table_page<typename Tables::space> page, unsigned log2) noexcept
-      : tables_(&tables), page_(page), log2_entries_(log2), reader_(tables, ring()) {}
-
-  [[nodiscard]] fault_ring ring() const noexcept { return {page_.at.value(), log2_entries_}; }
-  [[nodiscard]] static std::size_t bytes_of(unsigned log2) noexcept {
-    const std::size_t bytes = sizeof(typename Format::record) << log2;
-    return bytes < 4096 ? 4096 : bytes;
+  fault_log(table_block<Tables>&& block, unsigned log2) noexcept
+      : block_(std::move(block)), log2_entries_(log2), reader_(made()) {}
+  [[nodiscard]] reader made() const noexcept {
+    return reader{block_.tables(), fault_ring{block_.at(), log2_entries_}};
   }
 
-  Tables* tables_;
-  table_page<typename Tables::space> page_;
+  table_block<Tables> block_;
   unsigned log2_entries_;
   reader reader_;
 };

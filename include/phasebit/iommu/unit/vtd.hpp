@@ -9,6 +9,8 @@
 #include <phasebit/iommu/layouts/vtd.hpp>
 #include <phasebit/iommu/spec/vtd_registers.hpp>
 #include <phasebit/iommu/unit/driver.hpp>
+#include <phasebit/iommu/unit/table_block.hpp>
+#include <phasebit/pcie/msi_message.hpp>
 
 #include <cstdint>
 #include <optional>
@@ -117,6 +119,47 @@ class vtd : public driver<vtd<Bar, Tables, Host>, iommu::vtd::legacy_tables, vtd
   // Nothing that `who` does is let through any more; what it did before has ended.
   result<> detach(pcie::requester_id who) noexcept { return change(who, context{}); }
 
+  // Messages of devices become interrupts by a table of 2^log2_entries entries (8 to 16), which are
+  // absent at first; messages that name no entry are blocked. After enable(), and again after a
+  // disable(). Errors: not_supported, those of tables.
+  result<> remap_interrupts(Tables& tables, unsigned log2_entries) noexcept {
+    using namespace iommu::vtd;
+    PHASEBIT_EXPECTS(log2_entries >= 8 && log2_entries <= 16,
+                     "an interrupt remapping table has 256 to 65536 entries");
+    if (!ecap_[ecap::ir]) return failure(errc::not_supported, "the unit remaps no interrupts");
+    if ((status() & gcmd::ire.of(true)) != 0) {
+      if (auto off = order(0, gcmd::ire.of(true)); !off) return off;
+    }
+    auto made = table_block<Tables>::allocate(tables, sizeof(interrupt_entry) << log2_entries);
+    if (!made) return made.error();
+    interrupts_ = std::move(*made);
+    log2_interrupts_ = log2_entries;
+    const auto size = static_cast<std::uint8_t>(log2_entries - 1);
+    this->bar_.write64_lo_hi(irta::offset, interrupts_.at() | irta::s.of<std::uint64_t>(size));
+    if (auto done = order(gcmd::sirtp.of(true)); !done) return done;
+    if (auto done = this->run(command::all_interrupt_entries()); !done) return done;
+    if ((status() & gcmd::cfi.of(true)) != 0) {
+      if (auto done = order(0, gcmd::cfi.of(true)); !done) return done;
+    }
+    return order(gcmd::ire.of(true));
+  }
+  // Entry `index` becomes `next`; an entry of zeros is absent. The result is the message that has the
+  // device use it. Errors: not_ready (no remap_interrupts()), out_of_range.
+  result<pcie::msi_message> set_interrupt(std::uint16_t index,
+                                          const iommu::vtd::interrupt_entry& next) noexcept {
+    if (!interrupts_) return failure(errc::not_ready, "interrupt remapping was not set up");
+    if (std::uint32_t{index} >> log2_interrupts_ != 0) {
+      return failure(errc::out_of_range, "the interrupt remapping table ends before", index);
+    }
+    result<> forgotten;
+    replace_entry(interrupts_.words() + std::size_t{index} * next.word_count, next, [&]() noexcept {
+      forgotten = this->run(command::interrupt_entries(index, index));
+    });
+    if (!forgotten) return forgotten.error();
+    const auto to = iommu::vtd::remappable_address::of(index, false);
+    return pcie::msi_message{bus_addr{to.raw}, 0};
+  }
+
   // The oldest fault that is recorded, whose register is free then.
   [[nodiscard]] std::optional<translation_fault> next_fault() noexcept {
     using namespace iommu::vtd;
@@ -169,6 +212,8 @@ class vtd : public driver<vtd<Bar, Tables, Host>, iommu::vtd::legacy_tables, vtd
 
   iommu::vtd::cap cap_;
   iommu::vtd::ecap ecap_;
+  table_block<Tables> interrupts_;
+  unsigned log2_interrupts_ = 0;
 };
 
 }  // namespace phasebit::iommu::unit
