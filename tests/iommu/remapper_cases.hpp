@@ -34,6 +34,7 @@ struct room {
 };
 
 struct vtd_legacy {
+  static constexpr auto too_wide = fault_reason::beyond_width;
   using architecture = vtd::remapping;
   using format = vtd_second_stage;
   using layout = vtd::legacy_tables;
@@ -54,6 +55,7 @@ struct vtd_legacy {
 };
 
 struct amd_linear {
+  static constexpr auto too_wide = fault_reason::beyond_width;
   using architecture = amd::remapping;
   using format = amd_v1;
   using layout = amd::linear_device_table;
@@ -73,6 +75,7 @@ struct amd_linear {
 };
 
 struct smmu_two_level {
+  static constexpr auto too_wide = fault_reason::page_beyond;
   using architecture = smmuv3::remapping;
   using format = arm_stage2<12>;
   using layout = smmuv3::two_level_stream_table;
@@ -103,6 +106,7 @@ struct smmu_linear : smmu_two_level {
 };
 
 struct riscv_extended {
+  static constexpr auto too_wide = fault_reason::beyond_width;
   using architecture = riscv::remapping;
   using format = riscv_second_stage;
   using layout = riscv::extended_directory;

@@ -244,6 +244,7 @@ TEST_CASE("SMMUv3: each reason has its event") {
   CHECK(log()[record::s2]);
   CHECK(log()[record::klass] == record::class_in);
   CHECK(is(b.code(reading, std::uint64_t{1} << 40), event_code::f_translation));
+  CHECK(is(b.code(reading, std::uint64_t{1} << 48), event_code::f_addr_size));
   table_word& leaf = b.at_level(0);
   {
     const changed now{leaf, leaf & ~arm_stage2<12>::write};
@@ -308,6 +309,8 @@ TEST_CASE("SMMUv3: each reason has its event") {
   CHECK(is(b.code(), event_code::c_bad_ste));
   b.set(b.good().with(ste::s2aa64, false));
   CHECK(is(b.code(), event_code::c_bad_ste));
+  b.set(ste::bypass());
+  CHECK(is(b.code(reading, std::uint64_t{1} << 48), event_code::f_addr_size));
   b.set(b.good().with(ste::s2r, false));
   CHECK(b.code(reading, page + 0x1000) == 0);
   b.set(b.good());

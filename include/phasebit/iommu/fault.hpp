@@ -42,7 +42,7 @@ enum class fault_reason : std::uint8_t {
   no_write,
   not_accessed,  // the access flag is clear, and hardware may not set it
   page_malformed,
-  page_beyond,  // an entry holds an address that memory does not have
+  page_beyond,  // an entry's address, or the device's own, is one that memory does not have
   page_unreadable,
   interrupt_malformed_request,  // reserved bits in the message
   interrupt_beyond,             // its index lies behind the table's end

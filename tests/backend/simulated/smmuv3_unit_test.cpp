@@ -28,7 +28,7 @@ struct simulated_smmuv3 : simulated_machine<sim::smmuv3_unit> {
       case wrong::writes_read_only:
         return 0x13;
       case wrong::beyond_width:
-        return 0x10;
+        return 0x11;  // beyond the output's width as well
       case wrong::malformed:
         return 0x12;
       case wrong::no_device:

@@ -95,7 +95,9 @@ struct remapping {
   // is of a kind that its level does not have, which is the same as an invalid one (DDI 0487, D8.3).
   template <class Space>
   [[nodiscard]] fault_reason reason_of(const page_lookup<Space>& page, const context& state,
-                                       std::uint64_t) const noexcept {
+                                       std::uint64_t a) const noexcept {
+    // Where stage 1 is bypassed, its output is the input, which memory may not have (3.4.1).
+    if (a >> address_bits != 0) return fault_reason::page_beyond;
     if (page.status != walk_status::malformed) return iommu::reason_of(page.status);
     using format = arm_stage2<12>;
     const bool leaf = format::is_leaf(page.entry, page.level);
@@ -110,6 +112,10 @@ struct remapping {
   }
   // S2R = 0 leaves faults of translation unrecorded (5.2).
   [[nodiscard]] static bool finish(translation_fault& fault, const context& state) noexcept {
+    if (state.kind == translation_kind::untranslated &&
+        fault.reason == fault_reason::beyond_width) {
+      fault.reason = fault_reason::page_beyond;
+    }
     const event_code code = code_of(fault.reason);
     fault.code = static_cast<std::uint16_t>(code);
     if (fault.reason == fault_reason::all_blocked || !state.report) return false;
