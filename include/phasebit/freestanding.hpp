@@ -192,6 +192,7 @@
 #include <phasebit/pcie/express.hpp>
 #include <phasebit/pcie/header.hpp>
 #include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/msi.hpp>
 #include <phasebit/pcie/msi_message.hpp>
 #include <phasebit/pcie/msix.hpp>
 #include <phasebit/pcie/placement.hpp>

@@ -123,7 +123,7 @@ def qemu(programs, folder):
 def edu(programs, folder):
     need_qemu()
     text = good(programs, "edu", "--number", 20, "--rounds", 3)
-    for part in ("edu 1.0", "20! = 2192834560 modulo 2^32", "3 x 4095 bytes", "each byte is right", "two causes"):
+    for part in ("edu 1.0", "20! = 2192834560 modulo 2^32", "3 x 4095 bytes", "each byte is right", "two came, each with its cause"):
         assert part in text, text
     assert "DMA" not in good(programs, "edu", "--no-dma")
     # What is allocated lies at 1 MiB and above.

@@ -6,6 +6,7 @@
 #include <phasebit/pcie/emitter.hpp>
 #include <phasebit/pcie/enumerate.hpp>
 #include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/msi.hpp>
 #include <phasebit/pcie/msix.hpp>
 #include <phasebit/pcie/reset.hpp>
 #include <phasebit/pcie/sriov_capability.hpp>
@@ -45,6 +46,13 @@ extern "C" std::uint32_t use_msix(image* config, std::byte* registers, std::size
   table->unmask(0);
   pcie::set_msix_control(*config, *found, true);
   return table->vectors();
+}
+
+extern "C" std::uint32_t use_msi(image* config) {
+  const auto found = pcie::read_msi(*config);
+  if (!found || !pcie::enable_msi(*config, *found, {bus_addr{0xfee0'0000}, 3})) return 0;
+  pcie::disable_msi(*config, *found);
+  return found->vectors;
 }
 
 extern "C" std::uint16_t use_sriov(image* config) {

@@ -11,6 +11,7 @@
 #include <phasebit/backend/qtest/ram.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/enumerate.hpp>
+#include <phasebit/pcie/msi.hpp>
 #include <phasebit/pcie/msix.hpp>
 #include <phasebit/pcie/reset.hpp>
 #include <phasebit/pcie/sriov_capability.hpp>
@@ -42,12 +43,17 @@ class function {
   function(machine_parts parts, const pcie::enumerated_function& about) noexcept
       : parts_(parts), about_(about) {
     auto space = config();
-    if (const auto found = pcie::read_msix(space)) msix_ = *found;
+    if (const auto found = pcie::read_msix(space)) {
+      msix_ = *found;
+    } else if (const auto lesser = pcie::read_msi(space)) {
+      msi_ = *lesser;
+    }
   }
   function(function&& other) noexcept
       : parts_(std::exchange(other.parts_, {})),
         about_(other.about_),
         msix_(other.msix_),
+        msi_(other.msi_),
         interrupts_(std::move(other.interrupts_)) {}
   function& operator=(function&& other) noexcept {
     if (this != &other) {
@@ -55,6 +61,7 @@ class function {
       parts_ = std::exchange(other.parts_, {});
       about_ = other.about_;
       msix_ = other.msix_;
+      msi_ = other.msi_;
       interrupts_ = std::move(other.interrupts_);
     }
     return *this;
@@ -94,10 +101,17 @@ class function {
 
   [[nodiscard]] posix::steady_clock clock() const noexcept { return {}; }
 
-  [[nodiscard]] unsigned interrupt_vectors() const noexcept { return msix_.vectors; }
+  // Those of MSI-X, or one where the function has MSI only.
+  [[nodiscard]] unsigned interrupt_vectors() const noexcept {
+    return msix_.vectors != 0 ? msix_.vectors : msi_.vectors != 0 ? 1 : 0;
+  }
   [[nodiscard]] result<> enable_interrupts(unsigned count) noexcept {
+    if (interrupt_vectors() == 0) {
+      return named(failure(errc::not_supported, "the function has neither MSI-X nor MSI"));
+    }
     if (msix_.vectors == 0) {
-      return named(failure(errc::not_supported, "the function has no MSI-X"));
+      const auto on = interrupts_.enable(config(), msi_, *parts_.ram, count);
+      return on ? result<>{} : result<>{named(on.error())};
     }
     const auto table = map_bar(msix_.table_bar);
     if (!table) return table.error();
@@ -106,7 +120,11 @@ class function {
   }
   result<> disable_interrupts() noexcept {
     if (parts_.qemu == nullptr) return {};
-    interrupts_.disable(config(), msix_);
+    if (msix_.vectors != 0) {
+      interrupts_.disable(config(), msix_);
+    } else {
+      interrupts_.disable(config(), msi_);
+    }
     return {};
   }
   [[nodiscard]] bool poll_interrupt(unsigned vector) noexcept { return interrupts_.poll(vector); }
@@ -176,6 +194,7 @@ class function {
   machine_parts parts_;
   pcie::enumerated_function about_;
   pcie::msix_capability msix_{};
+  pcie::msi_capability msi_{};
   interrupts interrupts_;
 };
 static_assert(PcieBackend<function>);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// MSI-X without an interrupt controller: each vector's message is a write to a word of RAM that we
-// share, so that an interrupt is a word that is no longer zero.
+// MSI-X and MSI without an interrupt controller: each vector's message is a write to a word of RAM that
+// we share, so that an interrupt is a word that is no longer zero.
 #pragma once
 
 #include <phasebit/backend/posix/steady_clock.hpp>
@@ -8,6 +8,7 @@
 #include <phasebit/backend/qtest/config.hpp>
 #include <phasebit/backend/qtest/ram.hpp>
 #include <phasebit/core/clock.hpp>
+#include <phasebit/pcie/msi.hpp>
 #include <phasebit/pcie/msix.hpp>
 
 #include <atomic>
@@ -60,13 +61,38 @@ class interrupts {
     return {};
   }
 
+  // The one vector of a function that has only MSI: its messages differ in their data alone, and all
+  // go to one word. Errors: busy, out_of_range, exhausted.
+  [[nodiscard]] result<> enable(config_function config, const pcie::msi_capability& capability,
+                                ram& memory, unsigned count) noexcept {
+    if (ram_ != nullptr) return failure(errc::busy, "interrupts are on already");
+    if (count != 1) {
+      return failure(errc::out_of_range, "a function without MSI-X has one vector here", 1);
+    }
+    const auto words = memory.allocate(sizeof(std::uint32_t), sizeof(std::uint32_t));
+    if (!words) return words.error();
+    if (const auto on = pcie::enable_msi(config, capability, {words->bus, 1}); !on) {
+      memory.release(*words);
+      return on;
+    }
+    ram_ = &memory;
+    words_ = *words;
+    count_ = count;
+    return {};
+  }
+
   // After it no message arrives. The read behind the write waits until QEMU has done it.
   void disable(config_function config, const pcie::msix_capability& capability) noexcept {
     if (ram_ == nullptr) return;
     pcie::set_msix_control(config, capability, false);
     (void)config.read16(capability.offset);
-    std::exchange(ram_, nullptr)->release(std::exchange(words_, {}));
-    count_ = 0;
+    forget();
+  }
+  void disable(config_function config, const pcie::msi_capability& capability) noexcept {
+    if (ram_ == nullptr) return;
+    pcie::disable_msi(config, capability);
+    (void)config.read16(capability.offset);
+    forget();
   }
 
   [[nodiscard]] bool poll(unsigned vector) noexcept {
@@ -85,6 +111,11 @@ class interrupts {
   [[nodiscard]] std::uint32_t& word(unsigned vector) const noexcept {
     PHASEBIT_EXPECTS(vector < count_, "the vector was not enabled");
     return *reinterpret_cast<std::uint32_t*>(words_.data() + vector * sizeof(std::uint32_t));
+  }
+
+  void forget() noexcept {
+    std::exchange(ram_, nullptr)->release(std::exchange(words_, {}));
+    count_ = 0;
   }
 
   ram* ram_ = nullptr;
