@@ -62,6 +62,9 @@ class iommu_unit : private dma_path {
   }
   void interrupt() noexcept { command_interrupt_ = true; }
 
+ protected:
+  ~iommu_unit() { fabric_->set_dma_path(nullptr); }
+
  private:
   using faults_type = iommu::fault_queue<Format, iommu_memory>;
   using remapper_type = iommu::remapper<Remapping, iommu_memory, faults_type>;
@@ -76,8 +79,6 @@ class iommu_unit : private dma_path {
         path_(remapper_, machine.address_map()) {
     machine.set_dma_path(this);
   }
-  ~iommu_unit() { fabric_->set_dma_path(nullptr); }
-
   [[nodiscard]] result<segment<local_space>> translate(pcie::requester_id requester,
                                                        bus_addr address, std::uint64_t bytes,
                                                        access wanted) noexcept override {
