@@ -31,7 +31,8 @@ def last_words(failed):
     """Why a command of run() failed, in its own words."""
     said = failed.stderr or "" if isinstance(failed, subprocess.CalledProcessError) else "it takes too long"
     lines = said.decode(errors="replace") if isinstance(said, bytes) else said
-    return (lines.strip().splitlines() or ["it says nothing"])[-1]
+    lines = lines.strip().splitlines() or ["it says nothing"]
+    return next((line for line in lines if line.startswith("E: ")), lines[-1])
 
 
 def need_tools():
