@@ -48,8 +48,10 @@ bool drive(pcie::mapped_bar bar, tables& pages, board& host) noexcept {
               space->unmap(bus_addr{0x1000'0000}, 2_MiB, changes).has_value() &&
               unit->flush(1, changes.ranges()).has_value();
   space->complete(changes);
-  for (auto fault = unit->next_fault(); fault.has_value(); fault = unit->next_fault()) {
-    good = good && fault->requester != disk;
+  for (;;) {
+    const auto fault = unit->next_fault();
+    if (!fault) break;
+    if (fault->requester == disk) good = false;
   }
   return unit->detach(disk).has_value() && good;
 }
