@@ -178,8 +178,9 @@ class Guest:
     """One boot. Lines that the guest prints as `PB name: text` are its results."""
 
     def __init__(self, work, root, script, binaries, arguments, append, parameters=None, modules=()):
-        self.console = work / "console.txt"
-        self.console.unlink(missing_ok=True)
+        # Each boot has a console of its own: a later one does not overwrite what is to be kept.
+        self.console = work / f"console{len(list(work.glob('console*')))}.txt"
+        self.console.touch()
         self.qmp_path = work / "qmp.sock"
         (work / "initrd").write_bytes(initramfs(root, binaries, script, parameters or {}, modules))
         vmlinuz = next(p for p in root.glob("**/vmlinuz*") if p.is_file())
