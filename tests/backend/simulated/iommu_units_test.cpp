@@ -151,11 +151,7 @@ TEST_CASE("a VT-d unit remaps interrupts and reports faults by messages, program
   CHECK(r.dma(room.bus.value(), phasebit::access::write));
 
   REQUIRE(r.device.enable_interrupts(4));
-  auto config = r.device.config();
-  auto table =
-      *pcie::msix_table<sim::simulated_bar>::attach(*r.device.map_bar(4), *pcie::read_msix(config));
-  table.program(0, {bus_addr{remappable_address::of(5, false).raw}, 0});
-  table.unmask(0);
+  REQUIRE(r.device.set_message(0, {bus_addr{remappable_address::of(5, false).raw}, 0}));
   // FECTL, FEDATA, FEADDR.
   r.bar.write32(0x3c, 0x31);
   r.bar.write32(0x40, 0xfee0'0000);

@@ -84,6 +84,22 @@ class function {
     pcie::set_msix_control(config, *capability, true);
     return {};
   }
+  // The vector sends this message from now on, which an IOMMU may turn into another, or which is a
+  // write to memory. Errors: out_of_range.
+  [[nodiscard]] result<> set_message(unsigned vector, const pcie::msi_message& message) noexcept {
+    if (vector >= interrupt_vectors()) {
+      return failure(errc::out_of_range, "the function has fewer MSI-X vectors", vector);
+    }
+    auto config = this->config();
+    const auto capability = pcie::read_msix(config);
+    if (!capability) return capability.error();
+    auto table = pcie::msix_table<simulated_bar>::attach(
+        simulated_bar{*node_, capability->table_bar}, *capability);
+    if (!table) return table.error();
+    table->program(vector, message);
+    table->unmask(vector);
+    return {};
+  }
   [[nodiscard]] result<> disable_interrupts() noexcept {
     auto config = this->config();
     const auto capability = pcie::read_msix(config);
