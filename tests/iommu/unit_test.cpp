@@ -245,6 +245,35 @@ TEST_CASE("a unit that does not do what it is told is given up in time") {
   }
 }
 
+TEST_CASE("enable() clears what stopped a queue before") {
+  bench b;
+  SUBCASE("VT-d") {
+    good_vtd(b);
+    auto unit = vtd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(unit);
+    b.bar.write32(0x1c, 0xc000'0000);  // root taken, translation on
+    CHECK_FALSE(unit->enable());
+    CHECK(b.bar.read32(0x34) == 0x70);
+  }
+  SUBCASE("SMMUv3") {
+    b.bar.write32(0x00, 0x0d44'101b);
+    b.bar.write32(0x04, 0x0273'0010);
+    b.bar.write32(0x14, 0x74);
+    auto unit = smmu_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(unit);
+    b.bar.write32(0x60, 1);
+    CHECK_FALSE(unit->enable());
+    CHECK(b.bar.read32(0x64) == 1);
+  }
+  SUBCASE("RISC-V") {
+    b.set64(0, 0x78'c2cf'0f10);
+    auto unit = riscv_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(unit);
+    CHECK_FALSE(unit->enable());
+    CHECK(b.bar.read32(72) == 0xf01);
+  }
+}
+
 TEST_CASE("memory that runs out leaves nothing behind") {
   bench b;
   std::vector<table_page<host_space>> taken;

@@ -22,7 +22,8 @@ namespace phasebit::iommu::unit {
 // One thread. Move-only; the destructor switches the unit off.
 //
 // Errors of every call that talks to the unit: timed_out and removed, protocol (it refused a
-// command).
+// command). After protocol or timed_out nobody knows what was carried out: disable() and enable()
+// begin anew, with everything invalidated.
 //
 // Self has disable(), domain_of(entry) and trouble(), a ring_trouble read from its registers.
 template <class Self, DeviceTableLayout Layout, CommandDialect Dialect, Mmio Bar,

@@ -157,10 +157,12 @@ class riscv
                            .with(queue_base::ppn, at >> 12);
     this->bar_.write64_lo_hi(offset, value.raw);
   }
-  // cqcsr and fqcsr have these bits at the same places: enable 0, on 16, busy 17.
+  // cqcsr and fqcsr have these bits at the same places: enable 0, on 16, busy 17. What stopped the
+  // queue before is cleared by writing ones: 8 to 11.
   static constexpr std::uint32_t enable_bit = 1;
+  static constexpr std::uint32_t error_bits = 0xf00;
   [[nodiscard]] result<> start(std::uint32_t csr, const char* otherwise) noexcept {
-    this->bar_.write32(csr, enable_bit);
+    this->bar_.write32(csr, enable_bit | error_bits);
     return settled(csr, true, otherwise);
   }
   [[nodiscard]] result<> stop(std::uint32_t csr, const char* otherwise) noexcept {

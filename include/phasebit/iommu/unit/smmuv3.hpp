@@ -118,6 +118,8 @@ class smmuv3
     bar.write32(eventq_cons_offset, 0);
     events_.restart();
 
+    // What stopped the queue before, if anything did, is acknowledged.
+    bar.write32(gerror::ack_offset, bar.read32(gerror::offset));
     cr0 on = cr0{}.with(cr0::cmdqen, true);
     if (auto done = switch_to(on); !done) return done;
     if (auto done = this->run(command::all_devices()); !done) return done;

@@ -87,6 +87,9 @@ class vtd : public driver<vtd<Bar, Tables, Host>, iommu::vtd::legacy_tables, vtd
     this->commands_.restart();
     const auto pages = static_cast<std::uint8_t>(this->options_.log2_commands - 8);
     bar.write64_lo_hi(iqt::offset, 0);
+    // What stopped the queue before, if anything did.
+    bar.write32(fsts::offset,
+                fsts{}.with(fsts::iqe, true).with(fsts::ice, true).with(fsts::ite, true).raw);
     bar.write64_lo_hi(iqa::offset,
                       this->commands_.ring_at().value() | iqa::qs.of<std::uint64_t>(pages));
     if (auto done = order(gcmd::qie.of(true)); !done) return done;
