@@ -83,7 +83,8 @@ inline void look_ahead(const roots& where, change& c) {
   } else if (f.group && f.group->translates()) {
     c.notes.push_back(
         fmt::format("IOMMU group {} is of type {}: without vfio the function's DMA will be stopped "
-                    "(iommu=pt on the kernel's command line lets it pass)",
+                    "(lets it pass: iommu=pt on the kernel's command line, or identity written to "
+                    "iommu_group/type while nobody has the function)",
                     f.group->number, f.group->type));
   }
 }

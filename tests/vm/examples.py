@@ -37,8 +37,10 @@ echo "PB perf-json: $(nvme_perf $DISK --rw randread --count 300 --json | tr -d '
 # The disk as it was is on the host; as it is now, after nvme_perf, is what Linux has to read below.
 nvme_copy $DISK --to /tmp/copy && echo "PB copied: $(sha256sum < /tmp/copy | cut -d' ' -f1)"
 expect no-image "differ in size" nvme_copy $DISK --from /init
-expect not-nvme "is in use: /dev/vfio/.* is open in process" sh -c "
-  vm_guest --hold $NVME 5 > /tmp/hold & sleep 2; bind $NVME --to kernel --yes; status=\$?; wait; exit \$status"
+vm_guest --hold $NVME 8 > /tmp/hold 2>&1 &
+wait_for grep -q holding /tmp/hold
+expect held "is in use: /dev/vfio/.* is open in process .* (vm_guest)" bind $NVME --to kernel --yes
+wait
 bind $NVME --to kernel --yes > /dev/null && echo "PB kernel: $(driver $NVME)"
 wait_for [ -b /dev/nvme0n1 ]
 echo "PB linux-copied: $(sha256sum < /dev/nvme0n1 | cut -d' ' -f1)"
@@ -120,7 +122,7 @@ def main():
             report.check("bind --json says the same", kinds == [("NVMe controller", "nvme")] * 3, kinds)
         except ValueError as e:
             report.check("bind --json says the same", False, e)
-        for name in ("mounted", "perf", "no-image", "not-nvme", "not-vfio", "half-way"):
+        for name in ("mounted", "perf", "no-image", "held", "not-vfio", "half-way"):
             report.check(name, got.get(name) == "ok", got.get(name))
         for name, driver in (("pair", "vfio-pci vfio-pci"), ("dry", "nvme"), ("vfio", "vfio-pci"),
                              ("kernel", "nvme"), ("uio", "uio_pci_generic /dev/uio0"), ("none", "none"),
