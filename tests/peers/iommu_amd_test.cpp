@@ -8,7 +8,8 @@ namespace {
 using namespace phasebit_test;
 using amd_3_levels = amd_machine<3>;
 using amd_4_levels = amd_machine<4>;
+using amd_5_levels = amd_machine<5>;
 
-PHASEBIT_IOMMU_TESTS(amd_3_levels, amd_4_levels);
+PHASEBIT_IOMMU_TESTS(amd_3_levels, amd_4_levels, amd_5_levels);
 
 }  // namespace
