@@ -59,7 +59,7 @@ class page_table : public page_table_view<Format, Tables, From> {
   }
 
   [[nodiscard]] const page_table_options& options() const noexcept { return options_; }
-  [[nodiscard]] view_type view() const noexcept { return *this; }
+  [[nodiscard]] view_type view() const noexcept { return static_cast<const view_type&>(*this); }
 
   // Maps [begin, begin + bytes) to `target` and on, with the largest pages that fit. Nothing of it
   // may be mapped already.
