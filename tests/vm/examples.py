@@ -32,9 +32,10 @@ bind $NVME --to vfio-pci | shown DRY
 echo "PB dry: $(driver $NVME)"
 bind $NVME --to vfio-pci --yes > /dev/null && echo "PB vfio: $(driver $NVME)"
 identify $DISK | shown ID
+nvme_copy $DISK --to /tmp/copy && echo "PB before: $(sha256sum < /tmp/copy | cut -d' ' -f1)"
 case_of perf nvme_perf $DISK --rw randrw --queues 2 --size 2M --count 500 --verify --overwrite
 echo "PB perf-json: $(nvme_perf $DISK --rw randread --count 300 --json | tr -d '\n ')"
-# The disk as it was is on the host; as it is now, after nvme_perf, is what Linux has to read below.
+# As it was, it is on the host; as it is now, after nvme_perf, is what Linux has to read below.
 nvme_copy $DISK --to /tmp/copy && echo "PB copied: $(sha256sum < /tmp/copy | cut -d' ' -f1)"
 expect no-image "differ in size" nvme_copy $DISK --from /init
 vm_guest --hold $NVME 8 > /tmp/hold 2>&1 &
@@ -102,6 +103,7 @@ def main():
         image.write_bytes(random.Random(3).randbytes(16 << 20))
         other = work / "other.img"
         other.write_bytes(bytes(8 << 20))
+        before = vm.sha256(image)
         guest = vm.Guest(
             work, root, SCRIPT, [guest_binary, *programs],
             ["-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on",
@@ -134,6 +136,7 @@ def main():
         report.check("identify", re.search(r"^sn +: phasebit$", said(lines, "ID"), re.M)
                      and re.search(r"^nsze +: 0x8000$", said(lines, "ID"), re.M), said(lines, "ID"))
         report.check("nvme_perf --json", '"reads":300' in got.get("perf-json", ""), got.get("perf-json"))
+        report.check("nvme_copy --to is the image", got.get("before") == before, got.get("before"))
         report.check("nvme_copy --to is what Linux reads", "copied" in got and
                      got["copied"] == got.get("linux-copied"), f"{got.get('copied')} {got.get('linux-copied')}")
         report.check("nvme_copy --from is what Linux reads", "new" in got and
