@@ -59,12 +59,15 @@
 #include <phasebit/iommu/layouts/riscv.hpp>
 #include <phasebit/iommu/layouts/smmuv3.hpp>
 #include <phasebit/iommu/layouts/vtd.hpp>
+#include <phasebit/iommu/layouts/vtd_scalable.hpp>
 #include <phasebit/iommu/nested.hpp>
 #include <phasebit/iommu/page_format.hpp>
+#include <phasebit/iommu/page_lookup.hpp>
 #include <phasebit/iommu/page_table.hpp>
 #include <phasebit/iommu/page_table_clear.hpp>
 #include <phasebit/iommu/page_table_editor.hpp>
 #include <phasebit/iommu/page_table_fill.hpp>
+#include <phasebit/iommu/page_table_fwd.hpp>
 #include <phasebit/iommu/page_table_resize.hpp>
 #include <phasebit/iommu/page_table_state.hpp>
 #include <phasebit/iommu/page_table_view.hpp>
@@ -87,7 +90,9 @@
 #include <phasebit/iommu/spec/smmuv3_registers.hpp>
 #include <phasebit/iommu/spec/smmuv3_tables.hpp>
 #include <phasebit/iommu/spec/vtd_commands.hpp>
+#include <phasebit/iommu/spec/vtd_interrupt_tables.hpp>
 #include <phasebit/iommu/spec/vtd_registers.hpp>
+#include <phasebit/iommu/spec/vtd_scalable_tables.hpp>
 #include <phasebit/iommu/spec/vtd_tables.hpp>
 #include <phasebit/iommu/table_arena.hpp>
 #include <phasebit/iommu/table_memory.hpp>

@@ -9,6 +9,7 @@
 #include <phasebit/iommu/layouts/riscv.hpp>
 #include <phasebit/iommu/layouts/smmuv3.hpp>
 #include <phasebit/iommu/layouts/vtd.hpp>
+#include <phasebit/iommu/layouts/vtd_scalable.hpp>
 #include <phasebit/iommu/remapper.hpp>
 #include <phasebit/iommu/remappers/amd.hpp>
 #include <phasebit/iommu/remappers/riscv.hpp>

@@ -4,6 +4,7 @@
 #include <phasebit/iommu/layouts/riscv.hpp>
 #include <phasebit/iommu/layouts/smmuv3.hpp>
 #include <phasebit/iommu/layouts/vtd.hpp>
+#include <phasebit/iommu/layouts/vtd_scalable.hpp>
 #include <phasebit/iommu/table_arena.hpp>
 
 #include <cstddef>

@@ -7,7 +7,6 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <type_traits>
 
 namespace phasebit {
@@ -40,7 +39,7 @@ template <std::unsigned_integral T>
 namespace detail {
 
 consteval std::size_t scaled_size(unsigned long long n, int shift) noexcept {
-  PHASEBIT_EXPECTS(n <= std::numeric_limits<std::size_t>::max() >> shift, "a size beyond size_t");
+  PHASEBIT_EXPECTS(n <= ~std::size_t{0} >> shift, "a size beyond size_t");
   return static_cast<std::size_t>(n << shift);
 }
 

@@ -7,7 +7,7 @@
 #include <phasebit/core/expects.hpp>
 #include <phasebit/iommu/ats_messages.hpp>
 #include <phasebit/iommu/command_ring_consumer.hpp>
-#include <phasebit/iommu/page_table_view.hpp>
+#include <phasebit/iommu/page_lookup.hpp>
 
 #include <array>
 #include <cstddef>

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <phasebit/iommu/device_table_entry.hpp>
-#include <phasebit/iommu/page_table_view.hpp>
+#include <phasebit/iommu/page_lookup.hpp>
 
 #include <concepts>
 #include <cstddef>

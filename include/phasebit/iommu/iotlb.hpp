@@ -4,7 +4,7 @@
 #pragma once
 
 #include <phasebit/iommu/invalidation.hpp>
-#include <phasebit/iommu/page_table_view.hpp>
+#include <phasebit/iommu/page_lookup.hpp>
 #include <phasebit/memory/translate.hpp>
 
 #include <array>

@@ -3,35 +3,14 @@
 #pragma once
 
 #include <phasebit/core/align.hpp>
-#include <phasebit/iommu/page_format.hpp>
-#include <phasebit/iommu/table_memory.hpp>
+#include <phasebit/iommu/page_lookup.hpp>
+#include <phasebit/iommu/page_table_fwd.hpp>
 
 #include <concepts>
 #include <cstdint>
 #include <type_traits>
 
 namespace phasebit::iommu {
-
-// How a walk ended: what an IOMMU would report.
-enum class walk_status : std::uint8_t {
-  mapped,
-  absent,        // an entry without a present bit
-  malformed,     // reserved bits, a misaligned large page, a level that makes no sense
-  beyond_width,  // the address has more bits than the tables translate
-  unreadable,    // an entry points at memory that holds no table
-};
-
-// Answer of one walk. `level` is where it ended and `entry` what it found there; the rest is
-// meaningful for `mapped` only: the page's base and size, and what all levels together permit.
-template <class Space>
-struct page_lookup {
-  walk_status status = walk_status::absent;
-  std::uint8_t level = 0;
-  std::uint8_t page_shift = 0;
-  std::uint8_t permissions = 0;  // bit 0 read, bit 1 write
-  address<Space> page;
-  std::uint64_t entry = 0;
-};
 
 // A page as a visitor gets it. `begin` is the page's own, even if the walk began in its middle.
 template <class From, class To>
@@ -47,7 +26,7 @@ struct mapped_page {
 // walk reads at most one entry per level, each once; it never leaves what Tables vouches for, and
 // ends, whatever the tables hold. Any number of threads may ask while one or several change the
 // tables: they see each entry as it was or as it is.
-template <PageTableFormat Format, TableReader Tables, class From = bus_space>
+template <PageTableFormat Format, TableReader Tables, class From>
 class page_table_view {
  public:
   using from = From;

@@ -4,7 +4,7 @@
 
 #include <phasebit/iommu/fault.hpp>
 #include <phasebit/iommu/interrupt_remapping.hpp>
-#include <phasebit/iommu/page_table_view.hpp>
+#include <phasebit/iommu/page_lookup.hpp>
 #include <phasebit/pcie/msi_message.hpp>
 #include <phasebit/pcie/requester_id.hpp>
 

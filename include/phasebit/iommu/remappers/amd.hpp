@@ -6,6 +6,7 @@
 #include <phasebit/iommu/faults/amd.hpp>
 #include <phasebit/iommu/formats/amdv1.hpp>
 #include <phasebit/iommu/layouts/amd.hpp>
+#include <phasebit/iommu/page_table_view.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
 
 #include <cstdint>

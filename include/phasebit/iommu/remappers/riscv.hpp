@@ -7,6 +7,7 @@
 #include <phasebit/iommu/faults/riscv.hpp>
 #include <phasebit/iommu/formats/riscv.hpp>
 #include <phasebit/iommu/layouts/riscv.hpp>
+#include <phasebit/iommu/page_table_view.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
 
 #include <cstdint>

@@ -6,6 +6,7 @@
 #include <phasebit/iommu/faults/smmuv3.hpp>
 #include <phasebit/iommu/formats/arm_stage2.hpp>
 #include <phasebit/iommu/layouts/smmuv3.hpp>
+#include <phasebit/iommu/page_table_view.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
 
 #include <cstdint>

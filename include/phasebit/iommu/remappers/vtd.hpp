@@ -7,7 +7,10 @@
 #include <phasebit/iommu/formats/vtd.hpp>
 #include <phasebit/iommu/formats/x86.hpp>
 #include <phasebit/iommu/layouts/vtd.hpp>
+#include <phasebit/iommu/layouts/vtd_scalable.hpp>
+#include <phasebit/iommu/page_table_view.hpp>
 #include <phasebit/iommu/remapper_architecture.hpp>
+#include <phasebit/iommu/spec/vtd_interrupt_tables.hpp>
 
 #include <cstdint>
 

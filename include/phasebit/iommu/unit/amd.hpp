@@ -7,6 +7,7 @@
 #include <phasebit/iommu/faults/amd.hpp>
 #include <phasebit/iommu/formats/amdv1.hpp>
 #include <phasebit/iommu/layouts/amd.hpp>
+#include <phasebit/iommu/page_table_fwd.hpp>
 #include <phasebit/iommu/spec/amd_registers.hpp>
 #include <phasebit/iommu/unit/driver.hpp>
 #include <phasebit/iommu/unit/fault_log.hpp>

@@ -6,6 +6,7 @@
 #include <phasebit/iommu/faults/riscv.hpp>
 #include <phasebit/iommu/formats/riscv.hpp>
 #include <phasebit/iommu/layouts/riscv.hpp>
+#include <phasebit/iommu/page_table_fwd.hpp>
 #include <phasebit/iommu/spec/riscv_registers.hpp>
 #include <phasebit/iommu/unit/driver.hpp>
 #include <phasebit/iommu/unit/fault_log.hpp>

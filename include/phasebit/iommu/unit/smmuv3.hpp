@@ -7,6 +7,7 @@
 #include <phasebit/iommu/faults/smmuv3.hpp>
 #include <phasebit/iommu/formats/arm_stage2.hpp>
 #include <phasebit/iommu/layouts/smmuv3.hpp>
+#include <phasebit/iommu/page_table_fwd.hpp>
 #include <phasebit/iommu/spec/smmuv3_registers.hpp>
 #include <phasebit/iommu/unit/driver.hpp>
 #include <phasebit/iommu/unit/fault_log.hpp>

@@ -7,6 +7,8 @@
 #include <phasebit/iommu/faults/vtd.hpp>
 #include <phasebit/iommu/formats/vtd.hpp>
 #include <phasebit/iommu/layouts/vtd.hpp>
+#include <phasebit/iommu/page_table_fwd.hpp>
+#include <phasebit/iommu/spec/vtd_interrupt_tables.hpp>
 #include <phasebit/iommu/spec/vtd_registers.hpp>
 #include <phasebit/iommu/unit/driver.hpp>
 #include <phasebit/iommu/unit/table_block.hpp>

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: BSL-1.0
+// What a walk through tables answers.
+#pragma once
+
+#include <phasebit/core/address.hpp>
+
+#include <cstdint>
+
+namespace phasebit::iommu {
+
+// How a walk ended: what an IOMMU would report.
+enum class walk_status : std::uint8_t {
+  mapped,
+  absent,        // an entry without a present bit
+  malformed,     // reserved bits, a misaligned large page, a level that makes no sense
+  beyond_width,  // the address has more bits than the tables translate
+  unreadable,    // an entry points at memory that holds no table
+};
+
+// Answer of one walk. `level` is where it ended and `entry` what it found there; the rest is
+// meaningful for `mapped` only: the page's base and size, and what all levels together permit.
+template <class Space>
+struct page_lookup {
+  walk_status status = walk_status::absent;
+  std::uint8_t level = 0;
+  std::uint8_t page_shift = 0;
+  std::uint8_t permissions = 0;  // bit 0 read, bit 1 write
+  address<Space> page;
+  std::uint64_t entry = 0;
+};
+
+}  // namespace phasebit::iommu
