@@ -84,43 +84,15 @@ class translated_function<Machine> : public sim::function {
 
   translated_function(const sim::function& f, sim::dma_memory& ram, domain_type& d,
                       std::uint64_t iova)
-      : sim::function(f), ram_(&ram), domain_(&d), next_(iova) {}
+      : sim::function(f), memory_(ram, d, iova) {}
 
   [[nodiscard]] result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept {
-    constexpr auto granule = static_cast<std::size_t>(domain_type::granule);
-    const std::size_t size = (bytes + granule - 1) / granule * granule;
-    const std::size_t step = alignment > granule ? alignment : granule;
-    auto made = ram_->allocate(size, step);
-    if (!made) return made;
-    const std::uint64_t iova = (next_ + step - 1) / step * step;
-    const auto mapped = domain_->tables().map(bus_addr{iova}, host_phys{made->bus.value()}, size,
-                                              {}, domain_->changes());
-    if (!mapped) return mapped.error();
-    next_ = iova + size + granule;
-    places_.push_back({iova, *made});
-    return dma_region{made->bytes.first(bytes), bus_addr{iova}};
+    return memory_.allocate(bytes, alignment);
   }
-  void release(dma_region region) noexcept {
-    for (auto p = places_.begin(); p != places_.end(); ++p) {
-      if (p->iova != region.bus.value()) continue;
-      domain_->unmap(p->iova, p->memory.size());
-      domain_->flush();
-      ram_->release(p->memory);
-      places_.erase(p);
-      return;
-    }
-    FAIL("a region is released that nobody allocated");
-  }
+  void release(dma_region region) noexcept { memory_.release(region); }
 
  private:
-  struct place {
-    std::uint64_t iova;
-    dma_region memory;
-  };
-  sim::dma_memory* ram_;
-  domain_type* domain_;
-  std::uint64_t next_;
-  std::vector<place> places_;
+  translated_memory<sim::dma_memory, domain_type> memory_;
 };
 
 }  // namespace phasebit_test

@@ -266,26 +266,16 @@ class domain {
   changes_type changes_;
 };
 
-// A function whose DMA memory has other addresses on the bus than in RAM: each region is mapped where
-// nothing else is. Models PcieBackend, so that any driver runs behind the IOMMU unaware of it.
-template <class Machine>
-class translated_function {
+// DMA memory that has other addresses on the bus than in RAM: each region is mapped where nothing else
+// is. Models DmaMemory.
+template <class Ram, class Domain>
+class translated_memory {
  public:
-  using bar_type = qtest::bar;
-  using ring_order = qtest::function::ring_order;
-  using domain_type = domain<Machine>;
-
-  translated_function(qtest::function&& f, qtest::ram& ram, domain_type& d, std::uint64_t iova)
-      : function_(std::move(f)), ram_(&ram), domain_(&d), next_(iova) {}
-
-  [[nodiscard]] auto config() noexcept { return function_.config(); }
-  [[nodiscard]] result<bar_type> map_bar(unsigned i) noexcept { return function_.map_bar(i); }
-  [[nodiscard]] auto clock() const noexcept { return function_.clock(); }
-  [[nodiscard]] phasebit::pcie::requester_id id() const { return function_.id(); }
-  [[nodiscard]] qtest::function& untranslated() { return function_; }
+  translated_memory(Ram& ram, Domain& d, std::uint64_t iova)
+      : ram_(&ram), domain_(&d), next_(iova) {}
 
   [[nodiscard]] result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept {
-    constexpr auto granule = static_cast<std::size_t>(domain_type::granule);
+    constexpr auto granule = static_cast<std::size_t>(Domain::granule);
     const std::size_t size = (bytes + granule - 1) / granule * granule;
     const std::size_t step = alignment > granule ? alignment : granule;
     auto made = ram_->allocate(size, step);
@@ -317,11 +307,38 @@ class translated_function {
     dma_region memory;
   };
 
-  qtest::function function_;
-  qtest::ram* ram_;
-  domain_type* domain_;
+  Ram* ram_;
+  Domain* domain_;
   std::uint64_t next_;
   std::vector<place> places_;
+};
+
+// A function with such memory. Models PcieBackend, so that any driver runs behind the IOMMU unaware
+// of it.
+template <class Machine>
+class translated_function {
+ public:
+  using bar_type = qtest::bar;
+  using ring_order = qtest::function::ring_order;
+  using domain_type = domain<Machine>;
+
+  translated_function(qtest::function&& f, qtest::ram& ram, domain_type& d, std::uint64_t iova)
+      : function_(std::move(f)), memory_(ram, d, iova) {}
+
+  [[nodiscard]] auto config() noexcept { return function_.config(); }
+  [[nodiscard]] result<bar_type> map_bar(unsigned i) noexcept { return function_.map_bar(i); }
+  [[nodiscard]] auto clock() const noexcept { return function_.clock(); }
+  [[nodiscard]] phasebit::pcie::requester_id id() const { return function_.id(); }
+  [[nodiscard]] qtest::function& untranslated() { return function_; }
+
+  [[nodiscard]] result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept {
+    return memory_.allocate(bytes, alignment);
+  }
+  void release(dma_region region) noexcept { memory_.release(region); }
+
+ private:
+  qtest::function function_;
+  translated_memory<qtest::ram, domain_type> memory_;
 };
 
 }  // namespace phasebit_test
