@@ -16,26 +16,15 @@
 #include <cstdint>
 #include <cstring>
 
+#include <fuzz/fuzz_input.hpp>
+
 namespace {
 
 using namespace phasebit;
 using namespace phasebit::iommu;
+using phasebit_test::fuzz_input;
 
 constexpr std::uint32_t entries = 16;
-
-struct input {
-  const std::uint8_t* data;
-  std::size_t left;
-
-  std::uint64_t word() {
-    std::uint64_t value = 0;
-    const std::size_t taken = left < 8 ? left : 8;
-    if (taken != 0) std::memcpy(&value, data, taken);
-    data += taken;
-    left -= taken;
-    return value;
-  }
-};
 
 struct ring_memory {
   using from = host_space;
@@ -84,7 +73,7 @@ void check_round_trip(const Dialect& dialect, const command_words& words) {
 }
 
 template <class Dialect>
-void run(const Dialect& dialect, input in) {
+void run(const Dialect& dialect, fuzz_input in) {
   static ring_memory memory;
   static iotlb<8, 2> cache;
   memory = {};
@@ -159,7 +148,7 @@ void run(const Dialect& dialect, input in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
   if (bytes == 0) return 0;
-  const input in{data + 1, bytes - 1};
+  const fuzz_input in{data + 1, bytes - 1};
   switch (data[0] % 6) {
     case 0:
       run(vtd_commands{}, in);

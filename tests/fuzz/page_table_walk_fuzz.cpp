@@ -13,30 +13,19 @@
 #include <cstdint>
 #include <cstring>
 
+#include <fuzz/fuzz_input.hpp>
+
 namespace {
 
 using namespace phasebit;
 using namespace phasebit::iommu;
+using phasebit_test::fuzz_input;
 
 constexpr std::size_t pages = 32;
 constexpr std::uint64_t base = 1 << 20;
 
-struct input {
-  const std::uint8_t* data;
-  std::size_t left;
-
-  std::uint64_t word() {
-    std::uint64_t value = 0;
-    const std::size_t taken = left < 8 ? left : 8;
-    if (taken != 0) std::memcpy(&value, data, taken);
-    data += taken;
-    left -= taken;
-    return value;
-  }
-};
-
 template <class Format>
-void run(const Format& format, input in) {
+void run(const Format& format, fuzz_input in) {
   using geometry = table_geometry<Format>;
   using arena = table_arena<pages, Format::granule_shift>;
   alignas(1 << 16) static std::array<std::byte, pages << Format::granule_shift> memory;
@@ -104,7 +93,7 @@ void run(const Format& format, input in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
   if (bytes == 0) return 0;
-  const input in{data + 1, bytes - 1};
+  const fuzz_input in{data + 1, bytes - 1};
   switch (data[0] % 8) {
     case 0:
       run(vtd_second_stage{}, in);

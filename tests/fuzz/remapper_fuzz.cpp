@@ -14,10 +14,13 @@
 #include <cstring>
 #include <memory>
 
+#include <fuzz/fuzz_input.hpp>
+
 namespace {
 
 using namespace phasebit;
 using namespace phasebit::iommu;
+using phasebit_test::fuzz_input;
 
 constexpr std::size_t pages = 64;
 constexpr std::uint64_t base = 1 << 20;
@@ -44,22 +47,8 @@ struct counting_sink {
   }
 };
 
-struct input {
-  const std::uint8_t* data;
-  std::size_t left;
-
-  std::uint64_t word() {
-    std::uint64_t value = 0;
-    const std::size_t taken = left < 8 ? left : 8;
-    if (taken != 0) std::memcpy(&value, data, taken);
-    data += taken;
-    left -= taken;
-    return value;
-  }
-};
-
 template <class Architecture>
-void run(const Architecture& settings, input in) {
+void run(const Architecture& settings, fuzz_input in) {
   memory = {};
   counted_window tables;
   counting_sink sink;
@@ -123,7 +112,7 @@ void run(const Architecture& settings, input in) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
   if (bytes == 0) return 0;
-  const input in{data + 1, bytes - 1};
+  const fuzz_input in{data + 1, bytes - 1};
   const std::uint64_t second = base + 0x1000;
   switch (data[0] % 8) {
     case 0: {
