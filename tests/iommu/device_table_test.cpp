@@ -5,6 +5,7 @@
 #include <phasebit/iommu/layouts/smmuv3.hpp>
 #include <phasebit/iommu/layouts/vtd.hpp>
 #include <phasebit/iommu/layouts/vtd_scalable.hpp>
+#include <phasebit/iommu/spec/vtd_interrupt_tables.hpp>
 #include <phasebit/iommu/table_arena.hpp>
 
 #include <cstddef>
