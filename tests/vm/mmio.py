@@ -54,6 +54,7 @@ case_of reset vm_guest --mmio-reset $NVME
 case_of physical vm_guest --mmio-physical $NVME
 case_of no-ram vm_guest --mmio-no-ram $NVME
 case_of huge vm_guest --mmio-huge $NVME
+case_of write-combining vm_guest --mmio-write-combining 0000:00:05.0
 case_of two vm_guest --mmio-two $NVME
 expect not-root "no permission: run it as root" vm_guest --mmio-as-nobody $NVME
 """
@@ -126,11 +127,12 @@ def main():
                 print(f"the console is in {report.keep_console(guest, 'mmio-' + name)}")
                 print("\n".join(lines[-80:]))
 
-        with boot("off", OFF, ["-machine", "q35"], "intel_iommu=off") as (passed, is_, works):
+        card = ["-object", "memory-backend-ram,id=m,size=1M,share=on", "-device", "ivshmem-plain,memdev=m,addr=05.0"]
+        with boot("off", OFF, ["-machine", "q35", *card], "intel_iommu=off") as (passed, is_, works):
             works()
             is_("none", "none")
             passed("kernels-own", "no-device", "no-name", "unbound", "reset", "physical", "no-ram", "huge", "two",
-                   "not-root")
+                   "not-root", "write-combining")
         with boot("passthrough", PASSTHROUGH, iommu, "intel_iommu=on iommu=pt") as (passed, is_, works):
             is_("type", "identity")
             works()

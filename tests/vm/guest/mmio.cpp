@@ -74,6 +74,27 @@ TEST_CASE("mmio-physical") {
   CHECK(nvme::read_register<nvme::cap>(raw).raw == nvme::read_register<nvme::cap>(bar).raw);
 }
 
+// BAR 2 of QEMU's ivshmem is prefetchable memory: written through resource2_wc, read through resource2.
+TEST_CASE("mmio-write-combining") {
+  auto function = must(mmio::function::open(bdf, {.dma = mmio::no_dma{}}));
+  std::vector<std::byte> pattern(4096);
+  phasebit_test::fill_block(pattern, 2, 2);
+  {
+    const auto gathered = must(function.map(2, mmio::bar_view::write_combining));
+    REQUIRE(gathered.size() == std::size_t{1} << 20);
+    std::memcpy(gathered.bytes().data() + 8192, pattern.data(), pattern.size());
+    drain_write_combining();
+  }
+  auto bar = must(function.map_bar(2));
+  for (std::uint32_t at = 0; at != pattern.size(); at += 4) {
+    std::uint32_t word = 0;
+    std::memcpy(&word, pattern.data() + at, sizeof word);
+    REQUIRE(bar.read32(8192 + at) == word);
+  }
+  // Its registers are no memory, and the kernel has no such view of them.
+  CHECK(function.map(0, mmio::bar_view::write_combining).error().code == errc::not_supported);
+}
+
 // Memory of the machine's own is none of /dev/mem's business, says the kernel.
 TEST_CASE("mmio-no-ram") {
   const auto ram = mmio::map_physical(host_phys{16U << 20}, 4096);
