@@ -25,7 +25,7 @@ WORKS = r"""
 give_to uio_pci_generic
 echo "PB driver: $(driver)"
 expect no-pages "no huge pages are free" identify $DISK
-echo 40 > /proc/sys/vm/nr_hugepages
+echo 64 > /proc/sys/vm/nr_hugepages
 identify $DISK | shown ID
 nvme_copy $DISK --to /tmp/copy && echo "PB before: $(sha256sum < /tmp/copy | cut -d' ' -f1)"
 rm -f /tmp/copy

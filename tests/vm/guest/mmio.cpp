@@ -129,10 +129,11 @@ TEST_CASE("mmio-huge") {
   }
   CHECK(regions[0].bus != regions[1].bus);
   // regression: more than one page was refused, for the kernel hands them out last one first.
-  const auto large = must(function.allocate(8 * page, page));
+  // Two, for a kernel that has run for a while may have no longer run of them.
+  const auto large = must(function.allocate(2 * page, page));
   phasebit_test::fill_block(large.bytes, 8, 8);
   std::vector<std::byte> in(large.size());
-  for (std::uint32_t i = 0; i != 128; ++i) {
+  for (std::uint32_t i = 0; i != 32; ++i) {
     REQUIRE(queue.write({.nsid = 1, .lba = 256 * std::uint64_t{i}, .blocks = 256},
                         large.part(std::size_t{i} << 17, std::size_t{1} << 17), i));
     queue.ring();
