@@ -3,6 +3,7 @@
 
 #include <phasebit/iommu/unit/riscv.hpp>
 
+#include <peers/iommu/expected.hpp>
 #include <peers/iommu/rig.hpp>
 
 namespace phasebit_test {
@@ -10,7 +11,7 @@ namespace phasebit_test {
 // QEMU's riscv-iommu-pci in front of the disks of the virtual RISC-V machine, with tables of this
 // mode.
 template <iommu::riscv_mode Mode>
-struct riscv_machine {
+struct riscv_machine : riscv_expected {
   using unit = iommu::unit::riscv<qtest::bar, unit_tables, qtest::function>;
   using format_type = iommu::riscv_second_stage;
 
@@ -36,23 +37,6 @@ struct riscv_machine {
     f.mode = Mode;
     return f;
   }
-  static std::optional<std::uint16_t> code(wrong what) {
-    switch (what) {
-      case wrong::reads_unmapped:
-      case wrong::reads_write_only:
-        return 21;
-      case wrong::writes_unmapped:
-      case wrong::writes_read_only:
-      case wrong::beyond_width:
-      case wrong::malformed:
-        return 23;
-      case wrong::no_device:
-        return 258;
-    }
-    return std::nullopt;
-  }
-  // U = 0, which a second stage has not.
-  static std::uint64_t malformed(std::uint64_t entry) { return entry & ~format_type::user; }
 };
 
 }  // namespace phasebit_test

@@ -3,13 +3,14 @@
 
 #include <phasebit/iommu/unit/vtd.hpp>
 
+#include <peers/iommu/expected.hpp>
 #include <peers/iommu/rig.hpp>
 
 namespace phasebit_test {
 
 // QEMU's intel-iommu in front of the disks of a Q35: tables of 39 or 48 bits.
 template <iommu::vtd_width Width, bool Newer = false>
-struct vtd_machine {
+struct vtd_machine : vtd_expected {
   using unit = iommu::unit::vtd<qtest::bar, unit_tables, qtest::function>;
   using format_type = iommu::vtd_second_stage;
 
@@ -35,27 +36,6 @@ struct vtd_machine {
     CHECK(u.format().pages_2m);
     CHECK(u.format().pages_1g);
     return u.format();
-  }
-  static std::optional<std::uint16_t> code(wrong what) {
-    switch (what) {
-      case wrong::reads_unmapped:
-      case wrong::reads_write_only:
-        return 0x06;
-      case wrong::writes_unmapped:
-      case wrong::writes_read_only:
-        return 0x05;
-      case wrong::beyond_width:
-        return 0x04;
-      case wrong::malformed:
-        return 0x0c;
-      case wrong::no_device:
-        return 0x02;
-    }
-    return std::nullopt;
-  }
-  // SNP, for ECAP.SC is 0.
-  static std::uint64_t malformed(std::uint64_t entry) {
-    return entry | iommu::vtd_second_stage::snoop;
   }
 };
 
