@@ -3,8 +3,8 @@
 // and does not want to be woken for, an eventless counter. The register here is ordinary memory: a
 // real uncached one adds the time that its bus takes, and nothing else.
 #include <phasebit/core/ordering.hpp>
-#include <phasebit/nvme/doorbell.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/ring/doorbell.hpp>
 
 #include <array>
 #include <cstddef>
@@ -53,7 +53,7 @@ void mapped_register_after_sfence(benchmark::State& state) {
 void shadow_not_due(benchmark::State& state) {
   le<std::uint32_t> shadow{0};
   le<std::uint32_t> event{0};
-  nvme::shadow_doorbell<pcie::mmio_doorbell, thread_order> bell{shadow, event, register_doorbell()};
+  ring::shadow_doorbell<pcie::mmio_doorbell, thread_order> bell{shadow, event, register_doorbell()};
   std::uint32_t value = 0;
   for (auto _ : state) {
     value = (value + 1) & 0xffff;
@@ -66,7 +66,7 @@ void shadow_not_due(benchmark::State& state) {
 void shadow_due(benchmark::State& state) {
   le<std::uint32_t> shadow{0};
   le<std::uint32_t> event{0};
-  nvme::shadow_doorbell<pcie::mmio_doorbell, thread_order> bell{shadow, event, register_doorbell()};
+  ring::shadow_doorbell<pcie::mmio_doorbell, thread_order> bell{shadow, event, register_doorbell()};
   std::uint32_t value = 0;
   for (auto _ : state) {
     event = value;

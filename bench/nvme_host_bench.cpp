@@ -5,9 +5,9 @@
 // same round and subtracted. Beside it, in the same run: a memcpy of the same size, and a
 // Boost.Lockfree queue that hands over as many pointers there and back.
 #include <phasebit/core/ordering.hpp>
-#include <phasebit/nvme/host/entry_store.hpp>
-#include <phasebit/nvme/host/queue_pair.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/nvme/driver/entry_store.hpp>
+#include <phasebit/nvme/driver/queue_pair.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -26,6 +26,7 @@ namespace {
 
 using namespace phasebit;
 using namespace phasebit::nvme;
+using namespace phasebit::nvme::driver;
 using phasebit_bench::cycles;
 using phasebit_bench::cycles_per_second;
 

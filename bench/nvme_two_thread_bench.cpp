@@ -3,7 +3,7 @@
 // phases in the memory between. Round trips with percentiles at depth 1, throughput by depth, and
 // the same through two Boost.Lockfree queues of pointers in the same run.
 #include <phasebit/core/ordering.hpp>
-#include <phasebit/nvme/host/queue_pair.hpp>
+#include <phasebit/nvme/driver/queue_pair.hpp>
 
 #include <algorithm>
 #include <array>
@@ -22,6 +22,7 @@ namespace {
 
 using namespace phasebit;
 using namespace phasebit::nvme;
+using namespace phasebit::nvme::driver;
 using phasebit_bench::cycles;
 using phasebit_bench::cycles_per_second;
 

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
 // What an IOMMU in software costs per access, warm: requester id, device entry, cached translation.
 // As many functions as the argument says, each a domain of its own, ask in turn.
-#include <phasebit/iommu/device_table.hpp>
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/remapper.hpp>
-#include <phasebit/iommu/remappers/amd.hpp>
-#include <phasebit/iommu/remappers/riscv.hpp>
-#include <phasebit/iommu/remappers/smmuv3.hpp>
-#include <phasebit/iommu/remappers/vtd.hpp>
-#include <phasebit/iommu/table_arena.hpp>
+#include <phasebit/iommu/amd/translation.hpp>
+#include <phasebit/iommu/device_table/device_table.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
+#include <phasebit/iommu/riscv/translation.hpp>
+#include <phasebit/iommu/smmuv3/translation.hpp>
+#include <phasebit/iommu/translation/remapper.hpp>
+#include <phasebit/iommu/vtd/translation.hpp>
 
 #include <cstdlib>
 #include <memory>

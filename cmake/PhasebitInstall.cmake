@@ -7,7 +7,7 @@ include(CMakePackageConfigHelpers)
 
 set(package_dir ${CMAKE_INSTALL_DATADIR}/cmake/phasebit)
 
-list(TRANSFORM PHASEBIT_PACKAGED_ROOMS PREPEND phasebit_ OUTPUT_VARIABLE packaged_targets)
+list(TRANSFORM PHASEBIT_PACKAGED_COMPONENTS PREPEND phasebit_ OUTPUT_VARIABLE packaged_targets)
 install(TARGETS ${packaged_targets} EXPORT phasebit-targets
   FILE_SET HEADERS DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(EXPORT phasebit-targets NAMESPACE phasebit:: DESTINATION ${package_dir})

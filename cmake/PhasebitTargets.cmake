@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSL-1.0
 #
-# phasebit::<room> for every room that exists, phasebit::freestanding for those that need no
-# operating system, and phasebit::phasebit for all that need nothing but the standard library.
-include(${CMAKE_CURRENT_LIST_DIR}/rooms.cmake)
+# phasebit::<component> for every component, phasebit::freestanding for those that need no operating
+# system, and phasebit::phasebit for all that need only the standard library.
+include(${CMAKE_CURRENT_LIST_DIR}/components.cmake)
 
 set(PHASEBIT_INCLUDE_DIR ${PROJECT_SOURCE_DIR}/include)
 
@@ -18,46 +18,34 @@ function(phasebit_interface_library name)
   target_link_libraries(phasebit_${name} INTERFACE ${arg_LINKS})
 endfunction()
 
-set(PHASEBIT_ROOMS "")               # the rooms that exist, hosted only where its libraries do
-set(PHASEBIT_PACKAGED_ROOMS "")      # the same without hosted
-set(freestanding_rooms "")
-set(plain_rooms "")
+set(PHASEBIT_COMPONENTS "")           # all; hosted only where its libraries are found
+set(PHASEBIT_PACKAGED_COMPONENTS "")  # the same without hosted
+set(freestanding_components "")
+set(plain_components "")
 
-foreach(row IN LISTS PHASEBIT_ROOM_TABLE)
-  string(REGEX MATCH "^([a-z_]+) *\\| *([0-9]+) *\\| *([a-z_/]+) *\\| *(.*)$" matched "${row}")
-  set(room ${CMAKE_MATCH_1})
-  set(layer ${CMAKE_MATCH_2})
-  set(folder ${CMAKE_MATCH_3})
-  string(REGEX MATCHALL "[a-z_]+" needs "${CMAKE_MATCH_4}")
-  if(needs STREQUAL "below")
-    set(needs ${rooms_below_${layer}})
+foreach(row IN LISTS PHASEBIT_COMPONENT_TABLE)
+  string(REGEX MATCH "^([a-z_]+) *\\| *([0-9]+) *\\| *(yes|no) *\\| *([a-z_/]+) *\\| *(.*)$" matched "${row}")
+  set(component ${CMAKE_MATCH_1})
+  set(freestanding ${CMAKE_MATCH_3})
+  set(folder ${CMAKE_MATCH_4})
+  string(REGEX MATCHALL "[a-z_]+" needs "${CMAKE_MATCH_5}")
+  if(NOT matched)
+    message(FATAL_ERROR "phasebit: cmake/components.cmake has a row that cannot be read: ${row}")
   endif()
-  math(EXPR above "${layer} + 1")
-  foreach(l RANGE ${above} 6)
-    list(APPEND rooms_below_${l} ${room})
-  endforeach()
 
   file(GLOB_RECURSE headers CONFIGURE_DEPENDS
     ${PHASEBIT_INCLUDE_DIR}/phasebit/${folder}/*.hpp)
   file(GLOB front CONFIGURE_DEPENDS ${PHASEBIT_INCLUDE_DIR}/phasebit/${folder}.hpp)
   list(APPEND headers ${front})
-  if(NOT headers)
-    continue()
-  endif()
-  if(room STREQUAL "core")
+  if(component STREQUAL "core")
     foreach(h config version)
       list(APPEND headers ${PHASEBIT_INCLUDE_DIR}/phasebit/${h}.hpp)
     endforeach()
   endif()
 
-  set(links "")
-  foreach(need IN LISTS needs)
-    if(TARGET phasebit_${need})
-      list(APPEND links phasebit_${need})
-    endif()
-  endforeach()
+  list(TRANSFORM needs PREPEND phasebit_ OUTPUT_VARIABLE links)
 
-  if(room STREQUAL "hosted")
+  if(component STREQUAL "hosted")
     find_package(fmt QUIET)
     find_package(Boost QUIET)
     if(NOT TARGET fmt::fmt OR NOT TARGET Boost::headers)
@@ -66,18 +54,18 @@ foreach(row IN LISTS PHASEBIT_ROOM_TABLE)
     endif()
     list(APPEND links fmt::fmt Boost::headers)
   else()
-    list(APPEND PHASEBIT_PACKAGED_ROOMS ${room})
-    list(APPEND plain_rooms phasebit_${room})
-    if(layer LESS_EQUAL PHASEBIT_LAST_FREESTANDING_LAYER)
-      list(APPEND freestanding_rooms phasebit_${room})
+    list(APPEND PHASEBIT_PACKAGED_COMPONENTS ${component})
+    list(APPEND plain_components phasebit_${component})
+    if(freestanding)
+      list(APPEND freestanding_components phasebit_${component})
     endif()
   endif()
-  phasebit_interface_library(${room} HEADERS ${headers} LINKS ${links})
-  list(APPEND PHASEBIT_ROOMS ${room})
+  phasebit_interface_library(${component} HEADERS ${headers} LINKS ${links})
+  list(APPEND PHASEBIT_COMPONENTS ${component})
 endforeach()
 
 phasebit_interface_library(freestanding
-  HEADERS ${PHASEBIT_INCLUDE_DIR}/phasebit/freestanding.hpp LINKS ${freestanding_rooms})
+  HEADERS ${PHASEBIT_INCLUDE_DIR}/phasebit/freestanding.hpp LINKS ${freestanding_components})
 phasebit_interface_library(phasebit
-  HEADERS ${PHASEBIT_INCLUDE_DIR}/phasebit/phasebit.hpp LINKS phasebit_freestanding ${plain_rooms})
-list(APPEND PHASEBIT_PACKAGED_ROOMS freestanding phasebit)
+  HEADERS ${PHASEBIT_INCLUDE_DIR}/phasebit/phasebit.hpp LINKS phasebit_freestanding ${plain_components})
+list(APPEND PHASEBIT_PACKAGED_COMPONENTS freestanding phasebit)

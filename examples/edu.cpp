@@ -74,8 +74,8 @@ class tour {
     constexpr std::size_t half = 4096;
     auto memory = dma_buffer<Backend>::allocate(function_, 2 * half, half);
     if (!memory) return memory.error();
-    const auto from = (*memory)->part(0, edu::usable_bytes);
-    const auto to = (*memory)->part(half, edu::usable_bytes);
+    const auto from = (*memory)->subregion(0, edu::usable_bytes);
+    const auto to = (*memory)->subregion(half, edu::usable_bytes);
     const pattern content{o_.number};
     std::vector<std::byte> expected(2 * half);
     const auto begun = clock::now();

@@ -3,7 +3,7 @@
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/hosted/format.hpp>
-#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
 
 #include <cstdlib>
 #include <cstring>
@@ -22,7 +22,8 @@ result<> hello(std::uint64_t lba) {
   auto device = simulated::add_nvme_disk(bus, media);  // an NVMe controller on it
   if (!device) return device.error();
 
-  auto disk = nvme::controller<simulated::function>::attach(*device);  // reset, enable, identify
+  auto disk =
+      nvme::driver::controller<simulated::function>::attach(*device);  // reset, enable, identify
   if (!disk) return disk.error();
   auto queue = disk->create_queue_pair({.depth = 8});  // in memory of the device's bus
   if (!queue) return queue.error();
@@ -30,8 +31,8 @@ result<> hello(std::uint64_t lba) {
   if (!block) return block.error();
 
   nvme::status status;
-  const auto done = [&](nvme::completion c) noexcept { status = c.status(); };
-  const auto finish = [&](nvme::submitted posted) -> result<> {
+  const auto done = [&](nvme::driver::completion c) noexcept { status = c.status(); };
+  const auto finish = [&](nvme::driver::submitted posted) -> result<> {
     if (!posted) return posted.as_error();  // refused: never reached the device
     queue->ring();                          // one doorbell for all that is posted
     const bool answered = poll_until(device->clock(), 1000 * nanoseconds_per_ms,

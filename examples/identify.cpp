@@ -4,7 +4,7 @@
 #include "support/open_backend.hpp"
 #include "support/run_main.hpp"
 
-#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
 
 #include <string>
 #include <vector>
@@ -72,7 +72,7 @@ void print_formats(const nvme::identify_namespace& n, bool human) {
 
 template <class Backend>
 [[nodiscard]] result<> identify(const opened<Backend>& disk, const identify_options& o) {
-  auto host = nvme::controller<Backend>::attach(disk.function);
+  auto host = nvme::driver::controller<Backend>::attach(disk.function);
   if (!host) return host.error();
   const auto& id = host->identity();
   const auto fields = controller_fields(id, host->capabilities().min_page_bytes());

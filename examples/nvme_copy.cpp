@@ -6,8 +6,8 @@
 #include "support/units.hpp"
 
 #include <phasebit/hosted/file_media.hpp>
-#include <phasebit/nvme/host/controller.hpp>
-#include <phasebit/nvme/host/disk.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
+#include <phasebit/nvme/driver/disk.hpp>
 
 #include <filesystem>
 #include <string>
@@ -34,7 +34,7 @@ struct copy_options {
 
 // The other end of the copy, exactly as long as the namespace.
 [[nodiscard]] result<hosted::file_media> open_file(const copy_options& o,
-                                                   const nvme::namespace_info& ns) {
+                                                   const nvme::driver::namespace_info& ns) {
   const bool reads_it = !o.from.empty();
   const std::string& path = reads_it ? o.from : o.to;
   const hosted::file_media_options how{.block_size = ns.block_bytes, .read_only = reads_it};
@@ -61,13 +61,13 @@ struct copy_options {
 
 template <class Backend>
 [[nodiscard]] result<> copy(const opened<Backend>& opened_disk, const copy_options& o) {
-  using controller = nvme::controller<Backend>;
+  using controller = nvme::driver::controller<Backend>;
   auto host = controller::attach(opened_disk.function);
   if (!host) return host.error();
-  auto disk =
-      nvme::disk<controller>::open(*host, o.nsid, static_cast<std::uint32_t>(o.timeout * 1000));
+  auto disk = nvme::driver::disk<controller>::open(*host, o.nsid,
+                                                   static_cast<std::uint32_t>(o.timeout * 1000));
   if (!disk) return disk.error();
-  const nvme::namespace_info& ns = disk->info();
+  const nvme::driver::namespace_info& ns = disk->info();
   auto file = open_file(o, ns);
   if (!file) return file.error();
 

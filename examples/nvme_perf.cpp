@@ -5,7 +5,7 @@
 #include "support/run_main.hpp"
 #include "support/workload.hpp"
 
-#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
 
 #include <memory>
 #include <thread>
@@ -45,7 +45,7 @@ class stop_watch {
 
 template <class Backend>
 class measurement {
-  using controller = nvme::controller<Backend>;
+  using controller = nvme::driver::controller<Backend>;
   using workload_type = workload<controller>;
   static_assert(most_depth < workload_type::max_depth);
 
@@ -211,7 +211,7 @@ class measurement {
   [[nodiscard]] result<> close() {
     for (auto& w : workloads_) {
       const auto deleted =
-          host_->delete_queue_pair(w->queue(), [](auto&, nvme::completion) noexcept {});
+          host_->delete_queue_pair(w->queue(), [](auto&, nvme::driver::completion) noexcept {});
       if (!deleted) return deleted;
       disk_.function.release(w->buffers());
       total_.reads += w->result().reads;
@@ -283,7 +283,7 @@ class measurement {
   opened<Backend> disk_;
   const perf_options& o_;
   controller* host_ = nullptr;
-  nvme::namespace_info ns_;
+  nvme::driver::namespace_info ns_;
   std::vector<std::unique_ptr<workload_type>> workloads_;
   std::atomic<bool> stop_{false};
   progress_line progress_;

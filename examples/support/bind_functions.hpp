@@ -5,7 +5,7 @@
 #include "support/bind_classes.hpp"
 #include "support/bind_users.hpp"
 
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <cstdint>
 #include <optional>

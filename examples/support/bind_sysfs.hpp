@@ -2,7 +2,7 @@
 // Files of /sys and /proc as `bind` reads and writes them; both may be folders made up by a test.
 #pragma once
 
-#include <phasebit/backend/posix/sysfs.hpp>
+#include <phasebit/posix/sysfs.hpp>
 
 #include <algorithm>
 #include <cerrno>

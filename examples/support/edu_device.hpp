@@ -6,7 +6,7 @@
 #include <phasebit/core/clock.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
-#include <phasebit/pcie/register_block.hpp>
+#include <phasebit/pcie/driver/register_block.hpp>
 
 #include <cstdint>
 

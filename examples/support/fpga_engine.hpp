@@ -195,8 +195,8 @@ class engine {
   }
 
   // A doorbell that no ring can have had changes nothing but a counter.
-  void believe(phasebit::nvme::device::doorbell_verdict verdict) noexcept {
-    if (verdict != phasebit::nvme::device::doorbell_verdict::invalid) return;
+  void believe(phasebit::nvme::device::doorbell_verdict build_result) noexcept {
+    if (build_result != phasebit::nvme::device::doorbell_verdict::invalid) return;
     ++bad_doorbells_;
     tell();
   }

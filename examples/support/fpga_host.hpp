@@ -5,14 +5,14 @@
 
 #include "fpga_registers.hpp"
 
-#include <phasebit/backend/posix/steady_clock.hpp>
 #include <phasebit/core/clock.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_arena.hpp>
-#include <phasebit/nvme/host/queue_memory.hpp>
-#include <phasebit/nvme/host/queue_pair.hpp>
+#include <phasebit/nvme/driver/queue_memory.hpp>
+#include <phasebit/nvme/driver/queue_pair.hpp>
 #include <phasebit/pcie/concepts.hpp>
+#include <phasebit/posix/steady_clock.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +34,8 @@ class device {
 
  public:
   static constexpr unsigned max_entries = 1024;
-  using queue_type = phasebit::nvme::queue_pair<Order, doorbell_type, std::uint32_t, max_entries>;
+  using queue_type =
+      phasebit::nvme::driver::queue_pair<Order, doorbell_type, std::uint32_t, max_entries>;
   using memory_type = phasebit::dma_arena<64>;
   using registers_type = phasebit::pcie::register_block<Bar>;
 
@@ -84,7 +85,8 @@ class device {
       return failure(errc::out_of_range, "the engine's queues are not as long; their entries",
                      most);
     }
-    auto rings = phasebit::nvme::queue_memory::allocate(*dram_, entries, page_bytes, page_shift);
+    auto rings =
+        phasebit::nvme::driver::queue_memory::allocate(*dram_, entries, page_bytes, page_shift);
     if (!rings) return rings.error();
     rings_ = *rings;
     const auto last = static_cast<std::uint16_t>(entries - 1);
@@ -192,7 +194,7 @@ class device {
   std::uint64_t patience_;
   phasebit::posix::steady_clock clock_{};
   std::optional<memory_type> dram_;
-  phasebit::nvme::queue_memory rings_{};
+  phasebit::nvme::driver::queue_memory rings_{};
   queue_type queue_{};
   bool dead_ = false;
 };

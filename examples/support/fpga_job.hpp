@@ -54,8 +54,8 @@ class workload {
     begun_ = now_ = ticked_ = clock::now();
     for (std::uint32_t i = 0; i != job_.depth; ++i) {
       slot& s = slots_[i];
-      s.from = memory->part(std::size_t{2} * i * job_.bytes, job_.bytes);
-      s.to = memory->part((std::size_t{2} * i + 1) * job_.bytes, job_.bytes);
+      s.from = memory->subregion(std::size_t{2} * i * job_.bytes, job_.bytes);
+      s.to = memory->subregion((std::size_t{2} * i + 1) * job_.bytes, job_.bytes);
       renew(s, i);
       std::memcpy(s.to.data(), expected_.data(), job_.bytes);
       s.crc_of_to = s.crc;
@@ -102,13 +102,13 @@ class workload {
     while (!idle_.empty() && wants_more() && !failed_) issue();
     engine_.queue().ring();
     bool stamped = false;
-    const unsigned taken =
-        engine_.queue().poll([&](std::uint32_t& which, phasebit::nvme::completion c) noexcept {
+    const unsigned taken = engine_.queue().poll(
+        [&](std::uint32_t& which, phasebit::nvme::driver::completion c) noexcept {
           if (!stamped) now_ = clock::now();
           stamped = true;
           finish(which, c);
         });
-    if (engine_.queue().foreign_completions() != 0 && !failed_) {
+    if (engine_.queue().unexpected_completions() != 0 && !failed_) {
       failed_ = engine_.queue().health().error();
     }
     if (taken == 0) phasebit::posix::steady_clock::relax();
@@ -153,7 +153,7 @@ class workload {
     return checksum(s.to.bus, job_.bytes);
   }
 
-  void finish(std::uint32_t which, phasebit::nvme::completion c) noexcept {
+  void finish(std::uint32_t which, phasebit::nvme::driver::completion c) noexcept {
     slot& s = slots_[which];
     idle_.push_back(which);
     if (failed_) return;

@@ -3,10 +3,10 @@
 // it is mapped by a host, or by a QEMU that shows it to its guest as BAR 2 of an ivshmem-plain device.
 #pragma once
 
-#include <phasebit/backend/posix/memory_mapping.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/align.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -8,7 +8,7 @@
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/field.hpp>
 #include <phasebit/nvme/spec/submission.hpp>
-#include <phasebit/pcie/register_block.hpp>
+#include <phasebit/pcie/driver/register_block.hpp>
 
 #include <cstdint>
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <string>
 

@@ -6,7 +6,7 @@
 #include "support/pattern.hpp"
 
 #include <phasebit/memory/dma_region.hpp>
-#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
 #include <phasebit/nvme/spec/status_text.hpp>
 
 #include <atomic>
@@ -56,7 +56,7 @@ class workload {
   using queue_type = typename Controller::template io_queue<std::uint32_t, max_depth>;
 
   // `buffers` holds job.depth commands' data.
-  workload(queue_type&& queue, const job& j, const phasebit::nvme::namespace_info& ns,
+  workload(queue_type&& queue, const job& j, const phasebit::nvme::driver::namespace_info& ns,
            phasebit::dma_region buffers, const territory& where)
       : queue_(std::move(queue)),
         job_(j),
@@ -153,7 +153,7 @@ class workload {
     const std::uint32_t which = idle_.back();
     slot& s = slots_[which];
     s = {choose(), now_, choose_write()};
-    const auto data = buffers_.part(std::size_t{which} * job_.bytes, job_.bytes);
+    const auto data = buffers_.subregion(std::size_t{which} * job_.bytes, job_.bytes);
     if (job_.verify) {
       std::uint8_t& generation = written_[s.piece];
       if (s.is_write) {
@@ -180,12 +180,12 @@ class workload {
   unsigned take() noexcept {
     bool stamped = false;
     const unsigned ended =
-        queue_.poll([&](std::uint32_t& which, phasebit::nvme::completion c) noexcept {
+        queue_.poll([&](std::uint32_t& which, phasebit::nvme::driver::completion c) noexcept {
           if (!stamped) now_ = clock::now();
           stamped = true;
           finish(which, c.status());
         });
-    if (queue_.foreign_completions() != 0 && !failed_) failed_ = queue_.health().error();
+    if (queue_.unexpected_completions() != 0 && !failed_) failed_ = queue_.health().error();
     return ended;
   }
 
@@ -227,7 +227,7 @@ class workload {
 
   queue_type queue_;
   job job_;
-  phasebit::nvme::namespace_info ns_;
+  phasebit::nvme::driver::namespace_info ns_;
   phasebit::dma_region buffers_;
   territory where_;
   pattern pattern_;

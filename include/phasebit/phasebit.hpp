@@ -1,12 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// The whole library except hosted/, which needs fmt and Boost. Whoever cares for compile time
-// includes the headers of the rooms instead; each stands alone.
+// The whole library except hosted/, which needs fmt and Boost, and testing/. To save compile time,
+// include the headers of single components; each can be included alone.
 #pragma once
 
-#include <phasebit/backend/mmio.hpp>
-#include <phasebit/backend/mmio/bus_window.hpp>
-#include <phasebit/backend/mmio/clocks.hpp>
-#include <phasebit/backend/mmio/function.hpp>
 #include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>
 #include <phasebit/backend/mmio_linux/dma_pool.hpp>
@@ -19,14 +15,6 @@
 #include <phasebit/backend/mmio_linux/udmabuf.hpp>
 #include <phasebit/backend/mmio_linux/uio_device.hpp>
 #include <phasebit/backend/mmio_linux/uio_interrupt.hpp>
-#include <phasebit/backend/posix/config_file.hpp>
-#include <phasebit/backend/posix/memory_mapping.hpp>
-#include <phasebit/backend/posix/os_error.hpp>
-#include <phasebit/backend/posix/pci_sysfs.hpp>
-#include <phasebit/backend/posix/steady_clock.hpp>
-#include <phasebit/backend/posix/stream.hpp>
-#include <phasebit/backend/posix/sysfs.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/backend/qtest.hpp>
 #include <phasebit/backend/qtest/bar.hpp>
 #include <phasebit/backend/qtest/board.hpp>
@@ -82,3 +70,11 @@
 #include <phasebit/backend/vfio/sysfs.hpp>
 #include <phasebit/backend/vfio/virtual_functions.hpp>
 #include <phasebit/freestanding.hpp>
+#include <phasebit/posix/config_file.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
+#include <phasebit/posix/os_error.hpp>
+#include <phasebit/posix/pci_sysfs.hpp>
+#include <phasebit/posix/steady_clock.hpp>
+#include <phasebit/posix/stream.hpp>
+#include <phasebit/posix/sysfs.hpp>
+#include <phasebit/posix/unique_fd.hpp>

@@ -20,32 +20,35 @@ SPDX = "// SPDX-License-Identifier: BSL-1.0\n"
 HPP = SPDX + "#pragma once\n"
 CORE = "include/phasebit/core/a.hpp"
 
-house = lambda rule: [sys.executable, HERE / "house.py", rule, "--root", "."]  # noqa: E731
+style = lambda rule: [sys.executable, HERE / "style.py", rule, "--root", "."]  # noqa: E731
 script = lambda name, *more: [sys.executable, HERE / name, "--root", ".", *more]  # noqa: E731
 
 # (command, {file: text}, what the output must match)
 CASES = [
-    (house("spdx"), {CORE: "#pragma once\n"}, r"a\.hpp:1: the first line"),
-    (house("spdx"), {"tests/a.sh": "#!/bin/sh\ntrue\n"}, r"a\.sh:1: the first line"),
-    (house("header_length"), {CORE: HPP + "\n" * 499}, r"501 lines"),
-    (house("macros"), {CORE: HPP + "#define PHASEBIT_A\n"}, r"a\.hpp:3: PHASEBIT_A: only config"),
-    (house("macros"), {"include/phasebit/config.hpp": HPP + "# define LIKELY\n"}, r"LIKELY: a macro"),
-    (house("ordering"), {CORE: HPP + "volatile int a;\n"}, r"a\.hpp:3: `volatile`"),
-    (house("ordering"), {CORE: HPP + "inline void f() { asm(\"\"); }\n"}, r"`asm`"),
-    (house("ordering"), {CORE: HPP + "inline int f(int* a) { return __atomic_load_n(a, 0); }\n"}, r"`__atomic"),
-    (house("todo"), {CORE: HPP + "// TODO: more\n"}, r"a\.hpp:3: TODO"),
-    (house("disabled"), {"tests/core/a_test.cpp": SPDX + "TEST_CASE(\"a\" * doctest::skip()) {}\n"}, r"doctest::skip"),
-    (house("layering"), {CORE: HPP + "#include <phasebit/nvme/b.hpp>\n", "include/phasebit/nvme/b.hpp": HPP},
+    (style("spdx"), {CORE: "#pragma once\n"}, r"a\.hpp:1: the first line"),
+    (style("spdx"), {"tests/a.sh": "#!/bin/sh\ntrue\n"}, r"a\.sh:1: the first line"),
+    (style("macros"), {CORE: HPP + "#define PHASEBIT_A\n"}, r"a\.hpp:3: PHASEBIT_A: only config"),
+    (style("macros"), {"include/phasebit/config.hpp": HPP + "# define LIKELY\n"}, r"LIKELY: a macro"),
+    (style("ordering"), {CORE: HPP + "volatile int a;\n"}, r"a\.hpp:3: `volatile`"),
+    (style("ordering"), {CORE: HPP + "inline void f() { asm(\"\"); }\n"}, r"`asm`"),
+    (style("ordering"), {CORE: HPP + "inline int f(int* a) { return __atomic_load_n(a, 0); }\n"}, r"`__atomic"),
+    (style("todo"), {CORE: HPP + "// TODO: more\n"}, r"a\.hpp:3: TODO"),
+    (style("disabled"), {"tests/core/a_test.cpp": SPDX + "TEST_CASE(\"a\" * doctest::skip()) {}\n"}, r"doctest::skip"),
+    (style("layering"), {CORE: HPP + "#include <phasebit/nvme/b.hpp>\n", "include/phasebit/nvme/b.hpp": HPP},
      r"core \(L0\) includes phasebit/nvme/b\.hpp of nvme \(L3\)"),
-    (house("layering"), {"include/phasebit/backend/vfio/a.hpp": HPP + "#include <phasebit/backend/mmio/b.hpp>\n",
+    (style("layering"), {"include/phasebit/backend/vfio/a.hpp": HPP + "#include <phasebit/backend/mmio/b.hpp>\n",
                          "include/phasebit/backend/mmio/b.hpp": HPP}, r"backend_vfio \(L4\) includes"),
-    (house("layering"), {"include/phasebit/sriov/a.hpp": HPP + "#include <phasebit/accel/b.hpp>\n",
-                         "include/phasebit/accel/b.hpp": HPP}, r"does not say that sriov needs accel"),
-    (house("layering"), {CORE: HPP + "#include <phasebit/phasebit.hpp>\n"}, r"a room does not include"),
-    (house("layering"), {CORE: HPP + "#include <phasebit/core/none.hpp>\n"}, r"none\.hpp does not exist"),
-    (house("layering"), {CORE: HPP + "#include \"b.hpp\"\n", "include/phasebit/core/b.hpp": HPP}, r"included as <phasebit"),
-    (house("layering"), {"include/phasebit/attic/a.hpp": HPP}, r"is in no room"),
-    (house("fronts"), {CORE: HPP}, r"freestanding\.hpp:1: does not include phasebit/core/a\.hpp"),
+    (style("layering"), {"include/phasebit/iommu/a.hpp": HPP + "#include <phasebit/block/b.hpp>\n",
+                         "include/phasebit/block/b.hpp": HPP}, r"does not say that iommu needs block"),
+    (style("layering"), {"include/phasebit/nvme/a.hpp": HPP + "#include <phasebit/posix/b.hpp>\n",
+                         "include/phasebit/posix/b.hpp": HPP}, r"nvme \(L3\) includes phasebit/posix/b\.hpp"),
+    (style("layering"), {"include/phasebit/backend/mmio/a.hpp": HPP + "#include <phasebit/posix/b.hpp>\n",
+                         "include/phasebit/posix/b.hpp": HPP}, r"backend_mmio is freestanding"),
+    (style("layering"), {CORE: HPP + "#include <phasebit/phasebit.hpp>\n"}, r"a component does not include"),
+    (style("layering"), {CORE: HPP + "#include <phasebit/core/none.hpp>\n"}, r"none\.hpp does not exist"),
+    (style("layering"), {CORE: HPP + "#include \"b.hpp\"\n", "include/phasebit/core/b.hpp": HPP}, r"included as <phasebit"),
+    (style("layering"), {"include/phasebit/attic/a.hpp": HPP}, r"is in no component"),
+    (style("fronts"), {CORE: HPP}, r"freestanding\.hpp:1: does not include phasebit/core/a\.hpp"),
     (script("preprocessed_size.py"), {CORE: HPP + "#include <map>\n#include <algorithm>\n#include <regex>\n"},
      r"a\.hpp: \d+ preprocessed lines, budget 20000"),
     (script("compile_headers.py", "--work", "w"), {CORE: HPP + "inline std::size_t a;\n"}, r"does not compile alone"),
@@ -58,10 +61,10 @@ CASES = [
     ([HERE / "scripts.sh"], {"tests/a.py": "def f(:\n"}, r"SyntaxError"),
     ([HERE / "tidy.sh"], {CORE: HPP + "inline int f(int* a) { if (a = nullptr) return 1; return *a; }\n"}, r"bugprone|clang-diagnostic"),
     ([HERE / "tidy.sh"], {CORE: HPP + "inline int* a() { return 0; }\n"}, r"modernize-use-nullptr"),
-    (script("../fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: never\nint a = 1;\n"}, r"a\.cpp compiles, and must not"),
-    (script("../fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: never\nint a = b;\n"}, r"does not say: never"),
-    (script("../fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: b\nint a = b;\n"}, r"fails for another reason"),
-    (script("../fail/check.py", "a.cpp"), {"a.cpp": "int a = b;\n"}, r"no EXPECT"),
+    (script("../compile_fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: never\nint a = 1;\n"}, r"a\.cpp compiles, and must not"),
+    (script("../compile_fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: never\nint a = b;\n"}, r"does not say: never"),
+    (script("../compile_fail/check.py", "a.cpp"), {"a.cpp": "// EXPECT: b\nint a = b;\n"}, r"fails for another reason"),
+    (script("../compile_fail/check.py", "a.cpp"), {"a.cpp": "int a = b;\n"}, r"no EXPECT"),
     (script("../freestanding/symbols.py", "--work", "w"),
      {"tests/freestanding/use_a.cpp": "extern int other(); int f() { return other(); }\n"}, r"use_a\.cpp.*needs.*other"),
     (script("../codegen/check.py", "a.cpp", "--compiler", "g++", "--architecture", "x86_64"),
@@ -79,7 +82,7 @@ def main():
     wrong = 0
     for command, files, expected in CASES:
         with tempfile.TemporaryDirectory() as folder:
-            for kept in (".clang-format", ".clang-tidy", "cmake/rooms.cmake", "include/phasebit/config.hpp"):
+            for kept in (".clang-format", ".clang-tidy", "cmake/components.cmake", "include/phasebit/config.hpp"):
                 Path(folder, kept).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / kept, Path(folder, kept))
             for front in ("version", "phasebit", "freestanding"):

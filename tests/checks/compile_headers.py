@@ -24,7 +24,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2])
     parser.add_argument("--compiler", default="g++")
-    parser.add_argument("--freestanding", action="store_true", help="L0 to L3, with no operating system")
+    parser.add_argument("--freestanding", action="store_true", help="freestanding components, with no operating system")
     parser.add_argument("--alone-from", type=int, default=0, help="lower layers: one unit per folder")
     parser.add_argument("--without-hosted", action="store_true", help="fmt and Boost are not there")
     parser.add_argument("--work", type=Path, default=Path("build/headers"))
@@ -46,11 +46,11 @@ def main():
         if args.without_hosted:
             names = [n for n in names if not n.startswith("phasebit/hosted")]
 
-    table = tree.rooms(args.root)
+    table = tree.components(args.root)
     units = {}
     for name in names:
-        room = tree.room_of(table, name)
-        together = room and room.layer < args.alone_from
+        component = tree.component_of(table, name)
+        together = component and component.layer < args.alone_from
         key = f"{Path(name).parent}/together" if together else name.removesuffix(".hpp")
         units.setdefault(key, []).append(name)
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import tree
 
-BUDGETS = {0: 20000, 1: 30000, 2: 30000, 3: 30000}
+BUDGETS = {0: 20000}  # per layer
+BUDGET = 30000  # of every other freestanding header
 
 
 def main():
@@ -24,13 +25,13 @@ def main():
         print("skipped: g++-12 is not installed")
         return tree.SKIPPED
 
-    table = tree.rooms(args.root)
+    table = tree.components(args.root)
     budgets = {}
     for header in tree.headers(args.root):
         name = tree.include_name(args.root, header)
-        room = tree.room_of(table, name)
-        if room and room.layer in BUDGETS:
-            budgets[name] = BUDGETS[room.layer]
+        component = tree.component_of(table, name)
+        if component and component.freestanding:
+            budgets[name] = BUDGETS.get(component.layer, BUDGET)
 
     command = ["g++-12", "-std=c++20", "-E", "-P", f"-I{args.root}/include", "-x", "c++"]
     results = tree.run_all([command + [f"{args.root}/include/{name}"] for name in budgets])

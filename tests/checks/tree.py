@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
-"""What every check asks about the source tree: its files, its rooms, its text without comments."""
+"""What every check asks about the source tree: its files, its components, its text without comments."""
 import os
 import re
 import subprocess
@@ -7,7 +7,7 @@ from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-Room = namedtuple("Room", "name layer folder needs")
+Component = namedtuple("Component", "name layer freestanding folder needs")
 
 SKIPPED = 77  # exit status that ctest shows as "skipped"
 
@@ -25,25 +25,24 @@ def headers(root):
     return source_files(Path(root, "include"), ".hpp")
 
 
-def rooms(root):
-    """The table of cmake/rooms.cmake, `below` spelled out."""
-    text = Path(root, "cmake/rooms.cmake").read_text()
+def components(root):
+    """The table of cmake/components.cmake."""
+    text = Path(root, "cmake/components.cmake").read_text()
     table = []
     for line in re.findall(r'^\s*"([^"]*\|[^"]*)"', text, re.M):
-        name, layer, folder, needs = (cell.strip() for cell in line.split("|"))
-        needs = [r.name for r in table if r.layer < int(layer)] if needs == "below" else needs.split()
-        table.append(Room(name, int(layer), folder, needs))
+        name, layer, freestanding, folder, needs = (cell.strip() for cell in line.split("|"))
+        table.append(Component(name, int(layer), freestanding == "yes", folder, needs.split()))
     return table
 
 
-def room_of(table, header):
-    """The room that a header, named as it is included, belongs to; None if to none."""
+def component_of(table, header):
+    """The component that a header, named as it is included, belongs to; None if to none."""
     if header in ("phasebit/config.hpp", "phasebit/version.hpp"):
         return table[0]
-    for room in table:
-        at = "phasebit/" + room.folder
+    for component in table:
+        at = "phasebit/" + component.folder
         if header == at + ".hpp" or header.startswith(at + "/"):
-            return room
+            return component
     return None
 
 
@@ -51,11 +50,11 @@ def include_name(root, header):
     return header.relative_to(Path(root, "include")).as_posix()
 
 
-def freestanding(root, last_layer=3):
-    """The headers of the layers that need no operating system."""
-    table = rooms(root)
+def freestanding(root):
+    """The headers of the components that need no operating system."""
+    table = components(root)
     names = [include_name(root, h) for h in headers(root)]
-    chosen = [n for n in names if (room := room_of(table, n)) and room.layer <= last_layer]
+    chosen = [n for n in names if (component := component_of(table, n)) and component.freestanding]
     return chosen + ["phasebit/freestanding.hpp"]
 
 

@@ -8,25 +8,25 @@ import tree
 
 ABOUT = {
     "freestanding": """\
-// Everything that needs no operating system, no heap and no exceptions: layers 0 to 3. Whoever
-// cares for compile time includes the headers of the rooms instead; each stands alone.
+// All components that need no operating system, no heap and no exceptions. To save compile time,
+// include the headers of single components; each can be included alone.
 """,
     "phasebit": """\
-// The whole library except hosted/, which needs fmt and Boost. Whoever cares for compile time
-// includes the headers of the rooms instead; each stands alone.
+// The whole library except hosted/, which needs fmt and Boost, and testing/. To save compile time,
+// include the headers of single components; each can be included alone.
 """,
 }
 
 
 def main():
     root = Path(__file__).resolve().parents[2]
-    table = tree.rooms(root)
+    table = tree.components(root)
     lists = {"freestanding": [], "phasebit": ["phasebit/freestanding.hpp"]}
     for header in tree.headers(root):
         name = tree.include_name(root, header)
-        room = tree.room_of(table, name)
-        if room and room.name != "hosted":
-            lists["freestanding" if room.layer <= 3 else "phasebit"].append(name)
+        component = tree.component_of(table, name)
+        if component and component.name not in ("hosted", "testing"):
+            lists["freestanding" if component.freestanding else "phasebit"].append(name)
     for front, names in lists.items():
         lines = "".join(f"#include <{name}>\n" for name in sorted(names))
         Path(root, f"include/phasebit/{front}.hpp").write_text(

@@ -2,8 +2,8 @@
 // A doorbell on a mapped BAR is one store, behind the barrier that its architecture needs between
 // memory that the device will read and the register that makes it read: none on x86.
 #include <phasebit/core/ordering.hpp>
-#include <phasebit/nvme/doorbell.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/ring/doorbell.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -65,7 +65,7 @@ void write_wide(std::byte* base, std::uint32_t low, std::uint32_t high) {
 // A shadow doorbell: the index, then a full barrier, then the event index; the register only where
 // that says so. The loads of the doorbell's own members lie wherever the compiler wants them.
 // EXPECT ring_shadow: ((load(16|32|64)|store32); )*<release>; (load(32|64); )?store32; <full>; (load(32|64); )*load32; branch; (load(32|64); )?<before_mmio>; (load(32|64); )?store32
-void ring_shadow(nvme::shadow_doorbell<mmio_doorbell, device_order>& doorbell,
+void ring_shadow(ring::shadow_doorbell<mmio_doorbell, device_order>& doorbell,
                  std::uint32_t value) {
   doorbell.ring(value);
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // A described register costs what the access costs: one load or store of its width, with the barrier
 // of its bus, however the fields of the value are used.
-#include <phasebit/pcie/bus32_bar.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
-#include <phasebit/pcie/register_block.hpp>
+#include <phasebit/pcie/driver/bus32_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/pcie/driver/register_block.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -4,10 +4,10 @@
 #include <phasebit/backend/mmio.hpp>
 #include <phasebit/core/align.hpp>
 #include <phasebit/memory/dma_arena.hpp>
-#include <phasebit/nvme/host/controller.hpp>
-#include <phasebit/pcie/bus32_bar.hpp>
-#include <phasebit/pcie/ecam.hpp>
-#include <phasebit/pcie/register_block.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
+#include <phasebit/pcie/driver/bus32_bar.hpp>
+#include <phasebit/pcie/driver/ecam.hpp>
+#include <phasebit/pcie/driver/register_block.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -48,7 +48,7 @@ extern "C" bool use_nvme(std::byte* window, std::size_t bytes, const mmio::bus_w
   pcie::ecam ecam{pcie::mapped_window{std::span{window, bytes}}};
   mmio::function disk{ecam.function(1, 0, 0), dma, machine_clock{},
                       std::span<const mmio::bus_window>{bridge, 1}};
-  auto nvme = nvme::controller<decltype(disk)>::attach(disk);
+  auto nvme = nvme::driver::controller<decltype(disk)>::attach(disk);
   const bool up = nvme.has_value();
   disk.stop();
   return up && disk.reset().has_value();

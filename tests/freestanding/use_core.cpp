@@ -11,8 +11,8 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/core/wire.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <cstddef>
 #include <cstdint>

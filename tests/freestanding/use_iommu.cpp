@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/flat_table.hpp>
-#include <phasebit/iommu/formats/amdv1.hpp>
-#include <phasebit/iommu/formats/arm_stage2.hpp>
-#include <phasebit/iommu/formats/riscv.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
-#include <phasebit/iommu/formats/x86.hpp>
-#include <phasebit/iommu/iotlb.hpp>
-#include <phasebit/iommu/nested.hpp>
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/table_arena.hpp>
+#include <phasebit/iommu/page_table/formats/amdv1.hpp>
+#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
+#include <phasebit/iommu/page_table/formats/riscv.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/formats/x86.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
+#include <phasebit/iommu/translation/flat_table.hpp>
+#include <phasebit/iommu/translation/iotlb.hpp>
+#include <phasebit/iommu/translation/nested.hpp>
 
 #include <cstddef>
 #include <cstdint>

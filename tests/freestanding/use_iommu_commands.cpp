@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/ats_agent.hpp>
-#include <phasebit/iommu/ats_device.hpp>
-#include <phasebit/iommu/command_ring_consumer.hpp>
-#include <phasebit/iommu/command_ring_producer.hpp>
-#include <phasebit/iommu/commands/amd.hpp>
-#include <phasebit/iommu/commands/riscv.hpp>
-#include <phasebit/iommu/commands/smmuv3.hpp>
-#include <phasebit/iommu/commands/vtd.hpp>
-#include <phasebit/iommu/iotlb.hpp>
-#include <phasebit/iommu/pri_device.hpp>
-#include <phasebit/iommu/pri_queue.hpp>
+#include <phasebit/iommu/amd/command_codec.hpp>
+#include <phasebit/iommu/ats/agent.hpp>
+#include <phasebit/iommu/ats/device.hpp>
+#include <phasebit/iommu/ats/pri_device.hpp>
+#include <phasebit/iommu/ats/pri_queue.hpp>
+#include <phasebit/iommu/command_queue/consumer.hpp>
+#include <phasebit/iommu/command_queue/producer.hpp>
+#include <phasebit/iommu/riscv/command_codec.hpp>
+#include <phasebit/iommu/smmuv3/command_codec.hpp>
+#include <phasebit/iommu/translation/iotlb.hpp>
+#include <phasebit/iommu/vtd/command_codec.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -61,11 +61,11 @@ struct unit {
   void interrupt() noexcept {}
 };
 
-template <class Dialect>
+template <class Codec>
 std::uint32_t use(std::uint32_t* registers, std::uint64_t first, std::uint64_t last) {
-  const Dialect dialect{};
-  command_producer<Dialect, device_order, tail_register, head_register> producer{
-      dialect, ring, {registers}, {registers + 1}, {done_word, 0x1000}};
+  const Codec codec{};
+  command_producer<Codec, device_order, tail_register, head_register> producer{
+      codec, ring, {registers}, {registers + 1}, {done_word, 0x1000}};
   const invalidation_range<bus_space> range{bus_addr{first}, bus_addr{last}, 1 << 12, false};
   sync_token token;
   if (producer.invalidate(3, std::span<const invalidation_range<bus_space>>{&range, 1}) !=
@@ -85,7 +85,7 @@ std::uint32_t use(std::uint32_t* registers, std::uint64_t first, std::uint64_t l
   ring_memory memory;
   ats_invalidations<2> devices;
   unit handler{&memory, &devices, last};
-  command_consumer<Dialect, device_order, ring_memory> consumer{dialect, memory};
+  command_consumer<Codec, device_order, ring_memory> consumer{codec, memory};
   consumer.enable(host_phys{0}, 64);
   consumer.write_tail(registers[0]);
   const auto result = consumer.poll(handler);
@@ -96,16 +96,16 @@ std::uint32_t use(std::uint32_t* registers, std::uint64_t first, std::uint64_t l
 }  // namespace
 
 extern "C" std::uint32_t use_vtd_ring(std::uint32_t* r, std::uint64_t a, std::uint64_t z) {
-  return use<vtd_commands>(r, a, z);
+  return use<vtd::command_codec>(r, a, z);
 }
 extern "C" std::uint32_t use_amd_ring(std::uint32_t* r, std::uint64_t a, std::uint64_t z) {
-  return use<amd_commands>(r, a, z);
+  return use<amd::command_codec>(r, a, z);
 }
 extern "C" std::uint32_t use_smmuv3_ring(std::uint32_t* r, std::uint64_t a, std::uint64_t z) {
-  return use<smmuv3_commands>(r, a, z);
+  return use<smmuv3::command_codec>(r, a, z);
 }
 extern "C" std::uint32_t use_riscv_ring(std::uint32_t* r, std::uint64_t a, std::uint64_t z) {
-  return use<riscv_commands>(r, a, z);
+  return use<riscv::command_codec>(r, a, z);
 }
 
 extern "C" std::uint64_t use_ats(std::uint64_t a, std::uint64_t raw) {

@@ -2,14 +2,14 @@
 // Firmware that drives an IOMMU: each of the four kinds.
 #include <phasebit/core/align.hpp>
 #include <phasebit/core/ordering.hpp>
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/table_arena.hpp>
-#include <phasebit/iommu/unit/amd.hpp>
-#include <phasebit/iommu/unit/riscv.hpp>
-#include <phasebit/iommu/unit/smmuv3.hpp>
-#include <phasebit/iommu/unit/vtd.hpp>
+#include <phasebit/iommu/amd/driver.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
+#include <phasebit/iommu/riscv/driver.hpp>
+#include <phasebit/iommu/smmuv3/driver.hpp>
+#include <phasebit/iommu/vtd/driver.hpp>
 #include <phasebit/memory/dma_arena.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -31,7 +31,7 @@ struct board : static_arena<64_KiB> {
   using ring_order = device_order;
   ticks clock() noexcept { return {}; }
 };
-static_assert(unit::UnitHost<board>);
+static_assert(driver::DriverHost<board>);
 
 using tables = table_arena<64>;
 
@@ -61,12 +61,12 @@ bool drive(pcie::mapped_bar bar, tables& pages, board& host) noexcept {
 extern "C" bool use_units(unsigned kind, pcie::mapped_bar& bar, tables& pages, board& host) {
   switch (kind) {
     case 0:
-      return drive<unit::vtd<pcie::mapped_bar, tables, board>>(bar, pages, host);
+      return drive<vtd::driver<pcie::mapped_bar, tables, board>>(bar, pages, host);
     case 1:
-      return drive<unit::amd<pcie::mapped_bar, tables, board>>(bar, pages, host);
+      return drive<amd::driver<pcie::mapped_bar, tables, board>>(bar, pages, host);
     case 2:
-      return drive<unit::smmuv3<12, pcie::mapped_bar, tables, board>>(bar, pages, host);
+      return drive<smmuv3::driver<12, pcie::mapped_bar, tables, board>>(bar, pages, host);
     default:
-      return drive<unit::riscv<pcie::mapped_bar, tables, board>>(bar, pages, host);
+      return drive<riscv::driver<pcie::mapped_bar, tables, board>>(bar, pages, host);
   }
 }

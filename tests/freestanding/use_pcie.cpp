@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/bar.hpp>
-#include <phasebit/pcie/capability.hpp>
-#include <phasebit/pcie/config_space.hpp>
-#include <phasebit/pcie/ecam.hpp>
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/enumerate.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
-#include <phasebit/pcie/msi.hpp>
-#include <phasebit/pcie/msix.hpp>
-#include <phasebit/pcie/reset.hpp>
-#include <phasebit/pcie/sriov_capability.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/driver/ecam.hpp>
+#include <phasebit/pcie/driver/enumerate.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/pcie/driver/reset.hpp>
+#include <phasebit/pcie/spec/bar.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
+#include <phasebit/pcie/spec/msi.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: BSL-1.0
 // A driver that writes anything into its command ring and its tail, and a device that answers what
 // it likes: the emulated IOMMU stays inside its memory, comes to an end, and stops where it says.
-#include <phasebit/iommu/ats_agent.hpp>
-#include <phasebit/iommu/ats_device.hpp>
-#include <phasebit/iommu/command_ring_consumer.hpp>
-#include <phasebit/iommu/commands/amd.hpp>
-#include <phasebit/iommu/commands/riscv.hpp>
-#include <phasebit/iommu/commands/smmuv3.hpp>
-#include <phasebit/iommu/commands/vtd.hpp>
-#include <phasebit/iommu/iotlb.hpp>
-#include <phasebit/iommu/pri_device.hpp>
+#include <phasebit/iommu/amd/command_codec.hpp>
+#include <phasebit/iommu/ats/agent.hpp>
+#include <phasebit/iommu/ats/device.hpp>
+#include <phasebit/iommu/ats/pri_device.hpp>
+#include <phasebit/iommu/command_queue/consumer.hpp>
+#include <phasebit/iommu/riscv/command_codec.hpp>
+#include <phasebit/iommu/smmuv3/command_codec.hpp>
+#include <phasebit/iommu/translation/iotlb.hpp>
+#include <phasebit/iommu/vtd/command_codec.hpp>
 
 #include <array>
 #include <cstddef>
@@ -64,16 +64,16 @@ struct unit {
 };
 
 // What can be said again is understood the same.
-template <class Dialect>
-void check_round_trip(const Dialect& dialect, const command_words& words) {
-  const command c = dialect.decode(words);
+template <class Codec>
+void check_round_trip(const Codec& codec, const command_words& words) {
+  const command c = codec.decode(words);
   command_words again;
-  if (c.kind == command_kind::illegal || !dialect.encode(c, again)) return;
-  if (!(dialect.decode(again) == c)) __builtin_trap();
+  if (c.kind == command_kind::illegal || !codec.encode(c, again)) return;
+  if (!(codec.decode(again) == c)) __builtin_trap();
 }
 
-template <class Dialect>
-void run(const Dialect& dialect, fuzz_input in) {
+template <class Codec>
+void run(const Codec& codec, fuzz_input in) {
   static ring_memory memory;
   static iotlb<8, 2> cache;
   memory = {};
@@ -81,7 +81,7 @@ void run(const Dialect& dialect, fuzz_input in) {
   ats_device<iotlb<4, 2>, 2> device{pcie::requester_id{1, 0, 0}};
   pri_device<4> pages{pcie::requester_id{1, 0, 0}, 4};
   unit handler{&memory, &cache, &devices, &device};
-  command_consumer<Dialect, thread_order, ring_memory> consumer{dialect, memory};
+  command_consumer<Codec, thread_order, ring_memory> consumer{codec, memory};
   consumer.enable(host_phys{0}, entries);
   while (in.left != 0) {
     const std::uint64_t what = in.word();
@@ -90,8 +90,8 @@ void run(const Dialect& dialect, fuzz_input in) {
       case 1: {
         command_words words{{in.word(), in.word(), 0, 0}};
         if ((what & 0x80) != 0) words.word[2] = in.word();
-        check_round_trip(dialect, words);
-        const unsigned bytes = dialect.entry_bytes();
+        check_round_trip(codec, words);
+        const unsigned bytes = codec.entry_bytes();
         std::memcpy(
             reinterpret_cast<std::byte*>(memory.words.data()) + (what >> 8) % entries * bytes,
             words.word, bytes);
@@ -151,22 +151,22 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
   const fuzz_input in{data + 1, bytes - 1};
   switch (data[0] % 6) {
     case 0:
-      run(vtd_commands{}, in);
+      run(vtd::command_codec{}, in);
       break;
     case 1:
-      run(vtd_commands{.wide = true, .max_address_mask = 52}, in);
+      run(vtd::command_codec{.wide = true, .max_address_mask = 52}, in);
       break;
     case 2:
-      run(amd_commands{}, in);
+      run(amd::command_codec{}, in);
       break;
     case 3:
-      run(smmuv3_commands{}, in);
+      run(smmuv3::command_codec{}, in);
       break;
     case 4:
-      run(smmuv3_commands{.ranges = false, .stage = translation_stage::first}, in);
+      run(smmuv3::command_codec{.ranges = false, .stage = translation_stage::first}, in);
       break;
     default:
-      run(riscv_commands{.wired_interrupts = true}, in);
+      run(riscv::command_codec{.wired_interrupts = true}, in);
       break;
   }
   return 0;

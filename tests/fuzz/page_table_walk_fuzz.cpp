@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 // Tables whose every word somebody else wrote: walks and changes end, stay inside, and answer.
-#include <phasebit/iommu/formats/amdv1.hpp>
-#include <phasebit/iommu/formats/arm_stage2.hpp>
-#include <phasebit/iommu/formats/riscv.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
-#include <phasebit/iommu/formats/x86.hpp>
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/table_arena.hpp>
+#include <phasebit/iommu/page_table/formats/amdv1.hpp>
+#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
+#include <phasebit/iommu/page_table/formats/riscv.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/formats/x86.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
 
 #include <array>
 #include <cstddef>

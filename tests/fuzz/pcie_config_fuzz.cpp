@@ -2,11 +2,11 @@
 // A configuration space that a hostile device made up, read by everything that reads one. The input
 // is values and write masks, dword by dword, over the image of a plausible function; so are the
 // mutations: offset, value, mask.
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/enumerate.hpp>
-#include <phasebit/pcie/msix.hpp>
-#include <phasebit/pcie/reset.hpp>
-#include <phasebit/pcie/sriov_capability.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/driver/enumerate.hpp>
+#include <phasebit/pcie/driver/reset.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
 
 #include <array>
 #include <cstddef>

@@ -107,7 +107,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const identity_translator<bus_space, bus_space> same{};
   const dma_region shadow{shadow_bytes, bus_addr{shadow_at}};
   prp::pointers copied = command;
-  const prp::verdict v =
+  const prp::build_result v =
       prp::rewrite(memory, same, phasebit::access::write, copied, bytes, shift, shadow);
   // Which of several faults is told first may differ.
   check(static_cast<bool>(v) == (status == status_code::success));

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 // Directories, entries, page tables and interrupt tables whose every word somebody else wrote:
 // translations end, stay inside, and answer; each refusal is at most one fault.
-#include <phasebit/iommu/remapper.hpp>
-#include <phasebit/iommu/remappers/amd.hpp>
-#include <phasebit/iommu/remappers/riscv.hpp>
-#include <phasebit/iommu/remappers/smmuv3.hpp>
-#include <phasebit/iommu/remappers/vtd.hpp>
-#include <phasebit/iommu/table_memory.hpp>
+#include <phasebit/iommu/amd/translation.hpp>
+#include <phasebit/iommu/page_table/table_memory.hpp>
+#include <phasebit/iommu/riscv/translation.hpp>
+#include <phasebit/iommu/smmuv3/translation.hpp>
+#include <phasebit/iommu/translation/remapper.hpp>
+#include <phasebit/iommu/vtd/translation.hpp>
 
 #include <array>
 #include <cstddef>

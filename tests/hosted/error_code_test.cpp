@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/backend/posix/os_error.hpp>
 #include <phasebit/hosted/error_code.hpp>
+#include <phasebit/posix/os_error.hpp>
 
 #include <cerrno>
 #include <memory>

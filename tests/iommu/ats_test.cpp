@@ -2,9 +2,9 @@
 #include "command_ring_harness.hpp"
 #include "page_table_harness.hpp"
 
-#include <phasebit/iommu/ats_agent.hpp>
-#include <phasebit/iommu/ats_device.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
+#include <phasebit/iommu/ats/agent.hpp>
+#include <phasebit/iommu/ats/device.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
 
 namespace phasebit::command_ring_harness {
 
@@ -326,14 +326,15 @@ static_assert(CommandHandler<ats_handler>);
 }  // namespace
 
 TEST_CASE_TEMPLATE("a stale translation stays in use until the device has answered, and not longer",
-                   Dialect, vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
+                   Codec, vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
   page_table_harness::table_room<vtd_second_stage> room;
   auto made = page_table<vtd_second_stage, decltype(room.arena)>::create({}, room.arena);
   REQUIRE(made);
   auto& table = *made;
   REQUIRE(table.map(bus_addr{0x20'0000}, host_phys{0x4000'0000}, 1 << 21));
 
-  rig<Dialect> r{8};
+  rig<Codec> r{8};
   ats_invalidations<4> under_way{1000};
   std::vector<ats_invalidate> wire;
   std::uint64_t now = 0;
@@ -382,7 +383,7 @@ TEST_CASE_TEMPLATE("a stale translation stays in use until the device has answer
 }
 
 TEST_CASE("a device that never answers is found out by the clock, and its wait fails") {
-  rig<vtd_commands> r{8};
+  rig<vtd::command_codec> r{8};
   ats_invalidations<4> under_way{1000};
   std::vector<ats_invalidate> wire;
   std::uint64_t now = 5000;

@@ -2,13 +2,13 @@
 // Both sides of a command ring in one thread: memory, registers, a handler that notes what it got.
 #pragma once
 
-#include <phasebit/iommu/command_ring_consumer.hpp>
-#include <phasebit/iommu/command_ring_producer.hpp>
-#include <phasebit/iommu/commands/amd.hpp>
-#include <phasebit/iommu/commands/riscv.hpp>
-#include <phasebit/iommu/commands/smmuv3.hpp>
-#include <phasebit/iommu/commands/vtd.hpp>
-#include <phasebit/iommu/iotlb.hpp>
+#include <phasebit/iommu/amd/command_codec.hpp>
+#include <phasebit/iommu/command_queue/consumer.hpp>
+#include <phasebit/iommu/command_queue/producer.hpp>
+#include <phasebit/iommu/riscv/command_codec.hpp>
+#include <phasebit/iommu/smmuv3/command_codec.hpp>
+#include <phasebit/iommu/translation/iotlb.hpp>
+#include <phasebit/iommu/vtd/command_codec.hpp>
 
 #include <array>
 #include <cstring>
@@ -43,7 +43,7 @@ class flat_memory {
  private:
   std::vector<std::uint64_t> words_;
 };
-static_assert(UnitMemory<flat_memory>);
+static_assert(QueueMemory<flat_memory>);
 
 // Notes every command and can hold waits back.
 struct noting_handler {
@@ -82,20 +82,20 @@ struct head_register {
 static_assert(DoorbellSink<tail_register> && CommandHead<head_register>);
 
 // One unit and its driver. poll() is what hardware does by itself.
-template <class Dialect>
+template <class Codec>
 class rig {
  public:
-  using producer_type = command_producer<Dialect, thread_order, tail_register, head_register>;
-  using consumer_type = command_consumer<Dialect, thread_order, flat_memory>;
+  using producer_type = command_producer<Codec, thread_order, tail_register, head_register>;
+  using consumer_type = command_consumer<Codec, thread_order, flat_memory>;
 
-  explicit rig(std::uint32_t entries, const Dialect& dialect = {}, bool by_store = true)
-      : bytes(std::size_t{entries} * dialect.entry_bytes()),
+  explicit rig(std::uint32_t entries, const Codec& codec = {}, bool by_store = true)
+      : bytes(std::size_t{entries} * codec.entry_bytes()),
         memory(bytes + 64),
         handler{&memory},
-        consumer(dialect, memory),
-        producer(
-            dialect, {memory.data(), bytes}, tail_register{&tail, &rings}, head_register{&head},
-            by_store ? completion_word{reinterpret_cast<le<std::uint32_t>*>(memory.data() + bytes),
+        consumer(codec, memory),
+        producer(codec, {memory.data(), bytes}, tail_register{&tail, &rings}, head_register{&head},
+                 by_store
+                     ? completion_word{reinterpret_cast<le<std::uint32_t>*>(memory.data() + bytes),
                                        flat_memory::base + bytes}
                      : completion_word{}) {
     consumer.enable(host_phys{flat_memory::base}, entries);
@@ -109,7 +109,7 @@ class rig {
   }
   // Raw words into entry `index`, as a hostile driver writes them.
   void put(std::size_t index, const command_words& words) {
-    const unsigned size = producer.dialect().entry_bytes();
+    const unsigned size = producer.codec().entry_bytes();
     iommu::detail::write_entry(memory.data() + index * size, words, size);
   }
 

@@ -9,9 +9,10 @@ using range = invalidation_range<bus_space>;
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a sync is done when the unit has carried out what came before it", Dialect,
-                   vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
-  rig<Dialect> r{8};
+TEST_CASE_TEMPLATE("a sync is done when the unit has carried out what came before it", Codec,
+                   vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
+  rig<Codec> r{8};
   CHECK(r.producer.post(command::whole_domain(5)) == posted::posted);
   sync_token token;
   REQUIRE(r.producer.sync(token) == posted::posted);
@@ -26,14 +27,15 @@ TEST_CASE_TEMPLATE("a sync is done when the unit has carried out what came befor
   CHECK(r.handler.seen[1].kind == command_kind::wait);
 }
 
-TEST_CASE_TEMPLATE("a ring wraps at every position of small rings, at every fill", Dialect,
-                   vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
+TEST_CASE_TEMPLATE("a ring wraps at every position of small rings, at every fill", Codec,
+                   vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
   for (std::uint32_t entries : {2U, 4U, 8U}) {
     for (std::uint32_t start = 0; start != 2 * entries; ++start) {
       for (std::uint32_t fill = 1; fill <= entries; ++fill) {
-        rig<Dialect> r{entries};
+        rig<Codec> r{entries};
         const std::uint32_t capacity = r.producer.ring().capacity();
-        CHECK(capacity == (Dialect::wraps ? entries : entries - 1));
+        CHECK(capacity == (Codec::wraps ? entries : entries - 1));
         for (std::uint32_t i = 0; i != start; ++i) {
           REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
           r.producer.submit();
@@ -49,7 +51,7 @@ TEST_CASE_TEMPLATE("a ring wraps at every position of small rings, at every fill
         REQUIRE(r.poll() == posted_count);
         REQUIRE(r.handler.seen.size() == posted_count);
         for (std::uint32_t i = 0; i != posted_count; ++i) CHECK(r.handler.seen[i].domain == i);
-        CHECK(r.producer.room(capacity) == capacity);
+        CHECK(r.producer.available(capacity) == capacity);
         CHECK(r.producer.health());
       }
     }
@@ -57,11 +59,11 @@ TEST_CASE_TEMPLATE("a ring wraps at every position of small rings, at every fill
 }
 
 TEST_CASE("what the registers hold is what each architecture says") {
-  rig<vtd_commands> vtd{8};
-  rig<vtd_commands> wide{8, {.wide = true}};
-  rig<amd_commands> amd{8};
-  rig<smmuv3_commands> smmu{8};
-  rig<riscv_commands> riscv{8};
+  rig<vtd::command_codec> vtd{8};
+  rig<vtd::command_codec> wide{8, {.wide = true}};
+  rig<amd::command_codec> amd{8};
+  rig<smmuv3::command_codec> smmu{8};
+  rig<riscv::command_codec> riscv{8};
   const auto go = [](auto& r, unsigned count) {
     for (unsigned i = 0; i != count; ++i) {
       REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
@@ -86,8 +88,9 @@ TEST_CASE("what the registers hold is what each architecture says") {
 }
 
 TEST_CASE_TEMPLATE("an illegal command stops the ring at it, until the driver has replaced it",
-                   Dialect, vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
-  rig<Dialect> r{8};
+                   Codec, vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
+  rig<Codec> r{8};
   sync_token token;
   REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
   REQUIRE(r.producer.post(command::whole_domain(2)) == posted::posted);
@@ -102,7 +105,7 @@ TEST_CASE_TEMPLATE("an illegal command stops the ring at it, until the driver ha
   CHECK(r.poll() == 0);
   CHECK_FALSE(r.producer.done(token));
 
-  if constexpr (std::is_same_v<Dialect, amd_commands>) {
+  if constexpr (std::is_same_v<Codec, amd::command_codec>) {
     // The buffer is halted and starts again from zero.
     CHECK(r.producer.health());
     r.producer.restart();
@@ -124,11 +127,11 @@ TEST_CASE_TEMPLATE("an illegal command stops the ring at it, until the driver ha
 }
 
 TEST_CASE("the number under which each unit reports an illegal command") {
-  rig<vtd_commands> vtd{4};
-  rig<vtd_commands> wide{4, {.wide = true}};
-  rig<amd_commands> amd{4};
-  rig<smmuv3_commands> smmu{4};
-  rig<riscv_commands> riscv{4};
+  rig<vtd::command_codec> vtd{4};
+  rig<vtd::command_codec> wide{4, {.wide = true}};
+  rig<amd::command_codec> amd{4};
+  rig<smmuv3::command_codec> smmu{4};
+  rig<riscv::command_codec> riscv{4};
   const auto refused = [](auto& r, const command_words& words) {
     r.put(0, words);
     r.tail = r.producer.ring().to_register(1);
@@ -185,19 +188,19 @@ TEST_CASE("the number under which each unit reports an illegal command") {
 
 TEST_CASE("a tail that names no entry stops the rings that have all bits of it") {
   for (const std::uint32_t tail : {8U << 4, 0x8U, 3U, 0x8000'0010U}) {
-    rig<vtd_commands> r{8};
+    rig<vtd::command_codec> r{8};
     r.tail = tail;
     CHECK(r.poll() == 0);
     CHECK(r.consumer.fault().what == ring_fault::bad_tail);
     CHECK(r.consumer.fault().code == static_cast<std::uint8_t>(vtd::queue_error::invalid_tail));
   }
-  rig<vtd_commands> wide{8, {.wide = true}};
+  rig<vtd::command_codec> wide{8, {.wide = true}};
   wide.tail = 1 << 4;  // aligned for 128 bits
   CHECK(wide.poll() == 0);
   CHECK(wide.consumer.fault().what == ring_fault::bad_tail);
   CHECK(wide.consumer.fault().code == static_cast<std::uint8_t>(vtd::queue_error::tail_misaligned));
 
-  rig<amd_commands> amd{8};
+  rig<amd::command_codec> amd{8};
   amd.tail = 8 << 4;
   CHECK(amd.poll() == 0);
   CHECK(amd.consumer.fault().what == ring_fault::bad_tail);
@@ -205,12 +208,12 @@ TEST_CASE("a tail that names no entry stops the rings that have all bits of it")
 }
 
 TEST_CASE("SMMUv3 and RISC-V cut the tail to the ring; a tail a lap too far ahead is refused") {
-  rig<riscv_commands> riscv{8};
+  rig<riscv::command_codec> riscv{8};
   REQUIRE(riscv.producer.post(command::whole_domain(1)) == posted::posted);
   riscv.tail = 0xffff'fff1;
   CHECK(riscv.poll() == 1);
 
-  rig<smmuv3_commands> smmu{8};
+  rig<smmuv3::command_codec> smmu{8};
   REQUIRE(smmu.producer.post(command::whole_domain(1)) == posted::posted);
   smmu.tail = 0xffff'fff1;
   CHECK(smmu.poll() == 1);
@@ -220,9 +223,10 @@ TEST_CASE("SMMUv3 and RISC-V cut the tail to the ring; a tail a lap too far ahea
   CHECK(smmu.consumer.fault().code == 2);
 }
 
-TEST_CASE_TEMPLATE("a poll takes no more than it was allowed, and says that there is more", Dialect,
-                   vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
-  rig<Dialect> r{16};
+TEST_CASE_TEMPLATE("a poll takes no more than it was allowed, and says that there is more", Codec,
+                   vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
+  rig<Codec> r{16};
   for (int i = 0; i != 15; ++i)
     REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
   r.producer.submit();
@@ -235,16 +239,17 @@ TEST_CASE_TEMPLATE("a poll takes no more than it was allowed, and says that ther
   CHECK_FALSE(rest.more);
 }
 
-TEST_CASE_TEMPLATE("a ring in memory that is not there stops at the fetch", Dialect, vtd_commands,
-                   amd_commands, smmuv3_commands, riscv_commands) {
-  rig<Dialect> r{8};
+TEST_CASE_TEMPLATE("a ring in memory that is not there stops at the fetch", Codec,
+                   vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
+  rig<Codec> r{8};
   // The ring begins in memory and ends outside it: its last entries can not be read.
   r.consumer.enable(
-      host_phys{flat_memory::base + r.memory.size() - 2 * r.producer.dialect().entry_bytes()}, 8);
+      host_phys{flat_memory::base + r.memory.size() - 2 * r.producer.codec().entry_bytes()}, 8);
   for (std::size_t i = r.memory.size() / 8; i-- != 0;) r.memory.data()[i * 8] = std::byte{0};
   command_words words;
-  REQUIRE(r.producer.dialect().encode(command::whole_domain(1), words));
-  const std::size_t last = r.memory.size() / r.producer.dialect().entry_bytes();
+  REQUIRE(r.producer.codec().encode(command::whole_domain(1), words));
+  const std::size_t last = r.memory.size() / r.producer.codec().entry_bytes();
   r.put(last - 2, words);
   r.put(last - 1, words);
   r.tail = r.producer.ring().to_register(5);
@@ -259,32 +264,33 @@ TEST_CASE("a wait that stores where there is no memory") {
     c.kind = command_kind::wait;
     c.store = true;
     c.store_bytes = static_cast<std::uint8_t>(
-        std::remove_reference_t<decltype(r.producer.dialect())>::wait_store_bytes);
+        std::remove_reference_t<decltype(r.producer.codec())>::wait_store_bytes);
     c.store_address = 0x1000;
     REQUIRE(r.producer.post(c) == posted::posted);
     REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
     r.producer.submit();
     return r.poll();
   };
-  rig<vtd_commands> vtd{8};
+  rig<vtd::command_codec> vtd{8};
   CHECK(ask(vtd) == 0);
   CHECK(vtd.consumer.fault().what == ring_fault::store_failed);
-  rig<amd_commands> amd{8};
+  rig<amd::command_codec> amd{8};
   CHECK(ask(amd) == 0);
   CHECK(amd.consumer.fault().code == 6);
-  rig<riscv_commands> riscv{8};
+  rig<riscv::command_codec> riscv{8};
   CHECK(ask(riscv) == 0);
   CHECK(riscv.consumer.fault().code == riscv::cqcsr::cqmf.lo);
   // An MSI that does not arrive is an error of its own, and the queue goes on.
-  rig<smmuv3_commands> smmu{8};
+  rig<smmuv3::command_codec> smmu{8};
   CHECK(ask(smmu) == 2);
   CHECK_FALSE(smmu.consumer.stopped());
   CHECK(smmu.handler.stores == 0);
 }
 
 TEST_CASE_TEMPLATE("a wait is not over before what came before it, and may be asked about often",
-                   Dialect, vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
-  rig<Dialect> r{8};
+                   Codec, vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
+  rig<Codec> r{8};
   r.handler.for_waits = command_outcome::again;
   sync_token token;
   REQUIRE(r.producer.post(command::device_tlb(3, 0, 0xfff)) == posted::posted);
@@ -310,13 +316,13 @@ TEST_CASE("a device that does not answer: each unit as its specification says") 
     r.poll();
     return std::pair{consumed, r.producer.done(token)};
   };
-  rig<vtd_commands> vtd{8};
+  rig<vtd::command_codec> vtd{8};
   CHECK(time_out(vtd) == std::pair{2U, false});  // the wait is aborted: nothing is stored
-  rig<amd_commands> amd{8};
+  rig<amd::command_codec> amd{8};
   CHECK(time_out(amd) == std::pair{2U, true});  // an event tells; the buffer goes on
-  rig<smmuv3_commands> smmu{8};
+  rig<smmuv3::command_codec> smmu{8};
   CHECK(time_out(smmu) == std::pair{1U, true});  // the CMD_SYNC is tried again
-  rig<riscv_commands> riscv{8};
+  rig<riscv::command_codec> riscv{8};
   CHECK(time_out(riscv) == std::pair{1U, true});
 }
 
@@ -335,54 +341,54 @@ TEST_CASE("the head alone tells of SMMUv3's and RISC-V's waits") {
     CHECK(r.producer.done(second));
     CHECK(r.handler.stores == 0);
   };
-  rig<smmuv3_commands> smmu{8, {}, false};
+  rig<smmuv3::command_codec> smmu{8, {}, false};
   follow(smmu);
-  rig<riscv_commands> riscv{4, {}, false};
+  rig<riscv::command_codec> riscv{4, {}, false};
   follow(riscv);
 }
 
-TEST_CASE_TEMPLATE("a head register that lies is not believed", Dialect, vtd_commands, amd_commands,
-                   smmuv3_commands, riscv_commands) {
-  rig<Dialect> r{8};
+TEST_CASE_TEMPLATE("a head register that lies is not believed", Codec, vtd::command_codec,
+                   amd::command_codec, smmuv3::command_codec, riscv::command_codec) {
+  rig<Codec> r{8};
   REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
   r.producer.submit();
   r.head = r.producer.ring().to_register(5);
-  CHECK(r.producer.room(100) == r.producer.ring().capacity() - 1);
+  CHECK(r.producer.available(100) == r.producer.ring().capacity() - 1);
   REQUIRE_FALSE(r.producer.health());
   CHECK(r.producer.health().error().code == errc::protocol);
   r.producer.restart();
   CHECK(r.producer.health());
-  CHECK(r.producer.room(100) == r.producer.ring().capacity());
+  CHECK(r.producer.available(100) == r.producer.ring().capacity());
 
   REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
   r.head = ~0U;
-  CHECK(r.producer.room(100) == r.producer.ring().capacity() - 1);
+  CHECK(r.producer.available(100) == r.producer.ring().capacity() - 1);
   CHECK(r.producer.health().error().code == errc::removed);
 }
 
 TEST_CASE("what units report is read back, with what to do about it") {
-  using vtd = vtd_commands;
-  CHECK_FALSE(vtd::trouble(0));
-  CHECK_FALSE(vtd::trouble(3));  // faults of translation
-  CHECK(vtd::trouble(1 << 4, 4).what == ring_fault::illegal_command);
-  CHECK(vtd::trouble(1 << 4, 4).then == remedy::replace_and_clear);
-  CHECK(vtd::trouble(1 << 4, 1).what == ring_fault::bad_tail);
-  CHECK(vtd::trouble(1 << 4, 2).what == ring_fault::fetch_failed);
-  CHECK(vtd::trouble(1 << 6, 0x0108ULL << 32).what == ring_fault::device_timeout);
-  CHECK(vtd::trouble(1 << 6, 0x0108ULL << 32).device == 0x108);
-  CHECK(vtd::trouble(1 << 5, 0x0209ULL << 48).device == 0x209);
-  CHECK_FALSE(amd_commands::trouble(2ULL << 60));
-  CHECK(amd_commands::trouble(5ULL << 60).then == remedy::restart);
-  CHECK(amd_commands::trouble(6ULL << 60).what == ring_fault::fetch_failed);
-  CHECK(amd_commands::trouble(7ULL << 60 | 0x108).device == 0x108);
-  CHECK_FALSE(smmuv3_commands::trouble(0x1f));
-  CHECK(smmuv3_commands::trouble(1 << 24 | 3).then == remedy::replace_and_clear);
-  CHECK(smmuv3_commands::trouble(2 << 24).what == ring_fault::fetch_failed);
-  CHECK(smmuv3_commands::trouble(3 << 24).what == ring_fault::device_timeout);
-  CHECK_FALSE(riscv_commands::trouble(1 | 1 << 16 | 1 << 11));
-  CHECK(riscv_commands::trouble(1 << 10).what == ring_fault::illegal_command);
-  CHECK(riscv_commands::trouble(1 << 9).what == ring_fault::device_timeout);
-  CHECK(riscv_commands::trouble(1 << 8).what == ring_fault::fetch_failed);
+  using vtd = vtd::command_codec;
+  CHECK_FALSE(vtd::fault(0));
+  CHECK_FALSE(vtd::fault(3));  // faults of translation
+  CHECK(vtd::fault(1 << 4, 4).what == ring_fault::illegal_command);
+  CHECK(vtd::fault(1 << 4, 4).then == recovery::replace_and_clear);
+  CHECK(vtd::fault(1 << 4, 1).what == ring_fault::bad_tail);
+  CHECK(vtd::fault(1 << 4, 2).what == ring_fault::fetch_failed);
+  CHECK(vtd::fault(1 << 6, 0x0108ULL << 32).what == ring_fault::device_timeout);
+  CHECK(vtd::fault(1 << 6, 0x0108ULL << 32).device == 0x108);
+  CHECK(vtd::fault(1 << 5, 0x0209ULL << 48).device == 0x209);
+  CHECK_FALSE(amd::command_codec::fault(2ULL << 60));
+  CHECK(amd::command_codec::fault(5ULL << 60).then == recovery::restart);
+  CHECK(amd::command_codec::fault(6ULL << 60).what == ring_fault::fetch_failed);
+  CHECK(amd::command_codec::fault(7ULL << 60 | 0x108).device == 0x108);
+  CHECK_FALSE(smmuv3::command_codec::fault(0x1f));
+  CHECK(smmuv3::command_codec::fault(1 << 24 | 3).then == recovery::replace_and_clear);
+  CHECK(smmuv3::command_codec::fault(2 << 24).what == ring_fault::fetch_failed);
+  CHECK(smmuv3::command_codec::fault(3 << 24).what == ring_fault::device_timeout);
+  CHECK_FALSE(riscv::command_codec::fault(1 | 1 << 16 | 1 << 11));
+  CHECK(riscv::command_codec::fault(1 << 10).what == ring_fault::illegal_command);
+  CHECK(riscv::command_codec::fault(1 << 9).what == ring_fault::device_timeout);
+  CHECK(riscv::command_codec::fault(1 << 8).what == ring_fault::fetch_failed);
 }
 
 TEST_CASE("commands of devices, interrupts and page requests arrive as they were meant") {
@@ -393,10 +399,10 @@ TEST_CASE("commands of devices, interrupts and page requests arrive as they were
     REQUIRE(r.poll() == 1);
     return r.handler.seen.back();
   };
-  rig<vtd_commands> vtd{8, {.wide = true}};
-  rig<amd_commands> amd{8};
-  rig<smmuv3_commands> smmu{8};
-  rig<riscv_commands> riscv{8};
+  rig<vtd::command_codec> vtd{8, {.wide = true}};
+  rig<amd::command_codec> amd{8};
+  rig<smmuv3::command_codec> smmu{8};
+  rig<riscv::command_codec> riscv{8};
   const auto everywhere = [&](const command& c, auto&& look) {
     look(through(vtd, c));
     look(through(amd, c));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "command_ring_harness.hpp"
 
-#include <phasebit/iommu/commands/address_block.hpp>
+#include <phasebit/iommu/command_queue/address_block.hpp>
 
 #include <set>
 
@@ -17,9 +17,9 @@ struct random_source {
 };
 
 // A unit whose effect is that on a cache.
-template <class Dialect>
-struct cache_rig : rig<Dialect> {
-  using rig<Dialect>::rig;
+template <class Codec>
+struct cache_rig : rig<Codec> {
+  using rig<Codec>::rig;
   iotlb<256, 8> cache;
   std::vector<command> invalidations;
 
@@ -44,16 +44,16 @@ struct cache_rig : rig<Dialect> {
   }
 };
 
-// What a command may touch: how many bytes more than asked, per dialect.
-template <class Dialect>
+// What a command may touch: how many bytes more than asked, per codec.
+template <class Codec>
 constexpr std::uint64_t most_excess = 4;
 template <>
-constexpr std::uint64_t most_excess<smmuv3_commands> = 2;
+constexpr std::uint64_t most_excess<smmuv3::command_codec> = 2;
 
-template <class Dialect>
-void random_ranges(const Dialect& dialect, unsigned most_per_range) {
+template <class Codec>
+void random_ranges(const Codec& codec, unsigned most_per_range) {
   random_source random;
-  cache_rig<Dialect> r{256, dialect};
+  cache_rig<Codec> r{256, codec};
   for (int round = 0; round != 400; ++round) {
     r.cache.invalidate_all();
     const std::uint64_t base = random(1ULL << 24) << 21;
@@ -102,7 +102,7 @@ void random_ranges(const Dialect& dialect, unsigned most_per_range) {
       // A command that names one address of a page means the page.
       if (most_per_range != 0) {
         CHECK(reached > changed.last.value());
-        CHECK(named <= most_excess<Dialect> * (count << unit));
+        CHECK(named <= most_excess<Codec> * (count << unit));
       }
     }
     for (const auto& [a, shift] : pages) {
@@ -135,32 +135,32 @@ TEST_CASE("blocks of addresses and their spelling in ones are each other's inver
 
 TEST_CASE(
     "VT-d: random ranges are covered by at most two commands of at most four times the size") {
-  random_ranges(vtd_commands{.max_address_mask = 40}, 2);
+  random_ranges(vtd::command_codec{.max_address_mask = 40}, 2);
 }
 TEST_CASE("VT-d: where the unit's address mask is short, more commands, and still all is covered") {
-  random_ranges(vtd_commands{.max_address_mask = 4}, 0);
-  random_ranges(vtd_commands{.wide = true, .max_address_mask = 0}, 0);
+  random_ranges(vtd::command_codec{.max_address_mask = 4}, 0);
+  random_ranges(vtd::command_codec{.wide = true, .max_address_mask = 0}, 0);
 }
 TEST_CASE("VT-d: without page selection the domain is invalidated as a whole") {
-  random_ranges(vtd_commands{.page_selective = false}, 1);
+  random_ranges(vtd::command_codec{.page_selective = false}, 1);
 }
 TEST_CASE("AMD: random ranges are covered by at most two commands of at most four times the size") {
-  random_ranges(amd_commands{}, 2);
+  random_ranges(amd::command_codec{}, 2);
 }
 TEST_CASE("SMMUv3: a random range is covered by one command, with at most a sixteenth too much") {
-  random_ranges(smmuv3_commands{}, 1);
-  random_ranges(smmuv3_commands{.stage = translation_stage::first}, 1);
+  random_ranges(smmuv3::command_codec{}, 1);
+  random_ranges(smmuv3::command_codec{.stage = translation_stage::first}, 1);
 }
 TEST_CASE("SMMUv3 without ranges and RISC-V: one command a page, or the domain as a whole") {
-  random_ranges(smmuv3_commands{.ranges = false}, 0);
-  random_ranges(riscv_commands{}, 0);
-  random_ranges(riscv_commands{.stage = translation_stage::first}, 0);
+  random_ranges(smmuv3::command_codec{.ranges = false}, 0);
+  random_ranges(riscv::command_codec{}, 0);
+  random_ranges(riscv::command_codec{.stage = translation_stage::first}, 0);
 }
 
 TEST_CASE("SMMUv3: ranges of coarser granules are covered, with and without a level hint") {
   random_source random;
   for (const unsigned granule : {12U, 14U, 16U}) {
-    const smmuv3_commands dialect{.granule_shift = static_cast<std::uint8_t>(granule)};
+    const smmuv3::command_codec codec{.granule_shift = static_cast<std::uint8_t>(granule)};
     for (int round = 0; round != 20000; ++round) {
       const unsigned level_bits = granule - 3;
       const unsigned unit = granule + level_bits * static_cast<unsigned>(random(2));
@@ -172,15 +172,15 @@ TEST_CASE("SMMUv3: ranges of coarser granules are covered, with and without a le
           1ULL << unit, random(2) == 0};
       command told;
       unsigned told_count = 0;
-      for_each_invalidation(dialect, command::whole_domain(3), std::span<const range>{&changed, 1},
-                            8, [&](const command& c) noexcept {
+      for_each_invalidation(codec, command::whole_domain(3), std::span<const range>{&changed, 1}, 8,
+                            [&](const command& c) noexcept {
                               told = c;
                               ++told_count;
                             });
       REQUIRE(told_count == 1);
       command_words words;
-      REQUIRE(dialect.encode(told, words));
-      const command back = dialect.decode(words);
+      REQUIRE(codec.encode(told, words));
+      const command back = codec.decode(words);
       REQUIRE(back.kind == command_kind::invalidate_translations);
       if (!back.by_range) continue;
       CHECK(back.first <= changed.first.value());
@@ -205,7 +205,7 @@ TEST_CASE("SMMUv3: ranges of coarser granules are covered, with and without a le
 
 TEST_CASE("RISC-V: where tables were changed, an address would leave them cached") {
   const range changed{bus_addr{0x1000}, bus_addr{0x1fff}, 1 << 12, true};
-  rig<riscv_commands> r{8};
+  rig<riscv::command_codec> r{8};
   REQUIRE(r.producer.invalidate(7, std::span<const range>{&changed, 1}) == posted::posted);
   r.producer.submit();
   r.poll();
@@ -219,7 +219,7 @@ TEST_CASE("RISC-V: a page of joined entries is visited entry by entry, a large p
   const auto count = [](std::uint64_t bytes, std::uint64_t sizes) {
     const range changed{bus_addr{1 << 30}, bus_addr{(1 << 30) + bytes - 1}, sizes, false};
     unsigned n = 0;
-    for_each_invalidation(riscv_commands{}, command::whole_domain(1),
+    for_each_invalidation(riscv::command_codec{}, command::whole_domain(1),
                           std::span<const range>{&changed, 1}, 64,
                           [&](const command&) noexcept { ++n; });
     return n;
@@ -233,21 +233,21 @@ TEST_CASE("RISC-V: a page of joined entries is visited entry by entry, a large p
 }
 
 TEST_CASE("a group of invalidations is posted whole or not at all") {
-  rig<vtd_commands> r{4};
+  rig<vtd::command_codec> r{4};
   const range changed[2] = {{bus_addr{0x1000}, bus_addr{0x1fff}, 1 << 12, false},
                             {bus_addr{0x9000}, bus_addr{0x9fff}, 1 << 12, false}};
   REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
   REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);
   CHECK(r.producer.invalidate(7, std::span<const range>{changed}) == posted::full);
-  CHECK(r.producer.room() == 1);
+  CHECK(r.producer.available() == 1);
   r.producer.submit();
   CHECK(r.poll() == 2);
   CHECK(r.producer.invalidate(7, std::span<const range>{changed}) == posted::posted);
-  CHECK(r.producer.room(3) == 1);
+  CHECK(r.producer.available(3) == 1);
 }
 
 TEST_CASE("more commands than a ring holds become one") {
-  rig<vtd_commands> r{4, {.max_address_mask = 0}};
+  rig<vtd::command_codec> r{4, {.max_address_mask = 0}};
   const range changed{bus_addr{0x1000}, bus_addr{0x8fff}, 1 << 12, false};
   CHECK(r.producer.invalidate(7, std::span<const range>{&changed, 1}) == posted::posted);
   r.producer.submit();
@@ -257,22 +257,23 @@ TEST_CASE("more commands than a ring holds become one") {
 }
 
 TEST_CASE_TEMPLATE("what is decoded of any words, and can be said, decodes to the same again",
-                   Dialect, vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
+                   Codec, vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
   random_source random;
   std::set<command_kind> kinds;
-  Dialect dialect;
-  if constexpr (std::is_same_v<Dialect, vtd_commands>) dialect.wide = true;
-  if constexpr (std::is_same_v<Dialect, riscv_commands>) dialect.wired_interrupts = true;
+  Codec codec;
+  if constexpr (std::is_same_v<Codec, vtd::command_codec>) codec.wide = true;
+  if constexpr (std::is_same_v<Codec, riscv::command_codec>) codec.wired_interrupts = true;
   const auto sparse = [&] { return random.engine() & random.engine() & random.engine(); };
   for (int round = 0; round != 400000; ++round) {
     command_words words;
     words.word[0] = random(2) == 0 ? sparse() : sparse() & sparse();
     words.word[1] = random(2) == 0 ? sparse() : sparse() & sparse();
-    if constexpr (std::is_same_v<Dialect, amd_commands>) {
+    if constexpr (std::is_same_v<Codec, amd::command_codec>) {
       words.word[0] = (words.word[0] & ~(15ULL << 60)) | random(9) << 60;
       if (random(4) == 0) words.word[0] &= 0xf000'ffff'000f'ffff;
       if (random(4) == 0) words.word[1] = 0;
-    } else if constexpr (std::is_same_v<Dialect, riscv_commands>) {
+    } else if constexpr (std::is_same_v<Codec, riscv::command_codec>) {
       words.word[0] = (words.word[0] & ~0x37fULL) | random(6) | random(3) << 7;
       if (random(2) == 0) words.word[0] &= 0xffff'ff03'ffff'f7ff;
       if (random(2) == 0) words.word[1] &= 0x3fff'ffff'ffff'f800;
@@ -282,7 +283,7 @@ TEST_CASE_TEMPLATE("what is decoded of any words, and can be said, decodes to th
       if (random(4) == 0) words.word[1] &= ~0xfffULL;
       if (random(4) == 0) words.word[1] = 0;
     }
-    const command c = dialect.decode(words);
+    const command c = codec.decode(words);
     kinds.insert(c.kind);
     if (c.kind == command_kind::illegal) {
       CHECK(c.reason != illegal_reason::none);
@@ -290,11 +291,11 @@ TEST_CASE_TEMPLATE("what is decoded of any words, and can be said, decodes to th
     }
     if (c.by_range) CHECK(c.first <= c.last);
     command_words again;
-    if (!dialect.encode(c, again)) {
+    if (!codec.encode(c, again)) {
       CHECK((c.kind == command_kind::nothing || c.by_range));
       continue;
     }
-    const command twice = dialect.decode(again);
+    const command twice = codec.decode(again);
     CHECK(twice == c);
   }
   CHECK(kinds.size() >= 6);

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/device_table.hpp>
-#include <phasebit/iommu/layouts/amd.hpp>
-#include <phasebit/iommu/layouts/riscv.hpp>
-#include <phasebit/iommu/layouts/smmuv3.hpp>
-#include <phasebit/iommu/layouts/vtd.hpp>
-#include <phasebit/iommu/layouts/vtd_scalable.hpp>
-#include <phasebit/iommu/spec/vtd_interrupt_tables.hpp>
-#include <phasebit/iommu/table_arena.hpp>
+#include <phasebit/iommu/amd/device_table.hpp>
+#include <phasebit/iommu/device_table/device_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
+#include <phasebit/iommu/riscv/device_table.hpp>
+#include <phasebit/iommu/smmuv3/device_table.hpp>
+#include <phasebit/iommu/vtd/device_table.hpp>
+#include <phasebit/iommu/vtd/device_table_scalable.hpp>
+#include <phasebit/iommu/vtd/spec/interrupt_tables.hpp>
 
 #include <cstddef>
 #include <vector>

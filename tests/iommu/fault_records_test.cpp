@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/fault_queue.hpp>
-#include <phasebit/iommu/faults/amd.hpp>
-#include <phasebit/iommu/faults/riscv.hpp>
-#include <phasebit/iommu/faults/smmuv3.hpp>
-#include <phasebit/iommu/faults/vtd_registers.hpp>
+#include <phasebit/iommu/amd/fault_codec.hpp>
+#include <phasebit/iommu/fault/fault_queue.hpp>
+#include <phasebit/iommu/riscv/fault_codec.hpp>
+#include <phasebit/iommu/smmuv3/fault_codec.hpp>
+#include <phasebit/iommu/vtd/fault_registers.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/flat_table.hpp>
+#include <phasebit/iommu/translation/flat_table.hpp>
 
 #include <array>
 #include <map>

@@ -2,11 +2,11 @@
 // The words of each format, written out from the specifications' tables.
 #include "page_table_harness.hpp"
 
-#include <phasebit/iommu/formats/amdv1.hpp>
-#include <phasebit/iommu/formats/arm_stage2.hpp>
-#include <phasebit/iommu/formats/riscv.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
-#include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/page_table/formats/amdv1.hpp>
+#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
+#include <phasebit/iommu/page_table/formats/riscv.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/formats/x86.hpp>
 
 namespace phasebit::page_table_harness {
 

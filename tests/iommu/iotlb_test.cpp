@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "page_table_harness.hpp"
 
-#include <phasebit/iommu/formats/amdv1.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
-#include <phasebit/iommu/iotlb.hpp>
+#include <phasebit/iommu/page_table/formats/amdv1.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/translation/iotlb.hpp>
 
 #include <map>
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "page_table_harness.hpp"
 
-#include <phasebit/iommu/formats/arm_stage2.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
-#include <phasebit/iommu/formats/x86.hpp>
-#include <phasebit/iommu/nested.hpp>
+#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/formats/x86.hpp>
+#include <phasebit/iommu/translation/nested.hpp>
 #include <phasebit/memory/translate.hpp>
 
 #include <array>

@@ -2,11 +2,11 @@
 // What must hold of every format alike.
 #include "page_table_harness.hpp"
 
-#include <phasebit/iommu/formats/amdv1.hpp>
-#include <phasebit/iommu/formats/arm_stage2.hpp>
-#include <phasebit/iommu/formats/riscv.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
-#include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/page_table/formats/amdv1.hpp>
+#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
+#include <phasebit/iommu/page_table/formats/riscv.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/formats/x86.hpp>
 
 #include <bit>
 #include <random>

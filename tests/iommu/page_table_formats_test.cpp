@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "page_table_walks.hpp"
 
-#include <phasebit/iommu/formats/amdv1.hpp>
-#include <phasebit/iommu/formats/arm_stage2.hpp>
-#include <phasebit/iommu/formats/riscv.hpp>
-#include <phasebit/iommu/formats/x86.hpp>
+#include <phasebit/iommu/page_table/formats/amdv1.hpp>
+#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
+#include <phasebit/iommu/page_table/formats/riscv.hpp>
+#include <phasebit/iommu/page_table/formats/x86.hpp>
 
 namespace phasebit::page_table_harness {
 
@@ -51,7 +51,7 @@ TEST_CASE("a hundred thousand random steps agree with the oracle: x86-64, both h
 }
 
 TEST_CASE("many mappers: what piecewise unmaps leave behind, trim takes away, in every format") {
-  const page_table_options many{.who = mappers::many};
+  const page_table_options many{.who = mappers::concurrent};
   random_steps<amd_v1>({}, {}, 20000, 61, 4096, many);
   random_steps<arm_stage2<12>>({}, {}, 20000, 62, 4096, many);
   random_steps<arm_stage2<16>>({}, {}, 20000, 63, 128, many);

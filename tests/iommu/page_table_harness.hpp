@@ -3,8 +3,8 @@
 // extents only.
 #pragma once
 
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/table_arena.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
 
 #include <cstdlib>
 #include <map>

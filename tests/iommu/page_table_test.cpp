@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "page_table_walks.hpp"
 
-#include <phasebit/iommu/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
 
 namespace phasebit::page_table_harness {
 
@@ -42,7 +42,7 @@ TEST_CASE("random steps with too little memory for tables leave no trace of what
 
 TEST_CASE(
     "random steps in the mode for many mappers agree with the oracle, and trim leaves nothing") {
-  random_steps<vtd_second_stage>({}, {}, 50000, 6, 4096, {.who = mappers::many});
+  random_steps<vtd_second_stage>({}, {}, 50000, 6, 4096, {.who = mappers::concurrent});
 }
 
 TEST_CASE("bad ranges are refused with the reason, and nothing has changed") {
@@ -168,7 +168,7 @@ TEST_CASE("changes tell which addresses, page sizes and tables hardware must for
 
 TEST_CASE("with a cache of absent entries, mapping is told too") {
   table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena, {.announce_new = true});
+  auto table = vtd_table::create({}, room.arena, {.caching_mode = true});
   REQUIRE(table);
   invalidations<bus_space> changes;
   REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x3ff000, {}, changes));
@@ -377,7 +377,7 @@ TEST_CASE("a visitor ends a walk by answering false") {
 
 TEST_CASE("many mappers: an empty table left behind gives way to a large page") {
   table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena, {.who = mappers::many});
+  auto table = vtd_table::create({}, room.arena, {.who = mappers::concurrent});
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0x40000000}, host_phys{0x1000}, 0x2000));
   REQUIRE(table->unmap(bus_addr{0x40000000}, 0x1000));

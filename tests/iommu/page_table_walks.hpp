@@ -125,7 +125,7 @@ void random_steps(const Format& format, const page_attributes& base, int steps, 
     const auto [half, upper] = halves(format);
     REQUIRE(table.unmap(bus_addr{0}, half));
     REQUIRE(table.unmap(bus_addr{upper}, half));
-    if (options.who == mappers::many) table.trim();
+    if (options.who == mappers::concurrent) table.trim();
     CHECK(arena.used() == root_pages);
   }
   CHECK(arena.used() == 0);

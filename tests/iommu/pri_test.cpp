@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/pri_device.hpp>
-#include <phasebit/iommu/pri_queue.hpp>
+#include <phasebit/iommu/ats/pri_device.hpp>
+#include <phasebit/iommu/ats/pri_queue.hpp>
 
 #include <random>
 #include <vector>

@@ -2,14 +2,14 @@
 // One machine per architecture: tables that a driver built, and a remapper that walks them.
 #pragma once
 
-#include <phasebit/iommu/device_table.hpp>
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/remapper.hpp>
-#include <phasebit/iommu/remappers/amd.hpp>
-#include <phasebit/iommu/remappers/riscv.hpp>
-#include <phasebit/iommu/remappers/smmuv3.hpp>
-#include <phasebit/iommu/remappers/vtd.hpp>
-#include <phasebit/iommu/table_arena.hpp>
+#include <phasebit/iommu/amd/translation.hpp>
+#include <phasebit/iommu/device_table/device_table.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
+#include <phasebit/iommu/riscv/translation.hpp>
+#include <phasebit/iommu/smmuv3/translation.hpp>
+#include <phasebit/iommu/translation/remapper.hpp>
+#include <phasebit/iommu/vtd/translation.hpp>
 
 #include <cstdlib>
 #include <memory>

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 // What drivers of units say of hardware that is missing, poor, slow or broken. That they drive good
 // hardware is shown on the simulated units and on QEMU's.
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/table_arena.hpp>
-#include <phasebit/iommu/unit/amd.hpp>
-#include <phasebit/iommu/unit/riscv.hpp>
-#include <phasebit/iommu/unit/smmuv3.hpp>
-#include <phasebit/iommu/unit/vtd.hpp>
+#include <phasebit/iommu/amd/driver.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
+#include <phasebit/iommu/riscv/driver.hpp>
+#include <phasebit/iommu/smmuv3/driver.hpp>
+#include <phasebit/iommu/vtd/driver.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 
 #include <cstddef>
@@ -73,7 +73,7 @@ struct test_host {
   void release(dma_region region) noexcept { memory.release(region); }
   [[nodiscard]] quick_clock clock() noexcept { return {&time}; }
 };
-static_assert(unit::UnitHost<test_host>);
+static_assert(driver::DriverHost<test_host>);
 
 using tables = table_arena<128>;
 
@@ -93,13 +93,13 @@ struct bench {
   void set64(std::uint32_t at, std::uint64_t value) { bar.write64_lo_hi(at, value); }
 };
 
-using vtd_driver = unit::vtd<file_bar, tables, test_host>;
-using amd_driver = unit::amd<file_bar, tables, test_host>;
-using smmu_driver = unit::smmuv3<12, file_bar, tables, test_host>;
-using riscv_driver = unit::riscv<file_bar, tables, test_host>;
+using vtd_driver = vtd::driver<file_bar, tables, test_host>;
+using amd_driver = amd::driver<file_bar, tables, test_host>;
+using smmu_driver = smmuv3::driver<12, file_bar, tables, test_host>;
+using riscv_driver = riscv::driver<file_bar, tables, test_host>;
 
 template <class Driver>
-errc code_of(bench& b, const unit::options& o = {}) {
+errc code_of(bench& b, const driver::options& o = {}) {
   const std::size_t before = b.pages.used();
   auto opened = Driver::open(b.bar, b.pages, *b.host, o);
   REQUIRE_FALSE(opened);
@@ -160,7 +160,7 @@ TEST_CASE("a unit that lacks what its driver needs is refused") {
     b.set64(0, 0x78'c28f'0f10);  // device contexts of 32 bytes
     CHECK(code_of<riscv_driver>(b) == errc::not_supported);
     using short_contexts =
-        unit::riscv<file_bar, tables, test_host, iommu::riscv::base_device_context>;
+        riscv::driver<file_bar, tables, test_host, iommu::riscv::base_device_context>;
     b.set64(0, 0x78'c2cf'0f10);
     CHECK(code_of<short_contexts>(b) == errc::not_supported);
   }

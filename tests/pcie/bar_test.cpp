@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/bar.hpp>
-#include <phasebit/pcie/emitter.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/spec/bar.hpp>
 
 #include <cstdint>
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "counted_bar.hpp"
 
-#include <phasebit/pcie/bus32_bar.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/driver/bus32_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/capability.hpp>
-#include <phasebit/pcie/config_space.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
 
 #include <cstdint>
 #include <random>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/config_space.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
 
 #include <array>
 #include <cstddef>

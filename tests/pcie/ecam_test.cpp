@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/ecam.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/driver/ecam.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/emitter.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
 
 #include <array>
 #include <cstddef>

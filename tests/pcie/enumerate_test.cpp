@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/enumerate.hpp>
+#include <phasebit/pcie/driver/enumerate.hpp>
 
 #include <cstdint>
 #include <map>

@@ -3,9 +3,9 @@
 // hold at the moment.
 #pragma once
 
-#include <phasebit/pcie/config_space.hpp>
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <cstdint>
 #include <map>

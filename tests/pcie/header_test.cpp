@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/capability.hpp>
-#include <phasebit/pcie/express.hpp>
-#include <phasebit/pcie/header.hpp>
-#include <phasebit/pcie/msix.hpp>
-#include <phasebit/pcie/power_management.hpp>
-#include <phasebit/pcie/sriov_capability.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
+#include <phasebit/pcie/spec/express.hpp>
+#include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
+#include <phasebit/pcie/spec/power_management.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
 
 #include <cstdint>
 

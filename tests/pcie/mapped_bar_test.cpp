@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/msi.hpp>
+#include <phasebit/pcie/spec/msi.hpp>
 
 #include <cstdint>
 

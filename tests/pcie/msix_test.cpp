@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
-#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
 
 #include <array>
 #include <cstddef>

@@ -3,9 +3,9 @@
 #include "counted_bar.hpp"
 
 #include <phasebit/nvme/spec/registers.hpp>
-#include <phasebit/pcie/header.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
-#include <phasebit/pcie/register_block.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/pcie/driver/register_block.hpp>
+#include <phasebit/pcie/spec/header.hpp>
 
 #include <array>
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/reset.hpp>
-#include <phasebit/pcie/sriov_capability.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/driver/reset.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
 
 #include <cstdint>
 

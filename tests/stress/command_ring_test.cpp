@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/command_ring_consumer.hpp>
-#include <phasebit/iommu/command_ring_producer.hpp>
-#include <phasebit/iommu/commands/amd.hpp>
-#include <phasebit/iommu/commands/riscv.hpp>
-#include <phasebit/iommu/commands/smmuv3.hpp>
-#include <phasebit/iommu/commands/vtd.hpp>
+#include <phasebit/iommu/amd/command_codec.hpp>
+#include <phasebit/iommu/command_queue/consumer.hpp>
+#include <phasebit/iommu/command_queue/producer.hpp>
+#include <phasebit/iommu/riscv/command_codec.hpp>
+#include <phasebit/iommu/smmuv3/command_codec.hpp>
+#include <phasebit/iommu/vtd/command_codec.hpp>
 
 #include <array>
 #include <atomic>
@@ -65,15 +65,16 @@ struct counting_handler {
 }  // namespace
 
 TEST_CASE_TEMPLATE("a driver and a unit in two threads: every command arrives once, in order",
-                   Dialect, vtd_commands, amd_commands, smmuv3_commands, riscv_commands) {
+                   Codec, vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
   for (const bool by_store : {true, false}) {
-    if (!by_store && !Dialect::sync_by_head) continue;
+    if (!by_store && !Codec::sync_by_head) continue;
     shared_unit shared;
     ring_memory memory{&shared};
     counting_handler handler{&memory};
     std::atomic<bool> stop{false};
     std::thread unit{[&] {
-      command_consumer<Dialect, thread_order, ring_memory> consumer{Dialect{}, memory};
+      command_consumer<Codec, thread_order, ring_memory> consumer{Codec{}, memory};
       consumer.enable(host_phys{0}, entries);
       for (bool last = false; !last;) {
         last = stop.load();
@@ -89,8 +90,8 @@ TEST_CASE_TEMPLATE("a driver and a unit in two threads: every command arrives on
       word = {reinterpret_cast<le<std::uint32_t>*>(bytes + entries * 16),
               std::uint64_t{entries} * 16};
     }
-    command_producer<Dialect, thread_order, tail_register, head_register> producer{
-        Dialect{}, {bytes, std::size_t{entries} * 16}, {&shared.tail}, {&shared.head}, word};
+    command_producer<Codec, thread_order, tail_register, head_register> producer{
+        Codec{}, {bytes, std::size_t{entries} * 16}, {&shared.tail}, {&shared.head}, word};
     std::uint32_t posted_count = 0;
     std::uint32_t too_early = 0;
     while (posted_count != rounds) {

@@ -7,8 +7,8 @@
 #include <phasebit/memory/translate.hpp>
 #include <phasebit/nvme/device/doorbells.hpp>
 #include <phasebit/nvme/device/ring_memory.hpp>
-#include <phasebit/nvme/doorbell.hpp>
-#include <phasebit/nvme/host/queue_pair.hpp>
+#include <phasebit/nvme/driver/queue_pair.hpp>
+#include <phasebit/ring/doorbell.hpp>
 
 #include <array>
 #include <atomic>
@@ -122,17 +122,17 @@ struct in_flight {
   std::uint32_t block;
   std::uint64_t n;
 };
-using queue = nvme::queue_pair<thread_order, word_doorbell, in_flight, 64>;
+using queue = nvme::driver::queue_pair<thread_order, word_doorbell, in_flight, 64>;
 
 // Keeps the queue as full as it can; returns how many answers were wrong.
 std::uint32_t drive(rings& r, queue& q, std::uint64_t commands) {
   std::vector<std::uint32_t> free_blocks;
-  for (std::uint32_t i = 0; i != q.room(); ++i) free_blocks.push_back(i);
+  for (std::uint32_t i = 0; i != q.available(); ++i) free_blocks.push_back(i);
   std::uint32_t wrong = 0;
   std::uint64_t submitted = 0;
   unsigned turns = 0;
   for (std::uint64_t done = 0; done != commands;) {
-    while (submitted != commands && q.room() != 0) {
+    while (submitted != commands && q.available() != 0) {
       const std::uint32_t at = free_blocks.back();
       free_blocks.pop_back();
       block_of_data& data = r.blocks[at];
@@ -145,7 +145,7 @@ std::uint32_t drive(rings& r, queue& q, std::uint64_t commands) {
       ++submitted;
     }
     q.ring();
-    const unsigned ended = q.poll([&](in_flight& what, nvme::completion c) noexcept {
+    const unsigned ended = q.poll([&](in_flight& what, nvme::driver::completion c) noexcept {
       wrong += c.ok() && c.dw0() == static_cast<std::uint32_t>(what.n) ? 0U : 1U;
       for (std::size_t i = 0; i != data_words; ++i) {
         wrong += r.blocks[what.block].words[i] == answered(what.n, i) ? 0U : 1U;
@@ -165,7 +165,7 @@ TEST_CASE("a driver and a controller in two threads hand every command and its d
     CAPTURE(depth);
     const std::uint64_t commands = depth == 2 ? 20'000 : 60'000;
     const auto shared = std::make_unique<rings>(depth);
-    const nvme::queue_layout layout{
+    const nvme::driver::queue_layout layout{
         .qid = 1,
         .submission = shared->sq,
         .completion = shared->cq,
@@ -235,7 +235,7 @@ TEST_CASE("a controller that sleeps behind its shadow doorbell is always woken")
   constexpr std::uint32_t last = 50'000;  // below 2^16, for an index is not used twice
   const auto s = std::make_unique<shadowed>();
   std::thread controller{[p = s.get()] { follow(*p, last); }};
-  nvme::shadow_doorbell<waking_sink, thread_order> doorbell{s->shadow[2], s->events[2],
+  ring::shadow_doorbell<waking_sink, thread_order> doorbell{s->shadow[2], s->events[2],
                                                             waking_sink{&*s->register_writes}};
   unsigned turns = 0;
   std::uint32_t lost = 0;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/formats/amdv1.hpp>
-#include <phasebit/iommu/formats/riscv.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/table_arena.hpp>
+#include <phasebit/iommu/page_table/formats/amdv1.hpp>
+#include <phasebit/iommu/page_table/formats/riscv.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
 
 #include <atomic>
 #include <cstdlib>
@@ -37,7 +37,7 @@ constexpr std::uint64_t target_of(std::uint64_t a) { return (1ULL << 40) + a; }
 template <class Format>
 void mappers_and_walker(const Format& format) {
   room r;
-  auto made = page_table<Format, arena>::create(format, r.tables, {.who = mappers::many});
+  auto made = page_table<Format, arena>::create(format, r.tables, {.who = mappers::concurrent});
   REQUIRE(made);
   auto& table = *made;
   constexpr int threads = 2;

@@ -3,9 +3,9 @@
 // controller, for QEMU's, and for every backend to come.
 #pragma once
 
-#include <phasebit/nvme/host/controller.hpp>
-#include <phasebit/nvme/host/disk.hpp>
-#include <phasebit/nvme/host/request_queue.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
+#include <phasebit/nvme/driver/disk.hpp>
+#include <phasebit/nvme/driver/request_queue.hpp>
 
 #include <array>
 #include <cstdint>
@@ -38,7 +38,7 @@ inline void fill_block(std::span<std::byte> block, std::uint64_t lba, std::uint3
 template <class Backend>
 class nvme_end_to_end {
  public:
-  using controller = nvme::controller<Backend>;
+  using controller = nvme::driver::controller<Backend>;
 
   explicit nvme_end_to_end(Backend& backend) : backend_(backend) {}
 
@@ -60,12 +60,13 @@ class nvme_end_to_end {
 
  private:
   template <class Queue>
-  nvme::completion finish(Queue& queue, nvme::submitted posted) {
+  nvme::driver::completion finish(Queue& queue, nvme::driver::submitted posted) {
     REQUIRE_MESSAGE(posted, posted.what);
     queue.ring();
-    nvme::completion answer;
+    nvme::driver::completion answer;
     REQUIRE(within_ten_seconds(backend_, [&]() noexcept {
-      return queue.poll([&](std::uint32_t&, nvme::completion c) noexcept { answer = c; }) != 0;
+      return queue.poll([&](std::uint32_t&, nvme::driver::completion c) noexcept { answer = c; }) !=
+             0;
     }));
     CHECK(answer.command_id() == posted.command_id);
     return answer;
@@ -108,7 +109,7 @@ class nvme_end_to_end {
     std::memset(expected.data(), 0, expected.size());
     CHECK(std::memcmp(expected.data(), data->data(), expected.size()) == 0);
     backend_.release(*data);
-    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::completion) noexcept {}));
+    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::driver::completion) noexcept {}));
   }
 
   // Every page count around the borders of PRP1, PRP2 and the list, at odd offsets too.
@@ -123,7 +124,7 @@ class nvme_end_to_end {
     for (std::uint32_t blocks : {1U, 7U, 8U, 9U, 15U, 16U, 17U, 24U, 25U, 64U, 65U, most / 512}) {
       for (std::size_t offset : {0U, 4U, 512U, 4092U}) {
         const std::size_t bytes = std::size_t{blocks} * 512;
-        const auto part = data->part(offset, bytes);
+        const auto part = data->subregion(offset, bytes);
         fill_block(std::span{expected}.first(bytes), blocks, static_cast<std::uint32_t>(offset));
         std::memcpy(part.data(), expected.data(), bytes);
         REQUIRE(
@@ -138,7 +139,7 @@ class nvme_end_to_end {
       }
     }
     backend_.release(*data);
-    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::completion) noexcept {}));
+    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::driver::completion) noexcept {}));
   }
 
   void keeps_order_by_id_under_load() {
@@ -152,23 +153,24 @@ class nvme_end_to_end {
     std::uint32_t failed = 0;
     constexpr std::uint32_t wanted = 200;
     const bool all = within_ten_seconds(backend_, [&]() noexcept {
-      while (next != wanted && queue->room() != 0) {
+      while (next != wanted && queue->available() != 0) {
         // The id that is taken next is the buffer's number: never two commands in one buffer.
         const auto posted = queue->read({.nsid = 1, .lba = next, .blocks = 8},
-                                        data->part((next % depth) * 4096, 4096), next);
+                                        data->subregion((next % depth) * 4096, 4096), next);
         if (!posted) break;
         ++next;
         if (next % 4 == 0) queue->ring();
       }
       queue->ring();
-      ended += queue->poll([&](std::uint32_t&, nvme::completion c) noexcept { failed += !c.ok(); });
+      ended += queue->poll(
+          [&](std::uint32_t&, nvme::driver::completion c) noexcept { failed += !c.ok(); });
       return ended == wanted;
     });
     CHECK(all);
     CHECK(failed == 0);
     CHECK(queue->health());
     backend_.release(*data);
-    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::completion) noexcept {}));
+    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::driver::completion) noexcept {}));
   }
 
   void takes_long_requests() {
@@ -179,8 +181,8 @@ class nvme_end_to_end {
     const auto data = backend_.allocate(bytes, 4096);
     REQUIRE(data);
     {
-      nvme::request_queue<typename controller::template io_queue<std::uint16_t>, 4> requests{*queue,
-                                                                                             7};
+      nvme::driver::request_queue<typename controller::template io_queue<std::uint16_t>, 4>
+          requests{*queue, 7};
       std::vector<std::byte> expected(bytes);
       fill_block(expected, 9, 9);
       std::memcpy(data->data(), expected.data(), bytes);
@@ -191,7 +193,7 @@ class nvme_end_to_end {
             {.command = write ? nvme::nvm::write({.nsid = 1}) : nvme::nvm::read({.nsid = 1}),
              .lba = 300,
              .pieces = pieces},
-            [&](nvme::completion c) noexcept { ended += c.ok() ? 1 : 100; }));
+            [&](nvme::driver::completion c) noexcept { ended += c.ok() ? 1 : 100; }));
         CHECK(within_ten_seconds(backend_, [&]() noexcept { return requests.poll() != 0; }));
         CHECK(ended == 1);
         if (write) std::memset(data->data(), 0, bytes);
@@ -199,7 +201,7 @@ class nvme_end_to_end {
       CHECK(std::memcmp(data->data(), expected.data(), bytes) == 0);
     }
     backend_.release(*data);
-    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::completion) noexcept {}));
+    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::driver::completion) noexcept {}));
   }
 
   void answers_bad_commands() {
@@ -232,11 +234,11 @@ class nvme_end_to_end {
     CHECK(host_->set_feature(nvme::feature_id::number_of_queues, 0).error().code ==
           phasebit::errc::io);
     backend_.release(*data);
-    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::completion) noexcept {}));
+    CHECK(host_->delete_queue_pair(*queue, [](auto&, nvme::driver::completion) noexcept {}));
   }
 
   void disk_for_people() {
-    auto disk = nvme::disk<controller>::open(*host_);
+    auto disk = nvme::driver::disk<controller>::open(*host_);
     REQUIRE_MESSAGE(disk, disk.error().what);
     std::vector<std::byte> out(300U << 10);
     std::vector<std::byte> in(out.size());
@@ -268,7 +270,7 @@ class nvme_end_to_end {
     auto queue = host_->create_queue_pair({.depth = 16});
     REQUIRE(queue);
     int ended = 0;
-    REQUIRE(queue->submit(nvme::nvm::flush(1), [&](nvme::completion c) noexcept {
+    REQUIRE(queue->submit(nvme::nvm::flush(1), [&](nvme::driver::completion c) noexcept {
       ended += c.status() == nvme::status_code::aborted_by_host;
     }));
     CHECK(host_->reset());

@@ -3,8 +3,8 @@
 // and the same thread, takes what it is told of, and completes it as the test says.
 #pragma once
 
-#include <phasebit/nvme/doorbell.hpp>
-#include <phasebit/nvme/host/queue_pair.hpp>
+#include <phasebit/nvme/driver/queue_pair.hpp>
+#include <phasebit/ring/doorbell.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -39,7 +39,7 @@ class resident_controller {
         lists_(static_cast<std::byte*>(
             ::operator new[](std::size_t{depth} * list_bytes, std::align_val_t{4096}))) {}
 
-  [[nodiscard]] nvme::queue_layout layout(std::uint32_t max_transfer = 131'072) {
+  [[nodiscard]] nvme::driver::queue_layout layout(std::uint32_t max_transfer = 131'072) {
     return {.qid = 1,
             .submission = submission_,
             .completion = completion_,

@@ -22,7 +22,7 @@ class inplace_callback {
   PHASEBIT_ALWAYS_INLINE inplace_callback(F callable) noexcept {
     static_assert(std::is_nothrow_invocable_v<F&, Argument>,
                   "a completion callback takes a completion and is noexcept: write "
-                  "[&](phasebit::nvme::completion c) noexcept { ... }");
+                  "[&](phasebit::nvme::driver::completion c) noexcept { ... }");
     static_assert(std::is_trivially_copyable_v<F> && std::is_trivially_destructible_v<F>,
                   "a completion callback is copied bytewise: capture pointers and references only");
     static_assert(sizeof(F) <= Bytes && alignof(F) <= alignof(void*),

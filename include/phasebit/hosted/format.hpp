@@ -8,7 +8,7 @@
 #include <phasebit/core/error.hpp>
 #include <phasebit/nvme/spec/status.hpp>
 #include <phasebit/nvme/spec/status_text.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <array>
 #include <cstdint>

@@ -41,7 +41,7 @@ class dma_arena {
     }
     const auto at = free_.allocate(bytes, alignment);
     if (!at) return at.error();
-    const dma_region region = whole_.part(static_cast<std::size_t>(*at - whole_.bus), bytes);
+    const dma_region region = whole_.subregion(static_cast<std::size_t>(*at - whole_.bus), bytes);
     __builtin_memset(region.data(), 0, bytes);
     return region;
   }

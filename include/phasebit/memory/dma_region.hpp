@@ -23,7 +23,8 @@ struct dma_region {
   [[nodiscard]] constexpr std::byte* data() const noexcept { return bytes.data(); }
   [[nodiscard]] constexpr std::size_t size() const noexcept { return bytes.size(); }
   // `offset + count` must lie within the region.
-  [[nodiscard]] constexpr dma_region part(std::size_t offset, std::size_t count) const noexcept {
+  [[nodiscard]] constexpr dma_region subregion(std::size_t offset,
+                                               std::size_t count) const noexcept {
     PHASEBIT_EXPECTS(offset <= size() && count <= size() - offset, "a part beyond the region");
     return {bytes.subspan(offset, count), bus + offset};
   }

@@ -7,21 +7,14 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
+#include <phasebit/ring/doorbell.hpp>
 
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 
 namespace phasebit {
-
-// Tells the other side that a ring has moved. Whatever was stored or loaded before is done, as the
-// other side sees it, before the value arrives: the sink owns the fence, rings add none. Does not
-// block, can not fail (a removed device swallows it); one thread per sink.
-template <class T>
-concept DoorbellSink = requires(T& sink, std::uint32_t value) {
-  { sink.ring(value) } noexcept -> std::same_as<void>;
-};
 
 // A block of registers. Values are native; the bus is little-endian inside. Offsets are multiples
 // of the access and lie within size_bytes(). Reads of a removed device are all ones. 64-bit

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
 // What firmware does, with memory of this process in the place of a device's registers.
 #include <phasebit/backend/mmio.hpp>
-#include <phasebit/pcie/bus32_bar.hpp>
-#include <phasebit/pcie/config_space.hpp>
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/express.hpp>
-#include <phasebit/pcie/register_block.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/driver/bus32_bar.hpp>
+#include <phasebit/pcie/driver/register_block.hpp>
+#include <phasebit/pcie/spec/express.hpp>
 
 #include <array>
 #include <cstddef>

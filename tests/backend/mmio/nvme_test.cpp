@@ -6,9 +6,9 @@
 #include <phasebit/memory/translators.hpp>
 #include <phasebit/nvme/device/controller.hpp>
 #include <phasebit/nvme/device/namespaces.hpp>
-#include <phasebit/pcie/bus32_bar.hpp>
-#include <phasebit/pcie/config_space.hpp>
-#include <phasebit/pcie/emitter.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/driver/bus32_bar.hpp>
 
 #include <array>
 #include <cstddef>

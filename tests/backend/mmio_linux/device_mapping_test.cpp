@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "made_up_machine.hpp"
+#include "fake_sysfs.hpp"
 
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>
 
@@ -13,10 +13,10 @@
 
 using namespace phasebit;
 using namespace phasebit::backend::mmio_linux;
-using phasebit_test::made_up_machine;
+using phasebit_test::fake_sysfs;
 
 TEST_CASE("any part of a file is mapped, wherever it begins in its page") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   std::string text(3 * page_bytes(), 'a');
   text[page_bytes() + 8] = 'b';
   machine.write("/dev/fpga0_user", text);
@@ -33,7 +33,7 @@ TEST_CASE("any part of a file is mapped, wherever it begins in its page") {
 }
 
 TEST_CASE("a part that a file does not have is refused before it is touched") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   machine.write("/dev/small", "0123456789");
   const std::string path = machine.paths().dev + "/small";
   constexpr std::uint64_t all = std::numeric_limits<std::uint64_t>::max();
@@ -61,7 +61,7 @@ TEST_CASE("a device's file needs a length, for it says none") {
 }
 
 TEST_CASE("physical memory is reached through /dev/mem of the machine") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   std::string memory(2 * page_bytes(), '\0');
   memory[page_bytes() + 0x20] = 7;
   machine.write("/dev/mem", memory);
@@ -75,7 +75,7 @@ TEST_CASE("physical memory is reached through /dev/mem of the machine") {
 }
 
 TEST_CASE("a kernel that is locked down is named as the reason why something is not permitted") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   const error refused = failure(errc::permission, "no");
   const auto says = [&](std::string_view words) {
     const error e = explain(refused, machine.paths(), "it");

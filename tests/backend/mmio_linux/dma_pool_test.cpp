@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Physical addresses of a made-up machine for memory that is really there.
-#include "made_up_machine.hpp"
+#include "fake_sysfs.hpp"
 
 #include <phasebit/backend/mmio_linux/dma_pool.hpp>
 
@@ -20,7 +20,7 @@
 
 using namespace phasebit;
 using namespace phasebit::backend::mmio_linux;
-using phasebit_test::made_up_machine;
+using phasebit_test::fake_sysfs;
 
 namespace {
 
@@ -36,7 +36,7 @@ struct pages {
     memory = std::move(*made);
   }
   // What /proc/self/pagemap of the machine is to say of them.
-  void tell(const made_up_machine& machine, const std::vector<std::uint64_t>& entries) const {
+  void tell(const fake_sysfs& machine, const std::vector<std::uint64_t>& entries) const {
     const std::string path = machine.paths().proc + "/self/pagemap";
     machine.write("/proc/self/pagemap", "");
     const auto file = posix::open_file(path.c_str(), O_WRONLY);
@@ -46,7 +46,7 @@ struct pages {
     REQUIRE(::pwrite(file->get(), entries.data(), bytes, static_cast<::off_t>(at)) ==
             static_cast<::ssize_t>(bytes));
   }
-  [[nodiscard]] result<std::vector<dma_region>> runs(const made_up_machine& machine) const {
+  [[nodiscard]] result<std::vector<dma_region>> runs(const fake_sysfs& machine) const {
     const auto map = pagemap::open(machine.paths());
     REQUIRE(map);
     return map->runs(memory.bytes());
@@ -61,7 +61,7 @@ bool says(const error& e, std::string_view words) {
 
 TEST_CASE(
     "pages that follow each other in memory are one region, others are regions of their own") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   const pages p{6};
   p.tell(machine, {present | 0x100, present | 0x101, present | 0x80, present | 0x102,
                    present | 0x103, present | 0x104});
@@ -80,7 +80,7 @@ TEST_CASE(
 }
 
 TEST_CASE("more pages than are asked for at a time are looked up all the same") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   const pages p{1025};
   std::vector<std::uint64_t> entries;
   for (std::uint64_t i = 0; i != 1025; ++i) entries.push_back(present | (0x1000 + i));
@@ -93,7 +93,7 @@ TEST_CASE("more pages than are asked for at a time are looked up all the same") 
 }
 
 TEST_CASE("an address that the kernel hides is an error that says who may see it") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   const pages p{2};
   p.tell(machine, {present | 5, present});
   const auto runs = p.runs(machine);
@@ -104,7 +104,7 @@ TEST_CASE("an address that the kernel hides is an error that says who may see it
 }
 
 TEST_CASE("a page that is not in memory, or nowhere, has no address") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   const pages p{2};
   p.tell(machine, {present | 5, 0});
   CHECK(p.runs(machine).error().code == errc::not_mapped);
@@ -132,7 +132,7 @@ TEST_CASE("the kernel of this machine tells addresses, or that it does not") {
 }
 
 TEST_CASE("only whole pages are looked up") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   const pages p{1};
   p.tell(machine, {present | 5});
   const auto map = pagemap::open(machine.paths());
@@ -163,7 +163,7 @@ TEST_CASE("a device without DMA gets no memory") {
 }
 
 TEST_CASE("a u-dma-buf is as large and where its attributes say") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   machine.write("/sys/class/u-dma-buf/udmabuf0/phys_addr", "0x1f300000\n");
   machine.write("/sys/class/u-dma-buf/udmabuf0/size", "8192\n");
   machine.write("/dev/udmabuf0", std::string(8192, '\0'));
@@ -186,7 +186,7 @@ TEST_CASE("a u-dma-buf is as large and where its attributes say") {
 }
 
 TEST_CASE("a u-dma-buf that is missing or nonsense is an error that says what to do") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   const auto missing = udmabuf::open("udmabuf0", machine.paths());
   REQUIRE_FALSE(missing);
   CHECK(missing.error().code == errc::not_found);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // What stands in the way of a function, and how it is left; on a made-up machine.
-#include "made_up_machine.hpp"
+#include "fake_sysfs.hpp"
 
 #include <phasebit/backend/mmio_linux/function.hpp>
 
@@ -15,14 +15,14 @@
 
 using namespace phasebit;
 namespace mmio = phasebit::backend::mmio_linux;
-using phasebit_test::made_up_machine;
+using phasebit_test::fake_sysfs;
 
 namespace {
 
 constexpr const char* bdf = "0000:01:00.0";
 const std::string folder = "/sys/bus/pci/devices/0000:01:00.0";
 
-struct machine_with_function : made_up_machine {
+struct machine_with_function : fake_sysfs {
   machine_with_function() { add_function(bdf); }
 
   [[nodiscard]] mmio::options how() const {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "made_up_machine.hpp"
+#include "fake_sysfs.hpp"
 
 #include <phasebit/backend/mmio_linux/pci_resources.hpp>
 
@@ -10,7 +10,7 @@
 
 using namespace phasebit;
 using namespace phasebit::backend::mmio_linux;
-using phasebit_test::made_up_machine;
+using phasebit_test::fake_sysfs;
 
 namespace {
 
@@ -72,7 +72,7 @@ TEST_CASE("nonsense in the place of BARs is told apart, with its line") {
 }
 
 TEST_CASE("a BAR is mapped where it begins in its page, and no larger than it is") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   machine.add_function("0000:01:00.0");
   const auto bars = read_resources(disk, machine.paths());
   REQUIRE(bars);
@@ -90,7 +90,7 @@ TEST_CASE("a BAR is mapped where it begins in its page, and no larger than it is
 }
 
 TEST_CASE("a BAR that can not be mapped is an error that says why") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   machine.add_function("0000:01:00.0");
   const auto bars = *read_resources(disk, machine.paths());
   const auto why = [&](unsigned index, bar_view view = bar_view::registers) {
@@ -113,7 +113,7 @@ TEST_CASE("a BAR that can not be mapped is an error that says why") {
 }
 
 TEST_CASE("the write-combining view is its own file") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   machine.add_function("0000:01:00.0");
   machine.write("/sys/bus/pci/devices/0000:01:00.0/resource2_wc", std::string(4096, '\1'));
   const auto bars = *read_resources(disk, machine.paths());

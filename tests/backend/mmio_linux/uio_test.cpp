@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include "made_up_machine.hpp"
+#include "fake_sysfs.hpp"
 
 #include <phasebit/backend/mmio_linux/uio_device.hpp>
 
@@ -14,7 +14,7 @@
 
 using namespace phasebit;
 using namespace phasebit::backend::mmio_linux;
-using phasebit_test::made_up_machine;
+using phasebit_test::fake_sysfs;
 
 namespace {
 
@@ -39,7 +39,7 @@ struct kernel_end {
   }
 };
 
-void add_map(const made_up_machine& machine, const std::string& map, const char* address,
+void add_map(const fake_sysfs& machine, const std::string& map, const char* address,
              const char* size, const char* offset) {
   const std::string at = "/sys/class/uio/uio3/maps/" + map;
   machine.write(at + "/name", "registers\n");
@@ -107,7 +107,7 @@ TEST_CASE("without a uio device there is no interrupt") {
 }
 
 TEST_CASE("a uio device's maps are where /sys says, one page of its file apart") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   machine.write("/sys/class/uio/uio3/name", "fpga_dma\n");
   add_map(machine, "map0", "0x00000000a0000000\n", "0x0000000000001000\n", "0x0\n");
   add_map(machine, "map1", "0x00000000a0010040\n", "0x0000000000000020\n", "0x40\n");
@@ -129,7 +129,7 @@ TEST_CASE("a uio device's maps are where /sys says, one page of its file apart")
 }
 
 TEST_CASE("a uio device that is missing or whose maps are nonsense is refused") {
-  const made_up_machine machine;
+  const fake_sysfs machine;
   CHECK(uio_device::open("uio3", machine.paths()).error().code == errc::not_found);
   CHECK(uio_device::open("", machine.paths()).error().code == errc::not_found);
   CHECK(uio_device::open("../uio3", machine.paths()).error().code == errc::not_found);

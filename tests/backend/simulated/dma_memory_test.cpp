@@ -142,8 +142,8 @@ TEST_CASE("only what was allocated is released, and once") {
   dma_memory memory{2_MiB, base};
   const auto r = *memory.allocate(256, 64);
   const char* const exactly = "release() takes exactly what allocate() gave, once";
-  CHECK(phasebit_test::breaks(exactly, [&] { memory.release(r.part(0, 128)); }));
-  CHECK(phasebit_test::breaks(exactly, [&] { memory.release(r.part(64, 192)); }));
+  CHECK(phasebit_test::breaks(exactly, [&] { memory.release(r.subregion(0, 128)); }));
+  CHECK(phasebit_test::breaks(exactly, [&] { memory.release(r.subregion(64, 192)); }));
   CHECK(phasebit_test::breaks(exactly, [&] { memory.release({{r.data(), 512}, r.bus}); }));
   CHECK(phasebit_test::breaks("release() of a region that is not of this memory", [&] {
     memory.release({r.bytes, bus_addr{0x1000}});

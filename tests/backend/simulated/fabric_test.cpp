@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/bar.hpp>
-#include <phasebit/pcie/capability.hpp>
-#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/spec/bar.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
 
 #include <backend/simulated/copy_engine.hpp>
 #include <doctest/doctest.h>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/pcie/header.hpp>
-#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
 
 #include <cstring>
 

@@ -2,10 +2,10 @@
 // An NVMe driver whose every DMA goes through page tables that lie in the simulated machine.
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
-#include <phasebit/iommu/formats/vtd.hpp>
-#include <phasebit/iommu/page_table.hpp>
-#include <phasebit/iommu/table_arena.hpp>
-#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
 
 #include <cstring>
 #include <vector>
@@ -82,7 +82,7 @@ TEST_CASE("an NVMe disk works through VT-d tables, and stops at what they do not
 
   mapped_function function{disk, *tables};
   {
-    auto host = nvme::controller<mapped_function>::attach(function);
+    auto host = nvme::driver::controller<mapped_function>::attach(function);
     REQUIRE(host);
     auto queue = *host->create_queue_pair<unsigned>({.depth = 8});
     const auto data = *function.allocate(64_KiB, 4096);
@@ -90,9 +90,9 @@ TEST_CASE("an NVMe disk works through VT-d tables, and stops at what they do not
     const auto read = [&] {
       REQUIRE(queue.read({.nsid = 1, .lba = 16, .blocks = 128}, data, 0));
       queue.ring();
-      nvme::completion answer;
+      nvme::driver::completion answer;
       REQUIRE(poll_until(function.clock(), 1'000'000'000, [&]() noexcept {
-        return queue.poll([&](unsigned&, nvme::completion c) noexcept { answer = c; }) != 0;
+        return queue.poll([&](unsigned&, nvme::driver::completion c) noexcept { answer = c; }) != 0;
       }));
       return answer;
     };

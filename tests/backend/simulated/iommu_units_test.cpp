@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 // The emulated IOMMUs by their registers: what drivers seldom do, and what hostile ones do.
 #include <phasebit/backend/simulated.hpp>
-#include <phasebit/iommu/command_ring_producer.hpp>
-#include <phasebit/iommu/device_table.hpp>
+#include <phasebit/iommu/command_queue/producer.hpp>
+#include <phasebit/iommu/device_table/device_table.hpp>
 
 #include <cstring>
 #include <memory>

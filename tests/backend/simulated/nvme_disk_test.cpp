@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
-#include <phasebit/nvme/host/controller.hpp>
-#include <phasebit/pcie/enumerate.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
+#include <phasebit/pcie/driver/enumerate.hpp>
 
 #include <array>
 #include <cstring>
@@ -16,7 +16,7 @@ namespace sim = phasebit::backend::simulated;
 
 namespace {
 
-using driver = nvme::controller<sim::function>;
+using driver = nvme::driver::controller<sim::function>;
 using media_type = block::memory_media;
 
 struct fixture {
@@ -37,32 +37,33 @@ struct one_by_one {
   driver::io_queue<unsigned> queue = *host.create_queue_pair<unsigned>({.depth = 4});
   dma_region page = *disk.allocate(64_KiB, 4096);
 
-  result<nvme::completion> run(nvme::submitted posted) {
+  result<nvme::driver::completion> run(nvme::driver::submitted posted) {
     REQUIRE(posted);
     queue.ring();
-    nvme::completion answer;
+    nvme::driver::completion answer;
     if (!poll_until(disk.clock(), 1'000'000'000, [&]() noexcept {
-          return queue.poll([&](unsigned&, nvme::completion c) noexcept { answer = c; }) != 0;
+          return queue.poll([&](unsigned&, nvme::driver::completion c) noexcept { answer = c; }) !=
+                 0;
         })) {
       if (const auto well = host.check(); !well) return well.error();
       return failure(errc::timed_out, "no completion");
     }
     return answer;
   }
-  result<nvme::completion> read(std::uint64_t lba, std::uint32_t blocks) {
+  result<nvme::driver::completion> read(std::uint64_t lba, std::uint32_t blocks) {
     return run(
-        queue.read({.nsid = 1, .lba = lba, .blocks = blocks}, page.part(0, blocks * 512), 0));
+        queue.read({.nsid = 1, .lba = lba, .blocks = blocks}, page.subregion(0, blocks * 512), 0));
   }
-  result<nvme::completion> write(std::uint64_t lba, std::uint32_t blocks) {
+  result<nvme::driver::completion> write(std::uint64_t lba, std::uint32_t blocks) {
     return run(
-        queue.write({.nsid = 1, .lba = lba, .blocks = blocks}, page.part(0, blocks * 512), 0));
+        queue.write({.nsid = 1, .lba = lba, .blocks = blocks}, page.subregion(0, blocks * 512), 0));
   }
 };
 
 struct answers {
   std::array<unsigned, 16> count{};
   unsigned total = 0;
-  nvme::completion last{};
+  nvme::driver::completion last{};
 };
 
 // Polls until `n` commands ended or the device does nothing more.
@@ -70,7 +71,7 @@ template <class Queue>
 void collect(sim::fabric& fabric, Queue& queue, answers& out, unsigned n, unsigned steps = 2000) {
   for (unsigned i = 0; i != steps && out.total < n; ++i) {
     if (!fabric.threaded()) fabric.step();
-    queue.poll([&](unsigned& token, nvme::completion c) noexcept {
+    queue.poll([&](unsigned& token, nvme::driver::completion c) noexcept {
       ++out.count[token];
       ++out.total;
       out.last = c;
@@ -89,7 +90,7 @@ TEST_CASE_FIXTURE(fixture, "the simulated controller looks like one on the bus")
   CHECK(pcie::find_capability(config, pcie::capability_id::pci_express));
   auto bar = *disk.map_bar(0);
   CHECK(bar.size_bytes() >= nvme::register_bytes(64, 0));
-  CHECK(nvme::read_register<nvme::vs>(bar).raw == nvme::vs::of(2, 0).raw);
+  CHECK(nvme::driver::read_register<nvme::vs>(bar).raw == nvme::vs::of(2, 0).raw);
 }
 
 TEST_CASE_FIXTURE(fixture, "what is written through the driver lies on the media, and back") {
@@ -168,7 +169,7 @@ TEST_CASE_FIXTURE(fixture, "interrupts arrive on the queue's vector") {
   queue->ring();
   CHECK(disk.wait_interrupt(2, 100'000));
   CHECK_FALSE(disk.poll_interrupt(1));
-  CHECK(queue->poll([](unsigned&, nvme::completion c) noexcept { CHECK(c.ok()); }) == 1);
+  CHECK(queue->poll([](unsigned&, nvme::driver::completion c) noexcept { CHECK(c.ok()); }) == 1);
   CHECK(std::memcmp(page.data(), bytes.data() + 4096, 4096) == 0);
   disk.release(page);
 }
@@ -210,7 +211,8 @@ TEST_CASE_FIXTURE(fixture, "completions are lost, late, turned around, doubled a
   SUBCASE("reordered: the next one comes first") {
     post(3, sim::fault_plan{}.completion(0, sim::completion_fault::reorder));
     fabric.step();
-    queue->poll([&](unsigned& token, nvme::completion) noexcept { order.push_back(token); });
+    queue->poll(
+        [&](unsigned& token, nvme::driver::completion) noexcept { order.push_back(token); });
     CHECK(order == std::vector<unsigned>{1, 0, 2});
   }
   SUBCASE("reordered with nothing behind it: it comes all the same") {
@@ -222,14 +224,14 @@ TEST_CASE_FIXTURE(fixture, "completions are lost, late, turned around, doubled a
     post(2, sim::fault_plan{}.completion(1, sim::completion_fault::duplicate));
     collect(fabric, *queue, got, 3, 20);
     CHECK(got.total == 2);
-    CHECK(queue->foreign_completions() == 1);
+    CHECK(queue->unexpected_completions() == 1);
     CHECK(queue->health().error().code == errc::protocol);
   }
   SUBCASE("a foreign command id ends nobody's command") {
     post(1, sim::fault_plan{}.completion(0, sim::completion_fault::wrong_id, 0x4000));
     collect(fabric, *queue, got, 1, 20);
     CHECK(got.total == 0);
-    CHECK(queue->foreign_completions() == 1);
+    CHECK(queue->unexpected_completions() == 1);
     CHECK(queue->in_flight() == 1);
   }
   SUBCASE("another status arrives as it was ordered") {
@@ -251,7 +253,7 @@ TEST_CASE_FIXTURE(fixture, "completions are lost, late, turned around, doubled a
       post(12, sim::fault_plan{}.sometimes(sim::completion_fault::wrong_status, 3, 42, 0x80));
       unsigned bad = 0;
       fabric.step();
-      queue->poll([&](unsigned&, nvme::completion c) noexcept { bad += c.ok() ? 0U : 1U; });
+      queue->poll([&](unsigned&, nvme::driver::completion c) noexcept { bad += c.ok() ? 0U : 1U; });
       t = bad;
     }
     CHECK(total[0] == total[1]);
@@ -343,12 +345,12 @@ TEST_CASE_FIXTURE(fixture, "a driver and the device thread: data, faults and int
     unsigned posted = 0;
     while (ended != 500) {
       while (posted != 500 && queue->read({.nsid = 1, .lba = posted % 100U, .blocks = 8},
-                                          page.part(posted % 16 * 4096, 4096), posted)) {
+                                          page.subregion(posted % 16 * 4096, 4096), posted)) {
         ++posted;
       }
       queue->ring();
       REQUIRE(disk.wait_interrupt(1, 20'000'000'000));
-      ended += queue->poll([](unsigned&, nvme::completion c) noexcept { CHECK(c.ok()); });
+      ended += queue->poll([](unsigned&, nvme::driver::completion c) noexcept { CHECK(c.ok()); });
     }
     CHECK(disk.injected().faulty_completions > 50);
     CHECK(fabric.dma_faults().count() == 0);

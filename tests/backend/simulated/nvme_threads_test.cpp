@@ -2,7 +2,7 @@
 // Several queues, each a thread of its own, over one controller in the device thread.
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
-#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
 
 #include <array>
 #include <atomic>
@@ -19,7 +19,7 @@ namespace sim = phasebit::backend::simulated;
 
 namespace {
 
-using driver = nvme::controller<sim::function>;
+using driver = nvme::driver::controller<sim::function>;
 
 constexpr unsigned depth = 16;
 constexpr unsigned slots = depth - 1;
@@ -37,16 +37,16 @@ unsigned write_and_verify(sim::function disk, Queue& queue, std::uint64_t first_
     unsigned good = 0;
     for (unsigned i = 0; i != slots; ++i) good += post(i) ? 1U : 0U;
     queue.ring();
-    const bool done =
-        good == slots && poll_until(disk.clock(), 60'000'000'000, [&]() noexcept {
-          ended +=
-              queue.poll([&](unsigned&, nvme::completion c) noexcept { good += c.ok() ? 1U : 0U; });
-          return ended == slots;
-        });
+    const bool done = good == slots && poll_until(disk.clock(), 60'000'000'000, [&]() noexcept {
+                        ended += queue.poll([&](unsigned&, nvme::driver::completion c) noexcept {
+                          good += c.ok() ? 1U : 0U;
+                        });
+                        return ended == slots;
+                      });
     return done && good == 2 * slots;
   };
   for (unsigned round = 0; round != rounds; ++round) {
-    const auto page = [&](unsigned i) { return pages->part(i * 4096, 4096); };
+    const auto page = [&](unsigned i) { return pages->subregion(i * 4096, 4096); };
     const auto io = [&](unsigned i) {
       return nvme::block_range{.nsid = 1, .lba = first_lba + i * 8, .blocks = 8};
     };

@@ -3,8 +3,8 @@
 // interrupts, and tables that somebody has damaged.
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
-#include <phasebit/iommu/fault_queue.hpp>
-#include <phasebit/nvme/host/controller.hpp>
+#include <phasebit/iommu/fault/fault_queue.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
 
 #include <cstring>
 #include <memory>
@@ -83,7 +83,7 @@ class behind : public sim::function {
 template <class World>
 struct driver {
   using backend = behind<World>;
-  using controller = nvme::controller<backend>;
+  using controller = nvme::driver::controller<backend>;
   backend function;
   std::optional<controller> host;
   std::optional<typename controller::template io_queue<unsigned>> queue;
@@ -96,13 +96,13 @@ struct driver {
     REQUIRE(q);
     queue.emplace(std::move(*q));
   }
-  nvme::completion read(const dma_region& data, std::uint64_t lba = 16) {
+  nvme::driver::completion read(const dma_region& data, std::uint64_t lba = 16) {
     const auto blocks = static_cast<std::uint32_t>(data.size() / 512);
     REQUIRE(queue->read({.nsid = 1, .lba = lba, .blocks = blocks}, data, 0));
     queue->ring();
-    nvme::completion answer;
+    nvme::driver::completion answer;
     REQUIRE(poll_until(function.clock(), 10'000'000'000, [&]() noexcept {
-      return queue->poll([&](unsigned&, nvme::completion c) noexcept { answer = c; }) != 0;
+      return queue->poll([&](unsigned&, nvme::driver::completion c) noexcept { answer = c; }) != 0;
     }));
     return answer;
   }
@@ -151,7 +151,7 @@ TEST_CASE_TEMPLATE("another function has tables of its own, or none", Case, vtd_
   block::memory_media media{w.contents};
   auto other = *sim::add_nvme_disk(w.fabric, media, {.device = 5});
   // A driver that knows nothing of the IOMMU: its queues are out of reach.
-  auto attached = nvme::controller<sim::function>::attach(other, {.io_queues = 1});
+  auto attached = nvme::driver::controller<sim::function>::attach(other, {.io_queues = 1});
   CHECK_FALSE(attached);
   CHECK(w.faults.last().requester == other.id());
   const auto reason = w.faults.last().reason;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The simulated machine in the place of QEMU's, for the bodies of peers/iommu/body.hpp: the same
+// The simulated machine in the place of QEMU's, for the bodies of interop/iommu/body.hpp: the same
 // driver, tables and commands, with an emulated unit in front of simulated disks.
 //
 // A machine that derives from simulated_machine<Emulated> has unit, format_type, format(unit),
@@ -9,7 +9,7 @@
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
 
-#include <peers/iommu/body.hpp>
+#include <interop/iommu/body.hpp>
 
 namespace phasebit_test {
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/backend/vfio/regions.hpp>
 #include <phasebit/core/wire.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <cstdint>
 #include <utility>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <phasebit/nvme/device/doorbells.hpp>
-#include <phasebit/nvme/doorbell.hpp>
+#include <phasebit/ring/doorbell.hpp>
 
 #include <doctest/doctest.h>
 #include <nvme/device/test_host.hpp>
@@ -81,10 +81,10 @@ TEST_CASE("our own driver side sleeps where it may, and is never left alone") {
       shadowed m;
       m.create(1, depth);
       unsigned kicks = 0;
-      shadow_doorbell<register_sink, thread_order> tail_bell{
+      ring::shadow_doorbell<register_sink, thread_order> tail_bell{
           m.shadow_word(1, ring_side::submission), m.event_word(1, ring_side::submission),
           register_sink{&m.word(1, ring_side::submission), &kicks}};
-      shadow_doorbell<register_sink, thread_order> head_bell{
+      ring::shadow_doorbell<register_sink, thread_order> head_bell{
           m.shadow_word(1, ring_side::completion), m.event_word(1, ring_side::completion),
           register_sink{&m.word(1, ring_side::completion), &kicks}};
       std::uint32_t random = seed * 2654435761U;

@@ -82,7 +82,7 @@ std::vector<std::uint64_t> pages_of(std::uint64_t begin, std::size_t bytes,
   return pages;
 }
 
-bool refused(prp::verdict v, errc why, std::uint32_t which = 0) {
+bool refused(prp::build_result v, errc why, std::uint32_t which = 0) {
   return !v && v.reason == why && v.piece == which && v.as_error().index == which;
 }
 
@@ -249,9 +249,9 @@ TEST_CASE("further lists are asked for one by one, and only when needed") {
   std::size_t asked = 0;
   const auto more = [&]() noexcept -> prp::list_memory {
     ++asked;
-    return asked <= 2 ? l.memory.part(asked * 4_KiB, 4_KiB) : prp::list_memory{};
+    return asked <= 2 ? l.memory.subregion(asked * 4_KiB, 4_KiB) : prp::list_memory{};
   };
-  const auto first = l.memory.part(0, 4_KiB);
+  const auto first = l.memory.subregion(0, 4_KiB);
   for (auto [count, lists_needed] : {std::pair{513U, 0U}, {514U, 1U}, {1024U, 1U}, {1025U, 2U}}) {
     asked = 0;
     prp::pointers out;
@@ -259,7 +259,8 @@ TEST_CASE("further lists are asked for one by one, and only when needed") {
     CHECK(asked == lists_needed);
     CHECK(decode(l, out, count) == pages_of(0x10000, count * 4_KiB));
   }
-  const prp::list_memory spare[] = {l.memory.part(4_KiB, 4_KiB), l.memory.part(8_KiB, 4_KiB)};
+  const prp::list_memory spare[] = {l.memory.subregion(4_KiB, 4_KiB),
+                                    l.memory.subregion(8_KiB, 4_KiB)};
   prp::pointers out;
   REQUIRE(
       prp::build_contiguous(bus_addr{0x10000}, 1535 * 4_KiB, 12, first, out, prp::lists_of{spare}));
@@ -368,7 +369,7 @@ TEST_CASE("pieces that exceed their lists are refused") {
   CHECK(out == prp::pointers{1, 2});
 }
 
-TEST_CASE("a verdict becomes an error with its sentence and its piece") {
+TEST_CASE("a build_result becomes an error with its sentence and its piece") {
   const prp::piece pieces[] = {{bus_addr{0x1000}, 4096}, {bus_addr{0x2004}, 4096}};
   prp::pointers out;
   const auto v = prp::build(pieces, 12, 1_MiB, {}, out);
@@ -386,14 +387,15 @@ TEST_CASE("lists that are no lists end the program where they would be written")
     static_cast<void>(prp::build_contiguous(bus_addr{0x10000}, pages * 4_KiB, 12, list, out,
                                             prp::lists_of{more}));
   };
-  CHECK(breaks(lines, [&] { build(10, l.memory.part(0, 72)); }));
-  CHECK(breaks(lines, [&] { build(600, l.memory.part(8, 8_KiB)); }));
-  CHECK(breaks("a list that another one leads to begins on a memory page",
-               [&] { build(600, l.memory.part(0, 4_KiB), l.memory.part(4_KiB + 64, 4_KiB)); }));
+  CHECK(breaks(lines, [&] { build(10, l.memory.subregion(0, 72)); }));
+  CHECK(breaks(lines, [&] { build(600, l.memory.subregion(8, 8_KiB)); }));
+  CHECK(breaks("a list that another one leads to begins on a memory page", [&] {
+    build(600, l.memory.subregion(0, 4_KiB), l.memory.subregion(4_KiB + 64, 4_KiB));
+  }));
   CHECK(breaks("a memory page is 4 KiB to 128 MiB", [&] {
     const prp::piece one[] = {{bus_addr{0x1000}, 4096}};
     static_cast<void>(prp::build(one, 11, 1_MiB, l.memory, out));
   }));
-  CHECK(breaks("a verdict without a fault is no error",
-               [] { static_cast<void>(prp::verdict{}.as_error()); }));
+  CHECK(breaks("a build_result without a fault is no error",
+               [] { static_cast<void>(prp::build_result{}.as_error()); }));
 }

@@ -106,7 +106,7 @@ struct never_wraps {
   }
 };
 
-bool refused(prp::verdict v, errc why, std::uint32_t which) {
+bool refused(prp::build_result v, errc why, std::uint32_t which) {
   return !v && v.reason == why && v.piece == which;
 }
 

@@ -91,7 +91,7 @@ struct pages_reversed {
   std::uint64_t hole = ~0ULL;
 };
 
-bool refused(sgl::verdict v, errc why, std::uint32_t which) {
+bool refused(sgl::build_result v, errc why, std::uint32_t which) {
   return !v && v.reason == why && v.piece == which;
 }
 

@@ -3,8 +3,8 @@
 #pragma once
 
 #include <phasebit/backend/vfio.hpp>
-#include <phasebit/nvme/host/controller.hpp>
-#include <phasebit/nvme/host/disk.hpp>
+#include <phasebit/nvme/driver/controller.hpp>
+#include <phasebit/nvme/driver/disk.hpp>
 
 #include <array>
 #include <cstdio>
@@ -17,7 +17,7 @@ namespace phasebit_guest {
 
 namespace vfio = phasebit::backend::vfio;
 namespace nvme = phasebit::nvme;
-using nvme_controller = nvme::controller<vfio::function>;
+using nvme_controller = nvme::driver::controller<vfio::function>;
 
 inline std::string bdf;                // the first argument
 inline std::vector<std::string> rest;  // those after it

@@ -16,7 +16,7 @@
 using namespace phasebit;
 using namespace phasebit_guest;
 namespace mmio = phasebit::backend::mmio_linux;
-using mmio_controller = nvme::controller<mmio::function>;
+using mmio_controller = nvme::driver::controller<mmio::function>;
 
 TEST_CASE("mmio-suite") {
   auto function = must(mmio::function::open(bdf));
@@ -25,7 +25,7 @@ TEST_CASE("mmio-suite") {
 
 // INTx through uio_pci_generic: one vector for all queues, switched on again by each wait.
 TEST_CASE("mmio-interrupts") {
-  constexpr auto ignore = [](auto&, nvme::completion) noexcept {};
+  constexpr auto ignore = [](auto&, nvme::driver::completion) noexcept {};
   auto function = must(mmio::function::open(bdf));
   auto host = must(mmio_controller::attach(function));
   REQUIRE(function.interrupt_vectors() == 1);
@@ -54,9 +54,9 @@ TEST_CASE("mmio-reset") {
   {
     auto host = must(mmio_controller::attach(function));
     auto bar = must(function.map_bar(0));
-    CHECK(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    CHECK(nvme::driver::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
     must(function.reset());
-    CHECK_FALSE(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    CHECK_FALSE(nvme::driver::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
   }
   CHECK(mmio_controller::attach(function));
 }
@@ -68,10 +68,11 @@ TEST_CASE("mmio-physical") {
   const auto mapping =
       must(mmio::map_physical(host_phys{function.bars()[0].address}, function.bars()[0].size));
   auto raw = mapping.bar();
-  const auto version = nvme::read_register<nvme::vs>(bar);
+  const auto version = nvme::driver::read_register<nvme::vs>(bar);
   CHECK(version.raw != 0);
-  CHECK(nvme::read_register<nvme::vs>(raw).raw == version.raw);
-  CHECK(nvme::read_register<nvme::cap>(raw).raw == nvme::read_register<nvme::cap>(bar).raw);
+  CHECK(nvme::driver::read_register<nvme::vs>(raw).raw == version.raw);
+  CHECK(nvme::driver::read_register<nvme::cap>(raw).raw ==
+        nvme::driver::read_register<nvme::cap>(bar).raw);
 }
 
 // BAR 2 of QEMU's ivshmem is prefetchable memory: written through resource2_wc, read through resource2.
@@ -107,20 +108,21 @@ TEST_CASE("mmio-huge") {
   constexpr std::size_t page = std::size_t{2} << 20;
   auto function = must(mmio::function::open(bdf));
   auto host = must(mmio_controller::attach(function, {.io_queues = 2}));
-  auto disk = must(nvme::disk<mmio_controller>::open(host));
+  auto disk = must(nvme::driver::disk<mmio_controller>::open(host));
   auto queue = must(host.create_queue_pair<std::uint32_t>({.depth = 8}));
   const std::array regions{must(function.allocate(page, page)),
                            must(function.allocate(page, page))};
   for (std::uint32_t i = 0; i != regions.size(); ++i) {
     CHECK(regions[i].bus.value() % page == 0);
-    const auto last = regions[i].part(page - 8192, 8192);
+    const auto last = regions[i].subregion(page - 8192, 8192);
     phasebit_test::fill_block(last.bytes, 1000, i);
     std::vector<std::byte> out(last.bytes.begin(), last.bytes.end());
     REQUIRE(queue.write({.nsid = 1, .lba = 1000, .blocks = 16}, last, 0));
     queue.ring();
-    nvme::completion answer;
+    nvme::driver::completion answer;
     REQUIRE(phasebit_test::within_ten_seconds(function, [&]() noexcept {
-      return queue.poll([&](std::uint32_t&, nvme::completion c) noexcept { answer = c; }) != 0;
+      return queue.poll([&](std::uint32_t&, nvme::driver::completion c) noexcept { answer = c; }) !=
+             0;
     }));
     CHECK(answer.ok());
     std::vector<std::byte> in(8192);
@@ -135,10 +137,10 @@ TEST_CASE("mmio-huge") {
   std::vector<std::byte> in(large.size());
   for (std::uint32_t i = 0; i != 32; ++i) {
     REQUIRE(queue.write({.nsid = 1, .lba = 256 * std::uint64_t{i}, .blocks = 256},
-                        large.part(std::size_t{i} << 17, std::size_t{1} << 17), i));
+                        large.subregion(std::size_t{i} << 17, std::size_t{1} << 17), i));
     queue.ring();
     REQUIRE(phasebit_test::within_ten_seconds(function, [&]() noexcept {
-      return queue.poll([](std::uint32_t&, nvme::completion) noexcept {}) != 0;
+      return queue.poll([](std::uint32_t&, nvme::driver::completion) noexcept {}) != 0;
     }));
   }
   must(disk.read(0, in));

@@ -2,7 +2,7 @@
 // A device that is pulled out while commands are in flight: asked for first, or not.
 #include "guest.hpp"
 
-#include <phasebit/pcie/capability.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -33,12 +33,14 @@ void read_until_removed(bool dead_already) {
     auto host = must(nvme_controller::attach(function, {.admin_timeout_ms = 2000}));
     auto queue = must(host.create_queue_pair<std::uint32_t>({.depth = 32}));
     const auto memory = must(function.allocate(32 * 4096, 4096));
-    const auto count = [&](std::uint32_t token, nvme::completion) noexcept { ++ended[token]; };
+    const auto count = [&](std::uint32_t token, nvme::driver::completion) noexcept {
+      ++ended[token];
+    };
     bool told = false;
     std::uint64_t last = clock.now();
     for (;;) {
       while (posted != tokens && queue.read({.nsid = 1, .lba = 8 * (posted % 64), .blocks = 8},
-                                            memory.part(4096 * (posted % 32), 4096), posted)) {
+                                            memory.subregion(4096 * (posted % 32), 4096), posted)) {
         ++posted;
       }
       queue.ring();

@@ -99,7 +99,7 @@ void make_virtual_functions() {
 void use_virtual_function() {
   auto function = must(vfio::function::open(bdf));
   auto host = must(nvme_controller::attach(function));
-  auto disk = must(nvme::disk<nvme_controller>::open(host));
+  auto disk = must(nvme::driver::disk<nvme_controller>::open(host));
   const std::uint64_t lba = std::stoul(rest.at(0));
   std::vector<std::byte> out(std::stoul(rest.at(1)) * 512);
   std::vector<std::byte> in(out.size());

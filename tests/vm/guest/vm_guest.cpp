@@ -21,7 +21,7 @@ namespace posix = phasebit::posix;
 
 namespace {
 
-constexpr auto ignore = [](auto&, nvme::completion) noexcept {};
+constexpr auto ignore = [](auto&, nvme::driver::completion) noexcept {};
 
 void identify() {
   auto function = must(vfio::function::open(bdf));
@@ -34,7 +34,7 @@ void identify() {
 void dump() {
   auto function = must(vfio::function::open(bdf));
   auto host = must(nvme_controller::attach(function));
-  auto disk = must(nvme::disk<nvme_controller>::open(host));
+  auto disk = must(nvme::driver::disk<nvme_controller>::open(host));
   std::FILE* const out = std::fopen(rest.at(0).c_str(), "wb");
   std::vector<std::byte> bytes(128U << 10);
   for (std::uint64_t lba = 0; lba < disk.info().blocks; lba += bytes.size() / 512) {
@@ -47,7 +47,7 @@ void dump() {
 void fill() {
   auto function = must(vfio::function::open(bdf));
   auto host = must(nvme_controller::attach(function));
-  auto disk = must(nvme::disk<nvme_controller>::open(host));
+  auto disk = must(nvme::driver::disk<nvme_controller>::open(host));
   std::vector<std::byte> bytes(std::stoul(rest.at(1)) * 512);
   fill_block(bytes, std::stoul(rest.at(2)), 0);
   must(disk.write(std::stoul(rest.at(0)), bytes));
@@ -107,11 +107,12 @@ TEST_CASE("outside") {
   const auto good = must(function.allocate(4096, 4096));
   std::memset(good.data(), 0x5a, 4096);
   const auto finish = [&](const dma_region& where) {
-    nvme::completion answer;
+    nvme::driver::completion answer;
     REQUIRE(queue.read({.nsid = 1, .lba = 0, .blocks = 8}, where, 0));
     queue.ring();
     REQUIRE(within_ten_seconds(function, [&]() noexcept {
-      return queue.poll([&](std::uint32_t&, nvme::completion c) noexcept { answer = c; }) != 0;
+      return queue.poll([&](std::uint32_t&, nvme::driver::completion c) noexcept { answer = c; }) !=
+             0;
     }));
     return answer;
   };
@@ -140,12 +141,12 @@ TEST_CASE("outside") {
   auto pages = must(posix::memory_mapping::anonymous(8192));
   const auto mapped = must(function.map(pages.bytes()));
   CHECK(function.reaches(mapped));
-  CHECK(finish(mapped.part(0, 4096)).ok());
+  CHECK(finish(mapped.subregion(0, 4096)).ok());
   must(function.unmap(mapped));
   CHECK_FALSE(function.reaches(mapped));
   CHECK(function.unmap(mapped).error().code == errc::not_found);
   std::memset(pages.data(), 0x5a, 4096);
-  (void)finish(mapped.part(0, 4096));
+  (void)finish(mapped.subregion(0, 4096));
   CHECK(pages.bytes()[0] == std::byte{0x5a});
   stopped_at(mapped.bus);
   // And life goes on.
@@ -159,9 +160,9 @@ TEST_CASE("reset") {
   {
     auto host = must(nvme_controller::attach(function));
     auto bar = must(function.map_bar(0));
-    CHECK(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    CHECK(nvme::driver::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
     must(function.reset());
-    CHECK_FALSE(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    CHECK_FALSE(nvme::driver::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
   }
   auto again = must(nvme_controller::attach(function));
   CHECK(again.check());
@@ -264,9 +265,9 @@ TEST_CASE("hot-reset") {
   {
     auto host = must(nvme_controller::attach(function));
     auto bar = must(function.map_bar(0));
-    CHECK(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    CHECK(nvme::driver::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
     must(function.hot_reset());
-    CHECK_FALSE(nvme::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
+    CHECK_FALSE(nvme::driver::read_register<nvme::csts>(bar)[nvme::csts::rdy]);
   }
   CHECK(nvme_controller::attach(function));
 }

@@ -12,12 +12,12 @@
 #include <phasebit/backend/mmio/clocks.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/memory/dma_arena.hpp>
-#include <phasebit/pcie/bar.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/ecam.hpp>
-#include <phasebit/pcie/header.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
-#include <phasebit/pcie/reset.hpp>
+#include <phasebit/pcie/driver/ecam.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/pcie/driver/reset.hpp>
+#include <phasebit/pcie/spec/bar.hpp>
+#include <phasebit/pcie/spec/header.hpp>
 
 #include <array>
 #include <concepts>

@@ -4,11 +4,11 @@
 #pragma once
 
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
-#include <phasebit/backend/posix/memory_mapping.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/align.hpp>
 #include <phasebit/memory/dma_region.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -6,9 +6,9 @@
 #include <phasebit/backend/mmio_linux/pagemap.hpp>
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
 #include <phasebit/backend/mmio_linux/udmabuf.hpp>
-#include <phasebit/backend/posix/memory_mapping.hpp>
 #include <phasebit/core/align.hpp>
 #include <phasebit/memory/dma_arena.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
 
 #include <algorithm>
 #include <cerrno>

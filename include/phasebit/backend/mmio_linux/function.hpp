@@ -7,10 +7,10 @@
 #include <phasebit/backend/mmio_linux/open.hpp>
 #include <phasebit/backend/mmio_linux/pci_resources.hpp>
 #include <phasebit/backend/mmio_linux/uio_interrupt.hpp>
-#include <phasebit/backend/posix/steady_clock.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/posix/steady_clock.hpp>
 
 #include <array>
 #include <cstdint>

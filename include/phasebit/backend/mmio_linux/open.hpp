@@ -4,12 +4,12 @@
 
 #include <phasebit/backend/mmio_linux/pci_resources.hpp>
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
-#include <phasebit/backend/posix/config_file.hpp>
-#include <phasebit/backend/posix/pci_sysfs.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/capability.hpp>
-#include <phasebit/pcie/header.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
+#include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/posix/config_file.hpp>
+#include <phasebit/posix/pci_sysfs.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <cstdint>
 #include <string>

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <phasebit/backend/mmio_linux/pagemap.hpp>
-#include <phasebit/backend/posix/memory_mapping.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/align.hpp>
 #include <phasebit/memory/dma_region.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <algorithm>
 #include <bit>

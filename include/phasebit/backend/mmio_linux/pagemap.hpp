@@ -4,11 +4,11 @@
 
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/field.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <algorithm>
 #include <array>

@@ -4,9 +4,9 @@
 
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
-#include <phasebit/backend/posix/pci_sysfs.hpp>
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/bar.hpp>
+#include <phasebit/pcie/spec/bar.hpp>
+#include <phasebit/posix/pci_sysfs.hpp>
 
 #include <array>
 #include <cstddef>

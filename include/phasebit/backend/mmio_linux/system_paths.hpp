@@ -2,8 +2,8 @@
 // Where the kernel's files are, and what it says of its own restrictions.
 #pragma once
 
-#include <phasebit/backend/posix/sysfs.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/posix/sysfs.hpp>
 
 #include <string>
 #include <string_view>

@@ -5,8 +5,8 @@
 
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
-#include <phasebit/backend/posix/sysfs.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/posix/sysfs.hpp>
 
 #include <cstdint>
 #include <string>

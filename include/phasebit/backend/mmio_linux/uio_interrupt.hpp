@@ -2,12 +2,12 @@
 // The interrupt of a uio device: a count that is read from its file, switched on again by a write.
 #pragma once
 
-#include <phasebit/backend/posix/config_file.hpp>
-#include <phasebit/backend/posix/stream.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/header.hpp>
+#include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/posix/config_file.hpp>
+#include <phasebit/posix/stream.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <array>
 #include <cerrno>

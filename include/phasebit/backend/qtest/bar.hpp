@@ -5,7 +5,7 @@
 #include <phasebit/backend/qtest/connection.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/ecam.hpp>
+#include <phasebit/pcie/driver/ecam.hpp>
 
 #include <cstdint>
 

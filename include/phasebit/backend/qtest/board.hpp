@@ -3,7 +3,7 @@
 #pragma once
 
 #include <phasebit/core/align.hpp>
-#include <phasebit/pcie/enumerate.hpp>
+#include <phasebit/pcie/driver/enumerate.hpp>
 
 #include <cstdint>
 

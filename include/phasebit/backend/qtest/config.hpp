@@ -5,9 +5,9 @@
 
 #include <phasebit/backend/qtest/board.hpp>
 #include <phasebit/backend/qtest/connection.hpp>
-#include <phasebit/pcie/capability.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <cstdint>
 

@@ -3,9 +3,9 @@
 // One request, one answer, in order; QEMU's docs/devel/qtest.rst.
 #pragma once
 
-#include <phasebit/backend/posix/stream.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/posix/stream.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <array>
 #include <cstddef>

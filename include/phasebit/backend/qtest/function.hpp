@@ -2,7 +2,6 @@
 // One function of a device inside a QEMU, as a driver takes hold of it.
 #pragma once
 
-#include <phasebit/backend/posix/steady_clock.hpp>
 #include <phasebit/backend/qtest/bar.hpp>
 #include <phasebit/backend/qtest/board.hpp>
 #include <phasebit/backend/qtest/config.hpp>
@@ -10,11 +9,12 @@
 #include <phasebit/backend/qtest/interrupts.hpp>
 #include <phasebit/backend/qtest/ram.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/enumerate.hpp>
-#include <phasebit/pcie/msi.hpp>
-#include <phasebit/pcie/msix.hpp>
-#include <phasebit/pcie/reset.hpp>
-#include <phasebit/pcie/sriov_capability.hpp>
+#include <phasebit/pcie/driver/enumerate.hpp>
+#include <phasebit/pcie/driver/reset.hpp>
+#include <phasebit/pcie/spec/msi.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
+#include <phasebit/posix/steady_clock.hpp>
 
 #include <array>
 #include <cstdint>

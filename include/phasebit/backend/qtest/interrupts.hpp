@@ -3,13 +3,13 @@
 // we share, so that an interrupt is a word that is no longer zero.
 #pragma once
 
-#include <phasebit/backend/posix/steady_clock.hpp>
 #include <phasebit/backend/qtest/bar.hpp>
 #include <phasebit/backend/qtest/config.hpp>
 #include <phasebit/backend/qtest/ram.hpp>
 #include <phasebit/core/clock.hpp>
-#include <phasebit/pcie/msi.hpp>
-#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/spec/msi.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
+#include <phasebit/posix/steady_clock.hpp>
 
 #include <atomic>
 #include <cstdint>

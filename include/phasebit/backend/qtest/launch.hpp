@@ -3,11 +3,11 @@
 // to go wrong is said before QEMU is started; what QEMU says itself is quoted.
 #pragma once
 
-#include <phasebit/backend/posix/memory_mapping.hpp>
-#include <phasebit/backend/posix/stream.hpp>
 #include <phasebit/backend/qtest/options.hpp>
 #include <phasebit/backend/qtest/process.hpp>
 #include <phasebit/backend/qtest/ram.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
+#include <phasebit/posix/stream.hpp>
 
 #include <array>
 #include <cstdint>

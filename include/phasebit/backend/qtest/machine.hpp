@@ -6,11 +6,11 @@
 //   auto nvme = vm->open_class(0x010802);
 #pragma once
 
-#include <phasebit/backend/posix/stream.hpp>
 #include <phasebit/backend/qtest/function.hpp>
 #include <phasebit/backend/qtest/launch.hpp>
 #include <phasebit/backend/qtest/options.hpp>
-#include <phasebit/pcie/enumerate.hpp>
+#include <phasebit/pcie/driver/enumerate.hpp>
+#include <phasebit/posix/stream.hpp>
 
 #include <cstdint>
 #include <memory>

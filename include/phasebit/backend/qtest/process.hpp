@@ -3,10 +3,10 @@
 // path is left behind whatever happens, and ended by its own process id.
 #pragma once
 
-#include <phasebit/backend/posix/os_error.hpp>
-#include <phasebit/backend/posix/steady_clock.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/posix/os_error.hpp>
+#include <phasebit/posix/steady_clock.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <array>
 #include <cstdint>

@@ -2,11 +2,11 @@
 // The emulated machine's RAM, mapped into this process: what its devices reach by DMA.
 #pragma once
 
-#include <phasebit/backend/posix/memory_mapping.hpp>
 #include <phasebit/backend/qtest/board.hpp>
 #include <phasebit/core/address.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/memory/iova_allocator.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
 
 #include <cstddef>
 #include <cstdint>

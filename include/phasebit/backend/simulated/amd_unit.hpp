@@ -3,10 +3,10 @@
 #pragma once
 
 #include <phasebit/backend/simulated/iommu_unit.hpp>
-#include <phasebit/iommu/commands/amd.hpp>
-#include <phasebit/iommu/faults/amd.hpp>
-#include <phasebit/iommu/remappers/amd.hpp>
-#include <phasebit/iommu/spec/amd_registers.hpp>
+#include <phasebit/iommu/amd/command_codec.hpp>
+#include <phasebit/iommu/amd/fault_codec.hpp>
+#include <phasebit/iommu/amd/spec/registers.hpp>
+#include <phasebit/iommu/amd/translation.hpp>
 
 #include <cstdint>
 
@@ -16,9 +16,9 @@ namespace phasebit::backend::simulated {
 // device TLBs, no page requests. Its capability, which says where the registers are, is not in any
 // configuration space: bar() is the registers.
 class amd_unit final : public iommu_unit<amd_unit, iommu::amd::remapping,
-                                         iommu::amd::event_log_format, iommu::amd_commands> {
+                                         iommu::amd::event_log_format, iommu::amd::command_codec> {
   using base = iommu_unit<amd_unit, iommu::amd::remapping, iommu::amd::event_log_format,
-                          iommu::amd_commands>;
+                          iommu::amd::command_codec>;
   friend base;
 
  public:

@@ -5,10 +5,10 @@
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/translate.hpp>
-#include <phasebit/pcie/config_space.hpp>
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/header.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <cstdint>
 #include <optional>

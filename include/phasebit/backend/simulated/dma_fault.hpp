@@ -6,7 +6,7 @@
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/error.hpp>
 #include <phasebit/memory/translate.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <algorithm>
 #include <array>

@@ -5,8 +5,8 @@
 #include <phasebit/backend/simulated/address_map.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/translate.hpp>
-#include <phasebit/pcie/msix.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <concepts>
 #include <cstdint>

@@ -18,7 +18,7 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/header.hpp>
+#include <phasebit/pcie/spec/header.hpp>
 
 #include <atomic>
 #include <chrono>

@@ -11,7 +11,7 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -2,7 +2,7 @@
 // What a simulated function looks like from outside.
 #pragma once
 
-#include <phasebit/pcie/description.hpp>
+#include <phasebit/pcie/device/description.hpp>
 
 #include <array>
 #include <cstdint>

@@ -6,8 +6,8 @@
 #include <phasebit/backend/simulated/dma_path.hpp>
 #include <phasebit/backend/simulated/fabric.hpp>
 #include <phasebit/backend/simulated/iommu_memory.hpp>
-#include <phasebit/iommu/fault.hpp>
-#include <phasebit/iommu/remapper.hpp>
+#include <phasebit/iommu/fault/fault.hpp>
+#include <phasebit/iommu/translation/remapper.hpp>
 
 #include <cstdint>
 
@@ -15,7 +15,7 @@ namespace phasebit::backend::simulated {
 
 // Stands in front of a fabric's memory from its construction to its end: every DMA and every
 // interrupt of every function goes through `Architecture`'s tables (vtd::remapping,
-// amd::remapping, smmuv3::remapping, riscv::remapping of iommu/remappers). Keeps references to the
+// amd::remapping, smmuv3::remapping, riscv::remapping of iommu/<architecture>/translation.hpp). Keeps references to the
 // fabric, which outlives it, and to the faults. Drivers change it, and look into it, by with().
 template <class Architecture, iommu::FaultSink Faults,
           iommu::remapper_caches Caches = iommu::remapper_caches{}>

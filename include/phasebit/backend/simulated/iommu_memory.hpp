@@ -4,8 +4,8 @@
 
 #include <phasebit/backend/simulated/address_map.hpp>
 #include <phasebit/core/align.hpp>
-#include <phasebit/iommu/command_ring_consumer.hpp>
-#include <phasebit/iommu/table_memory.hpp>
+#include <phasebit/iommu/command_queue/consumer.hpp>
+#include <phasebit/iommu/page_table/table_memory.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +36,6 @@ class iommu_memory {
   const address_map* map_;
 };
 static_assert(iommu::TableReader<iommu_memory>);
-static_assert(iommu::UnitMemory<iommu_memory>);
+static_assert(iommu::QueueMemory<iommu_memory>);
 
 }  // namespace phasebit::backend::simulated

@@ -9,9 +9,9 @@
 #include <phasebit/backend/simulated/iommu_memory.hpp>
 #include <phasebit/backend/simulated/unit_bar.hpp>
 #include <phasebit/core/ordering.hpp>
-#include <phasebit/iommu/command_ring_consumer.hpp>
-#include <phasebit/iommu/fault_queue.hpp>
-#include <phasebit/iommu/remapper.hpp>
+#include <phasebit/iommu/command_queue/consumer.hpp>
+#include <phasebit/iommu/fault/fault_queue.hpp>
+#include <phasebit/iommu/translation/remapper.hpp>
 
 #include <cstdint>
 
@@ -38,7 +38,7 @@ class split_register {
 // Stands in front of a fabric's memory from its construction to its end. Commands are carried out
 // when their tail is written. Self has register_bytes, read32(offset), write32(offset, value), and
 // after_fault(), which is called when a fault may have been recorded. One bar() for all threads.
-template <class Self, class Remapping, iommu::FaultFormat Format, iommu::CommandDialect Dialect>
+template <class Self, class Remapping, iommu::FaultFormat Format, iommu::CommandCodec Codec>
 class iommu_unit : private dma_path {
   friend Self;
 
@@ -69,13 +69,13 @@ class iommu_unit : private dma_path {
   using faults_type = iommu::fault_queue<Format, iommu_memory>;
   using remapper_type = iommu::remapper<Remapping, iommu_memory, faults_type>;
 
-  iommu_unit(fabric& machine, const Remapping& settings, const Dialect& dialect) noexcept
+  iommu_unit(fabric& machine, const Remapping& settings, const Codec& codec) noexcept
       : fabric_(&machine),
         memory_(machine.address_map()),
         faults_(memory_),
         settings_(settings),
         remapper_(memory_, faults_, settings),
-        commands_(dialect, memory_),
+        commands_(codec, memory_),
         path_(remapper_, machine.address_map()) {
     machine.set_dma_path(this);
   }
@@ -103,7 +103,7 @@ class iommu_unit : private dma_path {
   faults_type faults_;
   Remapping settings_;
   remapper_type remapper_;
-  iommu::command_consumer<Dialect, thread_order, iommu_memory> commands_;
+  iommu::command_consumer<Codec, thread_order, iommu_memory> commands_;
   remapped_path<remapper_type> path_;
   interrupt_event fault_event_;
   bool command_interrupt_ = false;

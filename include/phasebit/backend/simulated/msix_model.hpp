@@ -2,7 +2,7 @@
 // The device side of MSI-X: a function's table and pending bits, and which messages leave it.
 #pragma once
 
-#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
 
 #include <cstdint>
 #include <memory>

@@ -4,10 +4,10 @@
 #pragma once
 
 #include <phasebit/backend/simulated/iommu_unit.hpp>
-#include <phasebit/iommu/commands/riscv.hpp>
-#include <phasebit/iommu/faults/riscv.hpp>
-#include <phasebit/iommu/remappers/riscv.hpp>
-#include <phasebit/iommu/spec/riscv_registers.hpp>
+#include <phasebit/iommu/riscv/command_codec.hpp>
+#include <phasebit/iommu/riscv/fault_codec.hpp>
+#include <phasebit/iommu/riscv/spec/registers.hpp>
+#include <phasebit/iommu/riscv/translation.hpp>
 
 #include <cstdint>
 
@@ -18,9 +18,9 @@ namespace phasebit::backend::simulated {
 // let through.
 class riscv_unit final
     : public iommu_unit<riscv_unit, iommu::riscv::remapping, iommu::riscv::fault_queue_format,
-                        iommu::riscv_commands> {
+                        iommu::riscv::command_codec> {
   using base = iommu_unit<riscv_unit, iommu::riscv::remapping, iommu::riscv::fault_queue_format,
-                          iommu::riscv_commands>;
+                          iommu::riscv::command_codec>;
   friend base;
 
  public:

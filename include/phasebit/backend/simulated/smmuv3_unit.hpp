@@ -3,10 +3,10 @@
 #pragma once
 
 #include <phasebit/backend/simulated/iommu_unit.hpp>
-#include <phasebit/iommu/commands/smmuv3.hpp>
-#include <phasebit/iommu/faults/smmuv3.hpp>
-#include <phasebit/iommu/remappers/smmuv3.hpp>
-#include <phasebit/iommu/spec/smmuv3_registers.hpp>
+#include <phasebit/iommu/smmuv3/command_codec.hpp>
+#include <phasebit/iommu/smmuv3/fault_codec.hpp>
+#include <phasebit/iommu/smmuv3/spec/registers.hpp>
+#include <phasebit/iommu/smmuv3/translation.hpp>
 
 #include <cstdint>
 
@@ -17,9 +17,9 @@ namespace phasebit::backend::simulated {
 // write of CR0.
 class smmuv3_unit final
     : public iommu_unit<smmuv3_unit, iommu::smmuv3::remapping, iommu::smmuv3::event_queue_format,
-                        iommu::smmuv3_commands> {
+                        iommu::smmuv3::command_codec> {
   using base = iommu_unit<smmuv3_unit, iommu::smmuv3::remapping, iommu::smmuv3::event_queue_format,
-                          iommu::smmuv3_commands>;
+                          iommu::smmuv3::command_codec>;
   friend base;
 
  public:

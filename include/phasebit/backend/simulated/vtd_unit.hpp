@@ -9,12 +9,12 @@
 #include <phasebit/backend/simulated/iommu_memory.hpp>
 #include <phasebit/backend/simulated/unit_bar.hpp>
 #include <phasebit/core/ordering.hpp>
-#include <phasebit/iommu/command_ring_consumer.hpp>
-#include <phasebit/iommu/commands/vtd.hpp>
-#include <phasebit/iommu/faults/vtd_registers.hpp>
-#include <phasebit/iommu/remapper.hpp>
-#include <phasebit/iommu/remappers/vtd.hpp>
-#include <phasebit/iommu/spec/vtd_registers.hpp>
+#include <phasebit/iommu/command_queue/consumer.hpp>
+#include <phasebit/iommu/translation/remapper.hpp>
+#include <phasebit/iommu/vtd/command_codec.hpp>
+#include <phasebit/iommu/vtd/fault_registers.hpp>
+#include <phasebit/iommu/vtd/spec/registers.hpp>
+#include <phasebit/iommu/vtd/translation.hpp>
 
 #include <cstdint>
 
@@ -38,7 +38,7 @@ class vtd_unit final : private dma_path {
         memory_(machine.address_map()),
         settings_{.unit = features},
         remapper_(memory_, faults_, settings_),
-        commands_(dialect(false), memory_),
+        commands_(codec(false), memory_),
         path_(remapper_, machine.address_map()) {
     machine.set_dma_path(this);
   }
@@ -229,13 +229,13 @@ class vtd_unit final : private dma_path {
     m.address = bus_addr{at};
   }
 
-  [[nodiscard]] iommu::vtd_commands dialect(bool wide) const noexcept {
+  [[nodiscard]] iommu::vtd::command_codec codec(bool wide) const noexcept {
     return {.wide = wide, .device_tlbs = false, .page_requests = false};
   }
   [[nodiscard]] iommu::vtd::cap capabilities() const noexcept {
     using iommu::vtd::cap;
     const auto& f = settings_.unit;
-    const iommu::vtd_commands d = dialect(false);
+    const iommu::vtd::command_codec d = codec(false);
     return cap{}
         .with(cap::nd, 6)
         .with(cap::sagaw, f.widths)
@@ -258,7 +258,7 @@ class vtd_unit final : private dma_path {
         .with(ecap::eim, true)
         .with(ecap::pt, f.pass_through)
         .with(ecap::sc, f.snoop_control)
-        .with(ecap::mhmv, dialect(false).max_index_mask)
+        .with(ecap::mhmv, codec(false).max_index_mask)
         .with(ecap::smts, f.scalable);
   }
   // IQE and ITE stand as long as the queue stands still.
@@ -304,7 +304,7 @@ class vtd_unit final : private dma_path {
     }
     // Pages of 4 KiB: 256 descriptors, or 128 wide ones.
     const bool wide = iqa{iqa_}[iqa::dw];
-    commands_.enable(dialect(wide), host_phys{iqa_ & ~std::uint64_t{0xfff}},
+    commands_.enable(codec(wide), host_phys{iqa_ & ~std::uint64_t{0xfff}},
                      (wide ? 128U : 256U) << iqa{iqa_}[iqa::qs]);
     commands_.write_tail(tail_);
     work();
@@ -329,7 +329,7 @@ class vtd_unit final : private dma_path {
   registers faults_;
   remapping settings_;
   remapper_type remapper_;
-  iommu::command_consumer<iommu::vtd_commands, thread_order, iommu_memory> commands_;
+  iommu::command_consumer<iommu::vtd::command_codec, thread_order, iommu_memory> commands_;
   remapped_path<remapper_type> path_;
   std::uint32_t status_ = 0;
   std::uint32_t tail_ = 0;

@@ -2,11 +2,11 @@
 // Memory that is mapped for a device: pages of our own, or the caller's.
 #pragma once
 
-#include <phasebit/backend/posix/memory_mapping.hpp>
 #include <phasebit/backend/vfio/dma_space.hpp>
 #include <phasebit/core/align.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/memory/iova_allocator.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
 
 #include <algorithm>
 #include <cstddef>
@@ -136,7 +136,7 @@ class dma_pool {
       const auto at = parts.allocate(bytes, alignment);
       if (!at) return at.error();
       const dma_region whole{memory.bytes(), begin};
-      const dma_region got = whole.part(static_cast<std::size_t>(*at - begin), bytes);
+      const dma_region got = whole.subregion(static_cast<std::size_t>(*at - begin), bytes);
       __builtin_memset(got.data(), 0, got.size());
       return got;
     }

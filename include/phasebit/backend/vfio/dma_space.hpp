@@ -2,9 +2,9 @@
 // The I/O address space of a device under vfio, by either of the kernel's two interfaces.
 #pragma once
 
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <algorithm>
 #include <cstddef>

@@ -2,11 +2,11 @@
 // What an IOMMU stopped, as the kernel's log tells it: vfio itself does not.
 #pragma once
 
-#include <phasebit/backend/posix/stream.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
+#include <phasebit/posix/stream.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <array>
 #include <charconv>

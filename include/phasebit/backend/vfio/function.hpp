@@ -3,7 +3,6 @@
 // interrupts as events.
 #pragma once
 
-#include <phasebit/backend/posix/steady_clock.hpp>
 #include <phasebit/backend/vfio/dma_pool.hpp>
 #include <phasebit/backend/vfio/fault_log.hpp>
 #include <phasebit/backend/vfio/hot_reset.hpp>
@@ -12,7 +11,8 @@
 #include <phasebit/backend/vfio/regions.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/header.hpp>
+#include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/posix/steady_clock.hpp>
 
 #include <array>
 #include <cstdint>

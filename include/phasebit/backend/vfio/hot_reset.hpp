@@ -2,9 +2,9 @@
 // A reset of the bus that a function is on, for functions that have none of their own.
 #pragma once
 
-#include <phasebit/backend/posix/os_error.hpp>
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
+#include <phasebit/posix/os_error.hpp>
 
 #include <algorithm>
 #include <array>

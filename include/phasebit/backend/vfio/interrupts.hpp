@@ -2,9 +2,9 @@
 // Interrupts of a vfio device as eventfds.
 #pragma once
 
-#include <phasebit/backend/posix/stream.hpp>
-#include <phasebit/backend/posix/unique_fd.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/posix/stream.hpp>
+#include <phasebit/posix/unique_fd.hpp>
 
 #include <array>
 #include <cstddef>

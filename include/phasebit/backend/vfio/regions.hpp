@@ -3,12 +3,12 @@
 // space by pread and pwrite.
 #pragma once
 
-#include <phasebit/backend/posix/config_file.hpp>
-#include <phasebit/backend/posix/memory_mapping.hpp>
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/mapped_bar.hpp>
+#include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/posix/config_file.hpp>
+#include <phasebit/posix/memory_mapping.hpp>
 
 #include <algorithm>
 #include <array>

@@ -2,11 +2,11 @@
 // What Linux says of a PCI function in /sys: its driver, its IOMMU group, who else is in that group.
 #pragma once
 
-#include <phasebit/backend/posix/pci_sysfs.hpp>
-#include <phasebit/backend/posix/sysfs.hpp>
 #include <phasebit/core/error.hpp>
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
+#include <phasebit/posix/pci_sysfs.hpp>
+#include <phasebit/posix/sysfs.hpp>
 
 #include <charconv>
 #include <cstdint>

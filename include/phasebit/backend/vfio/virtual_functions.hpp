@@ -2,11 +2,11 @@
 // Virtual functions, switched on and off through the driver that Linux has for the physical one.
 #pragma once
 
-#include <phasebit/backend/posix/sysfs.hpp>
 #include <phasebit/backend/vfio/sysfs.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/concepts.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
+#include <phasebit/posix/sysfs.hpp>
 
 #include <cstdint>
 #include <string>

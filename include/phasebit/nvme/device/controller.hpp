@@ -277,8 +277,8 @@ class controller {
   [[nodiscard]] bool shadowed(std::uint16_t qid) const noexcept {
     return qid != 0 && s_.shadow.enabled();
   }
-  void believe(doorbell_verdict verdict) noexcept {
-    if (verdict == doorbell_verdict::invalid) {
+  void believe(doorbell_verdict build_result) noexcept {
+    if (build_result == doorbell_verdict::invalid) {
       s_.events.raise(async_event::of(error_event::invalid_doorbell_value));
     }
   }

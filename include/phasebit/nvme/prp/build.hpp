@@ -15,24 +15,24 @@ namespace phasebit::nvme::prp {
 
 namespace detail {
 
-[[nodiscard, gnu::cold, gnu::noinline]] inline verdict refuse_contiguous(
+[[nodiscard, gnu::cold, gnu::noinline]] inline build_result refuse_contiguous(
     std::uint64_t begin, std::size_t bytes) noexcept {
-  if (bytes == 0) return verdict::refused(errc::invalid_argument, "a transfer of no bytes");
+  if (bytes == 0) return build_result::refused(errc::invalid_argument, "a transfer of no bytes");
   if ((begin & 3U) != 0) {
-    return verdict::refused(errc::misaligned, "the buffer does not begin on a dword");
+    return build_result::refused(errc::misaligned, "the buffer does not begin on a dword");
   }
-  return verdict::refused(errc::overflow, "the buffer wraps around the address space");
+  return build_result::refused(errc::overflow, "the buffer wraps around the address space");
 }
 
 // A list of more than one page, or one that does not fit: rare, hence kept out of the caller.
 template <ListSource More>
-[[nodiscard, gnu::cold, gnu::noinline]] verdict build_chained(std::uint64_t second,
-                                                              std::size_t entries,
-                                                              unsigned page_shift,
-                                                              const list_memory& list,
-                                                              More& more) noexcept {
+[[nodiscard, gnu::cold, gnu::noinline]] build_result build_chained(std::uint64_t second,
+                                                                   std::size_t entries,
+                                                                   unsigned page_shift,
+                                                                   const list_memory& list,
+                                                                   More& more) noexcept {
   list_writer<More> writer{list, entries, page_shift, more};
-  return writer.put_run(second, entries) ? verdict{} : too_few_lists();
+  return writer.put_run(second, entries) ? build_result{} : too_few_lists();
 }
 
 }  // namespace detail
@@ -44,9 +44,9 @@ template <ListSource More>
 // completed. Touches nothing else: threads with lists of their own do not meet.
 template <class More = no_more_lists>
   requires ListSource<std::remove_reference_t<More>>
-PHASEBIT_ALWAYS_INLINE verdict build_contiguous(bus_addr begin, std::size_t bytes,
-                                                unsigned page_shift, const list_memory& list,
-                                                pointers& out, More&& more = {}) noexcept {
+PHASEBIT_ALWAYS_INLINE build_result build_contiguous(bus_addr begin, std::size_t bytes,
+                                                     unsigned page_shift, const list_memory& list,
+                                                     pointers& out, More&& more = {}) noexcept {
   const std::uint64_t first = begin.value();
   // Three faults and one branch: none of them ever happens to a program that works.
   if (((first & 3U) != 0) | (bytes == 0) | (first + bytes < first)) [[unlikely]] {
@@ -95,36 +95,37 @@ struct page_run {
 }
 
 // Which piece it was, and what is wrong with it. At least one is at fault.
-[[nodiscard, gnu::cold, gnu::noinline]] inline verdict refuse_pieces(
+[[nodiscard, gnu::cold, gnu::noinline]] inline build_result refuse_pieces(
     std::span<const piece> pieces, unsigned page_shift, std::size_t max_bytes) noexcept {
   const std::uint64_t page = std::uint64_t{1} << page_shift;
   std::size_t total = 0;
   for (std::size_t i = 0; i != pieces.size(); ++i) {
     const auto& [begin, bytes] = pieces[i];
-    if (bytes == 0) return verdict::refused(errc::invalid_argument, "a piece of no bytes", i);
+    if (bytes == 0) return build_result::refused(errc::invalid_argument, "a piece of no bytes", i);
     if (!range_end(begin, bytes)) {
-      return verdict::refused(errc::overflow, "the piece wraps around the address space", i);
+      return build_result::refused(errc::overflow, "the piece wraps around the address space", i);
     }
     if (bytes > max_bytes - total) {
-      return verdict::refused(errc::out_of_range, "the pieces are longer than a transfer may be",
-                              i);
+      return build_result::refused(errc::out_of_range,
+                                   "the pieces are longer than a transfer may be", i);
     }
     total += bytes;
     if (i == 0) {
       if (is_aligned(begin, 4)) continue;
-      return verdict::refused(errc::misaligned, "the first piece does not begin on a dword", i);
+      return build_result::refused(errc::misaligned, "the first piece does not begin on a dword",
+                                   i);
     }
     const bus_addr before = pieces[i - 1].begin + pieces[i - 1].bytes;
     if (begin != before && !is_aligned(before, page)) {
-      return verdict::refused(errc::misaligned, "a piece before the last does not end on a page",
-                              i - 1);
+      return build_result::refused(errc::misaligned,
+                                   "a piece before the last does not end on a page", i - 1);
     }
     if (begin != before && !is_aligned(begin, page)) {
-      return verdict::refused(errc::misaligned, "a piece after the first does not begin on a page",
-                              i);
+      return build_result::refused(errc::misaligned,
+                                   "a piece after the first does not begin on a page", i);
     }
   }
-  return verdict::refused(errc::invalid_argument, "a transfer of no pieces");
+  return build_result::refused(errc::invalid_argument, "a transfer of no pieces");
 }
 
 }  // namespace detail
@@ -135,9 +136,9 @@ struct page_run {
 // piece at fault, and with out_of_range where the sum is beyond `max_bytes`.
 template <class More = no_more_lists>
   requires ListSource<std::remove_reference_t<More>>
-[[nodiscard]] verdict build(std::span<const piece> pieces, unsigned page_shift,
-                            std::size_t max_bytes, const list_memory& list, pointers& out,
-                            More&& more = {}) noexcept {
+[[nodiscard]] build_result build(std::span<const piece> pieces, unsigned page_shift,
+                                 std::size_t max_bytes, const list_memory& list, pointers& out,
+                                 More&& more = {}) noexcept {
   PHASEBIT_EXPECTS(page_shift >= min_page_shift && page_shift <= max_page_shift,
                    "a memory page is 4 KiB to 128 MiB");
   // First everything is looked at, without a branch for each of the faults that do not happen.

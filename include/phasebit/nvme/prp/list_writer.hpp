@@ -14,8 +14,9 @@ namespace phasebit::nvme::prp {
 
 namespace detail {
 
-[[nodiscard]] constexpr verdict too_few_lists() noexcept {
-  return verdict::refused(errc::exhausted, "the transfer has more pages than its lists can hold");
+[[nodiscard]] constexpr build_result too_few_lists() noexcept {
+  return build_result::refused(errc::exhausted,
+                               "the transfer has more pages than its lists can hold");
 }
 
 // Vectors as wide as the target's registers; what is wider gets split, and then spilled.
@@ -131,7 +132,7 @@ class list_writer {
     p.to = reinterpret_cast<entry*>(memory.data());
     p.room = entries <= slots ? entries : p.links ? slots - 1 : 0;
     p.later = entries - p.room;
-    p.rest = memory.part(bytes, memory.size() - bytes);
+    p.rest = memory.subregion(bytes, memory.size() - bytes);
     return p;
   }
 

@@ -18,7 +18,7 @@
 namespace phasebit::nvme::prp {
 
 // With which status a command ends whose PRPs could not be rewritten.
-[[nodiscard]] constexpr status_code status_of(const verdict& v) noexcept {
+[[nodiscard]] constexpr status_code status_of(const build_result& v) noexcept {
   if (v) return status_code::success;
   switch (v.reason) {
     case errc::misaligned:
@@ -79,13 +79,13 @@ class page_translation {
     page_translation other{pages_, access::read, bytes, 0};
     other.mask_ = mask_;
     if (!other.covers(from, bytes, bytes)) {
-      fault_ = verdict::refused(other.fault_.reason, other.fault_.what, index_);
+      fault_ = build_result::refused(other.fault_.reason, other.fault_.what, index_);
       return false;
     }
     to = other.to_;
     return true;
   }
-  [[nodiscard]] verdict fault() const noexcept { return fault_; }
+  [[nodiscard]] build_result fault() const noexcept { return fault_; }
   [[nodiscard]] std::uint64_t left() const noexcept { return left_; }
   [[nodiscard]] std::size_t index() const noexcept { return index_; }
 
@@ -101,23 +101,24 @@ class page_translation {
     // Translators are not asked about ranges that wrap, and no page can be the very last one.
     const std::uint64_t most = ~from;
     if (need > most) [[unlikely]] {
-      fault_ = verdict::refused(errc::overflow, "the entry wraps around the address space", index_);
+      fault_ =
+          build_result::refused(errc::overflow, "the entry wraps around the address space", index_);
       return false;
     }
     if (ask > most) ask = most;
     const auto piece = pages_.translate(address<typename Pages::from>{from}, ask, wanted_);
     if (!piece) [[unlikely]] {
-      fault_ = verdict::refused(piece.error().code, piece.error().what, index_);
+      fault_ = build_result::refused(piece.error().code, piece.error().what, index_);
       return false;
     }
     if (piece->bytes < need || piece->bytes > ask) [[unlikely]] {
-      fault_ = verdict::refused(errc::not_supported,
-                                "a page is not contiguous once it is translated", index_);
+      fault_ = build_result::refused(errc::not_supported,
+                                     "a page is not contiguous once it is translated", index_);
       return false;
     }
     if (((piece->begin.value() ^ from) & mask_) != 0) [[unlikely]] {
-      fault_ = verdict::refused(errc::not_supported,
-                                "the translation does not keep the offset within a page", index_);
+      fault_ = build_result::refused(
+          errc::not_supported, "the translation does not keep the offset within a page", index_);
       return false;
     }
     from_ = from;
@@ -134,10 +135,11 @@ class page_translation {
   std::uint64_t to_ = 0;
   std::uint64_t bytes_ = 0;
   std::size_t index_ = 0;
-  verdict fault_{};
+  build_result fault_{};
 };
 
-[[nodiscard]] constexpr verdict verdict_of(const list_outcome& o, verdict stopped) noexcept {
+[[nodiscard]] constexpr build_result verdict_of(const list_outcome& o,
+                                                build_result stopped) noexcept {
   const auto at = static_cast<std::size_t>(o.entries_read) + 1;
   switch (o.end) {
     case list_end::complete:
@@ -145,27 +147,27 @@ class page_translation {
     case list_end::stopped:
       return stopped;
     case list_end::misaligned:
-      return verdict::refused(errc::misaligned, "a list entry has a page offset", at);
+      return build_result::refused(errc::misaligned, "a list entry has a page offset", at);
     case list_end::unreadable:
-      return verdict::refused(errc::not_mapped, "the list can not be read", at);
+      return build_result::refused(errc::not_mapped, "the list can not be read", at);
   }
-  return verdict::refused(errc::protocol, "a walk that ended in no way", at);
+  return build_result::refused(errc::protocol, "a walk that ended in no way", at);
 }
 
 // What both ways of rewriting begin with: PRP1, and PRP2 where it is a page. `entries` are those
 // that follow PRP1.
 template <AddressTranslator Pages>
-[[nodiscard]] verdict rewrite_direct(page_translation<Pages>& pages, pointers from,
-                                     std::uint64_t bytes, std::uint64_t entries,
-                                     unsigned page_shift, pointers& to) noexcept {
-  if (bytes == 0) return verdict::refused(errc::invalid_argument, "a transfer of no bytes");
+[[nodiscard]] build_result rewrite_direct(page_translation<Pages>& pages, pointers from,
+                                          std::uint64_t bytes, std::uint64_t entries,
+                                          unsigned page_shift, pointers& to) noexcept {
+  if (bytes == 0) return build_result::refused(errc::invalid_argument, "a transfer of no bytes");
   if ((from.prp1 & 3U) != 0) {
-    return verdict::refused(errc::misaligned, "PRP1 is not on a dword");
+    return build_result::refused(errc::misaligned, "PRP1 is not on a dword");
   }
   if (!pages.next(from.prp1, to.prp1)) return pages.fault();
   if (entries == 1) {
     if (!is_aligned(from.prp2, std::uint64_t{1} << page_shift)) {
-      return verdict::refused(errc::misaligned, "PRP2 has a page offset", 1);
+      return build_result::refused(errc::misaligned, "PRP2 has a page offset", 1);
     }
     if (!pages.next(from.prp2, to.prp2)) return pages.fault();
   }
@@ -181,19 +183,19 @@ template <AddressTranslator Pages>
 //
 // `command` changes only when all went well. Refuses with misaligned, and with what the translators
 // answer (not_mapped, access_denied); not_supported where a page comes out in pieces or elsewhere in
-// a page; exhausted where shadow lists are too short. The verdict's index is 0 for PRP1, 1 for PRP2
+// a page; exhausted where shadow lists are too short. The build_result's index is 0 for PRP1, 1 for PRP2
 // or the first list entry, and so on. Bounded by `bytes`, whatever the memory holds.
 template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_lists>
   requires(std::same_as<typename Lists::from, typename Pages::from> &&
            ListSource<std::remove_reference_t<More>>)
-[[nodiscard]] verdict rewrite(Lists& lists, Pages& pages, access wanted, pointers& command,
-                              std::uint64_t bytes, unsigned page_shift, const list_memory& shadow,
-                              More&& more = {}) noexcept {
+[[nodiscard]] build_result rewrite(Lists& lists, Pages& pages, access wanted, pointers& command,
+                                   std::uint64_t bytes, unsigned page_shift,
+                                   const list_memory& shadow, More&& more = {}) noexcept {
   using space = typename Lists::from;
   detail::page_translation<Pages> translation{pages, wanted, bytes, page_shift};
   const std::uint64_t entries = entries_after_first(command.prp1, bytes, page_shift);
   pointers made;
-  if (const verdict v =
+  if (const build_result v =
           detail::rewrite_direct(translation, command, bytes, entries, page_shift, made);
       !v) {
     return v;
@@ -203,7 +205,7 @@ template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_l
     const auto count = static_cast<std::size_t>(entries);
     if (count != entries) return detail::too_few_lists();
     list_writer<std::remove_reference_t<More>> writer{shadow, count, page_shift, more};
-    verdict fault;
+    build_result fault;
     const list_outcome walked = read_list(
         lists, command.prp2, entries, page_shift,
         [&](address<space>, std::span<entry> copies) noexcept {
@@ -230,8 +232,9 @@ template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_l
 // unless it led into itself.
 template <LocalTranslator Lists, AddressTranslator Pages>
   requires std::same_as<typename Lists::from, typename Pages::from>
-[[nodiscard]] verdict rewrite_in_place(Lists& lists, Pages& pages, access wanted, pointers& command,
-                                       std::uint64_t bytes, unsigned page_shift) noexcept {
+[[nodiscard]] build_result rewrite_in_place(Lists& lists, Pages& pages, access wanted,
+                                            pointers& command, std::uint64_t bytes,
+                                            unsigned page_shift) noexcept {
   using space = typename Lists::from;
   const std::uint64_t page = std::uint64_t{1} << page_shift;
   const std::uint64_t entries = entries_after_first(command.prp1, bytes, page_shift);
@@ -239,7 +242,7 @@ template <LocalTranslator Lists, AddressTranslator Pages>
   for (const bool writing : {false, true}) {
     detail::page_translation<Pages> translation{pages, wanted, bytes, page_shift};
     made = {};
-    if (const verdict v =
+    if (const build_result v =
             detail::rewrite_direct(translation, command, bytes, entries, page_shift, made);
         !v) {
       return v;
@@ -251,7 +254,7 @@ template <LocalTranslator Lists, AddressTranslator Pages>
       const std::uint64_t used = to_come < slots ? to_come : slots;
       return translation.list(at, used * sizeof(entry), to);
     };
-    verdict fault;
+    build_result fault;
     if (!list_page(command.prp2, made.prp2)) return translation.fault();
     const list_outcome walked = read_list(
         lists, command.prp2, entries, page_shift,
@@ -262,8 +265,8 @@ template <LocalTranslator Lists, AddressTranslator Pages>
           }
           to_come -= copies.size();
           if (!writing || dma_write(lists, where, std::as_bytes(copies))) return true;
-          fault = verdict::refused(errc::access_denied, "the list can not be written",
-                                   translation.index());
+          fault = build_result::refused(errc::access_denied, "the list can not be written",
+                                        translation.index());
           return false;
         },
         [&](address<space> where, address<space> next) noexcept {
@@ -273,8 +276,8 @@ template <LocalTranslator Lists, AddressTranslator Pages>
             return false;
           }
           if (!writing || dma_write(lists, where, entry{to})) return true;
-          fault = verdict::refused(errc::access_denied, "the list can not be written",
-                                   translation.index());
+          fault = build_result::refused(errc::access_denied, "the list can not be written",
+                                        translation.index());
           return false;
         });
     if (walked.end != list_end::complete) return detail::verdict_of(walked, fault);

@@ -47,20 +47,20 @@ using list_memory = dma_region;
 
 // Whether pointers were made; if not, why, and because of which piece or entry. A refusal has
 // written nothing that a device looks at. Small, for it is returned once per command.
-struct [[nodiscard]] verdict {
+struct [[nodiscard]] build_result {
   const char* what = nullptr;  // a sentence; null if all went well
   errc reason = errc::invalid_argument;
   std::uint32_t piece = 0;
 
-  [[nodiscard]] static constexpr verdict refused(errc reason, const char* what,
-                                                 std::size_t piece = 0) noexcept {
+  [[nodiscard]] static constexpr build_result refused(errc reason, const char* what,
+                                                      std::size_t piece = 0) noexcept {
     return {what, reason, static_cast<std::uint32_t>(piece)};
   }
   [[nodiscard]] constexpr explicit operator bool() const noexcept { return what == nullptr; }
 
   // Of a refusal only.
   [[nodiscard]] constexpr error as_error() const noexcept {
-    PHASEBIT_EXPECTS(what != nullptr, "a verdict without a fault is no error");
+    PHASEBIT_EXPECTS(what != nullptr, "a build_result without a fault is no error");
     return failure(reason, what).at(piece);
   }
 };

@@ -21,10 +21,11 @@ namespace phasebit::nvme::sgl {
 // ask for) and exhausted (segments too short), naming the piece; the command is then as it was.
 template <class More = no_more_lists>
   requires ListSource<std::remove_reference_t<More>>
-[[nodiscard]] verdict build(std::span<const piece> pieces, std::size_t max_bytes, bool dwords_only,
-                            const segment_memory& segment, submission_entry& command,
-                            More&& more = {}) noexcept {
-  if (pieces.empty()) return verdict::refused(errc::invalid_argument, "a transfer of no pieces");
+[[nodiscard]] build_result build(std::span<const piece> pieces, std::size_t max_bytes,
+                                 bool dwords_only, const segment_memory& segment,
+                                 submission_entry& command, More&& more = {}) noexcept {
+  if (pieces.empty())
+    return build_result::refused(errc::invalid_argument, "a transfer of no pieces");
   const std::uint64_t most = max_bytes < std::numeric_limits<std::uint32_t>::max()
                                  ? max_bytes
                                  : std::numeric_limits<std::uint32_t>::max();
@@ -32,26 +33,26 @@ template <class More = no_more_lists>
   std::uint64_t total = 0;
   for (std::size_t i = 0; i != pieces.size(); ++i) {
     const auto& [begin, bytes] = pieces[i];
-    if (bytes == 0) return verdict::refused(errc::invalid_argument, "a piece of no bytes", i);
+    if (bytes == 0) return build_result::refused(errc::invalid_argument, "a piece of no bytes", i);
     if (!range_end(begin, bytes)) {
-      return verdict::refused(errc::overflow, "the piece wraps around the address space", i);
+      return build_result::refused(errc::overflow, "the piece wraps around the address space", i);
     }
     if (bytes > most - total) {
-      return verdict::refused(errc::out_of_range, "the pieces are longer than a transfer may be",
-                              i);
+      return build_result::refused(errc::out_of_range,
+                                   "the pieces are longer than a transfer may be", i);
     }
     if (dwords_only && ((begin.value() | bytes) & 3U) != 0) {
-      return verdict::refused(errc::misaligned, "a piece is not made of dwords", i);
+      return build_result::refused(errc::misaligned, "a piece is not made of dwords", i);
     }
     total += bytes;
     if (!writer.put(sgl_type::data_block, begin, static_cast<std::uint32_t>(bytes))) {
-      return verdict::refused(errc::exhausted, "there are more pieces than the segments can hold",
-                              i);
+      return build_result::refused(errc::exhausted,
+                                   "there are more pieces than the segments can hold", i);
     }
   }
   if (!writer.finish(command)) {
-    return verdict::refused(errc::exhausted, "there are more pieces than the segments can hold",
-                            pieces.size() - 1);
+    return build_result::refused(
+        errc::exhausted, "there are more pieces than the segments can hold", pieces.size() - 1);
   }
   return {};
 }

@@ -13,8 +13,8 @@
 namespace phasebit::nvme::sgl {
 
 // The same as PRPs': one element of a scatter list, and what became of it.
+using prp::build_result;
 using prp::piece;
-using prp::verdict;
 
 // Where descriptors may be written: contiguous for processor and device, aligned to 8 bytes (a
 // segment is a "Qword aligned data structure"), at least 32 bytes; what is beyond the last whole

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: BSL-1.0
+// Cuts a transfer into commands: at the device's limits (MDTS, an optimal I/O boundary), and where
+// PRPs can not express a buffer in one.
+#pragma once
+
+#include <phasebit/core/address.hpp>
+#include <phasebit/core/align.hpp>
+#include <phasebit/nvme/driver/submitted.hpp>
+#include <phasebit/nvme/prp/types.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit::nvme::driver {
+
+// What no single command may exceed.
+struct split_limits {
+  std::uint64_t max_bytes = 0;        // of one command
+  std::uint64_t boundary_blocks = 0;  // no command crosses a multiple of this (NOIOB); 0: none
+  std::uint8_t block_shift = 9;
+  std::uint8_t page_shift = 12;
+};
+
+// One command's share: so many blocks at this LBA, and where their bytes lie.
+template <std::size_t MaxPieces>
+struct split_part {
+  std::uint64_t lba = 0;
+  std::uint32_t blocks = 0;
+  std::uint32_t piece_count = 0;
+  std::array<prp::piece, MaxPieces> pieces{};
+
+  [[nodiscard]] constexpr std::span<const prp::piece> used() const noexcept {
+    return {pieces.data(), piece_count};
+  }
+};
+
+// Walks through a scatter list once and hands out parts in order, each as long as it may be. The list
+// stays the caller's until the last part was taken. Bounded: each part has at least one block.
+template <std::size_t MaxPieces = 32>
+class splitter {
+ public:
+  constexpr splitter() noexcept = default;
+  constexpr splitter(std::uint64_t lba, std::span<const prp::piece> pieces,
+                     const split_limits& limits) noexcept
+      : limits_(limits), pieces_(pieces), lba_(lba) {}
+
+  // Whether everything was handed out.
+  [[nodiscard]] constexpr bool done() const noexcept { return index_ == pieces_.size(); }
+  [[nodiscard]] constexpr std::size_t piece_index() const noexcept { return index_; }
+
+  // The next part; refused where a cut would have to fall inside of a block, or the part would begin
+  // off a dword. There must be something left.
+  [[nodiscard]] constexpr prp::build_result next(split_part<MaxPieces>& out) noexcept {
+    const std::size_t at = index_;
+    const std::uint64_t skip = offset_;
+    const std::uint64_t most = transfer_limit();
+    std::uint64_t bytes = gather(out, most);
+    // A part is made of whole blocks; what was gathered beyond goes back.
+    const std::uint64_t extra = bytes & ((std::uint64_t{1} << limits_.block_shift) - 1);
+    if (extra != 0) {
+      index_ = at;
+      offset_ = skip;
+      bytes = bytes == extra ? 0 : gather(out, bytes - extra);
+    }
+    if (bytes == 0) {
+      return prp::build_result::refused(
+          errc::misaligned, "PRPs can not express the buffer, and a cut would split a block",
+          index_);
+    }
+    if ((out.pieces[0].begin.value() & 3U) != 0) {
+      return prp::build_result::refused(errc::misaligned, "the buffer does not begin on a dword",
+                                        at);
+    }
+    out.lba = lba_;
+    out.blocks = static_cast<std::uint32_t>(bytes >> limits_.block_shift);
+    lba_ += out.blocks;
+    return {};
+  }
+
+ private:
+  static constexpr std::uint64_t most_blocks = 65'536;  // NLB is 16 bits, zero-based
+
+  [[nodiscard]] constexpr std::uint64_t transfer_limit() const noexcept {
+    std::uint64_t blocks = limits_.max_bytes >> limits_.block_shift;
+    if (blocks > most_blocks) blocks = most_blocks;
+    if (limits_.boundary_blocks != 0) {
+      const std::uint64_t to_boundary =
+          limits_.boundary_blocks - remainder(lba_, limits_.boundary_blocks);
+      if (to_boundary < blocks) blocks = to_boundary;
+    }
+    return blocks << limits_.block_shift;
+  }
+
+  // Takes up to `most` bytes, as long as PRPs can express them; returns how many.
+  constexpr std::uint64_t gather(split_part<MaxPieces>& out, std::uint64_t most) noexcept {
+    const std::uint64_t page_mask = (std::uint64_t{1} << limits_.page_shift) - 1;
+    std::uint64_t bytes = 0;
+    out.piece_count = 0;
+    while (bytes != most && index_ != pieces_.size()) {
+      const prp::piece& piece = pieces_[index_];
+      const std::uint64_t begin = piece.begin.value() + offset_;
+      if (out.piece_count != 0) {
+        prp::piece& last = out.pieces[out.piece_count - 1];
+        const std::uint64_t end = last.begin.value() + last.bytes;
+        const bool continues = begin == end;
+        if (!continues && (((begin | end) & page_mask) != 0 || out.piece_count == MaxPieces)) break;
+        const std::uint64_t now = take(piece, most - bytes);
+        if (continues) {
+          last.bytes += static_cast<std::size_t>(now);
+        } else {
+          out.pieces[out.piece_count++] = {bus_addr{begin}, static_cast<std::size_t>(now)};
+        }
+        bytes += now;
+      } else {
+        const std::uint64_t now = take(piece, most);
+        if (now == 0) continue;
+        out.pieces[out.piece_count++] = {bus_addr{begin}, static_cast<std::size_t>(now)};
+        bytes += now;
+      }
+    }
+    return bytes;
+  }
+  constexpr std::uint64_t take(const prp::piece& piece, std::uint64_t most) noexcept {
+    const std::uint64_t left = piece.bytes - offset_;
+    const std::uint64_t now = left < most ? left : most;
+    offset_ += now;
+    if (offset_ == piece.bytes) {
+      ++index_;
+      offset_ = 0;
+    }
+    return now;
+  }
+
+  split_limits limits_{};
+  std::span<const prp::piece> pieces_;
+  std::uint64_t lba_ = 0;
+  std::size_t index_ = 0;
+  std::uint64_t offset_ = 0;
+};
+
+}  // namespace phasebit::nvme::driver

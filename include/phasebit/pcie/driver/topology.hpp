@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: BSL-1.0
+// Who is there: finds every function below a host bridge and gives the buses their numbers. Every
+// device is a stranger here: what it says is bounded by bus numbers and by the caller's list.
+#pragma once
+
+#include <phasebit/core/result.hpp>
+#include <phasebit/pcie/spec/bar.hpp>
+#include <phasebit/pcie/spec/express.hpp>
+#include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <span>
+
+namespace phasebit::pcie {
+
+// A range of addresses that a bridge forwards, or that may be given to BARs.
+struct aperture {
+  std::uint64_t base = 0;
+  std::uint64_t size = 0;  // 0: there is none
+
+  friend constexpr bool operator==(const aperture&, const aperture&) noexcept = default;
+};
+
+// Which of a bridge's windows a resource goes through.
+enum class resource_class : std::uint8_t { io, memory, prefetchable };
+inline constexpr unsigned resource_classes = 3;
+
+// One function of the hierarchy. A bridge comes before everything behind it.
+struct enumerated_function {
+  static constexpr std::uint16_t on_root_bus = 0xffff;
+
+  requester_id id{};
+  std::uint16_t bridge = on_root_bus;  // the index of the bridge above it
+  header_layout layout = header_layout::type0;
+  std::uint16_t vendor_id = 0;
+  std::uint16_t device_id = 0;
+  std::uint32_t class_code = 0;
+  // What made the function unusable, if anything did: it broke the specification, and was left
+  // switched off. error::index may be a BAR's number.
+  std::optional<error> fault{};
+  bar_array bars{};  // addresses as assigned; 0 for an I/O BAR where there is no I/O space
+
+  // A bridge's, else zero. Apertures hold what is forwarded, one per resource_class.
+  std::uint8_t secondary_bus = 0;
+  std::uint8_t subordinate_bus = 0;
+  std::array<aperture, resource_classes> windows{};
+  std::array<std::uint64_t, resource_classes> window_alignment{};
+  // Whether a window of the class exists on the way from the host to behind this bridge.
+  bool forwards_io = false;
+  bool forwards_prefetchable64 = false;
+
+  // Zero where there is no SR-IOV capability. The offset and stride are those for all VFs at once;
+  // the size of a VF BAR is for one virtual function, and they lie one behind the other.
+  sriov_capability sriov{};
+  bar_array vf_bars{};
+
+  [[nodiscard]] constexpr bool is_bridge() const noexcept { return layout == header_layout::type1; }
+};
+
+namespace detail {
+
+// The state of one enumeration: the list as far as it is filled, and the last bus number in use.
+template <ConfigAccess Root>
+class scanner {
+ public:
+  scanner(Root& root, std::span<enumerated_function> out, std::uint8_t first_bus,
+          std::uint8_t last_bus) noexcept
+      : root_(root), out_(out), last_used_(first_bus), limit_(last_bus) {}
+
+  // Depth first without a stack: the way back up is in the records.
+  [[nodiscard]] result<std::size_t> run() noexcept {
+    constexpr std::uint16_t root_bus = enumerated_function::on_root_bus;
+    if (const auto scanned = scan_bus(last_used_, root_bus); !scanned) return scanned.error();
+    std::uint16_t at = root_bus;
+    for (;;) {
+      const auto next = unvisited_below(at);
+      if (next) {
+        enumerated_function& bridge = out_[*next];
+        if (last_used_ >= limit_) {
+          return failure(errc::exhausted, "the hierarchy needs more bus numbers", limit_).at(*next);
+        }
+        bridge.secondary_bus = ++last_used_;
+        write_buses(bridge, limit_);
+        const auto scanned = scan_bus(bridge.secondary_bus, *next);
+        if (!scanned) return scanned.error();
+        at = *next;
+      } else {
+        if (at == root_bus) return count_;
+        out_[at].subordinate_bus = last_used_;
+        write_buses(out_[at], last_used_);
+        at = out_[at].bridge;
+      }
+    }
+  }
+
+ private:
+  [[nodiscard]] std::optional<std::uint16_t> unvisited_below(std::uint16_t bridge) const noexcept {
+    for (std::size_t i = 0; i != count_; ++i) {
+      const enumerated_function& f = out_[i];
+      if (f.bridge == bridge && f.is_bridge() && f.secondary_bus == 0 && !f.fault) {
+        return static_cast<std::uint16_t>(i);
+      }
+    }
+    return std::nullopt;
+  }
+
+  void write_buses(const enumerated_function& bridge, std::uint8_t subordinate) noexcept {
+    auto&& config = root_.function(bridge.id);
+    config.write8(bridge_header::primary_bus, bridge.id.bus());
+    config.write8(bridge_header::secondary_bus, bridge.secondary_bus);
+    config.write8(bridge_header::subordinate_bus, subordinate);
+  }
+
+  // Lists all functions of one bus before any bridge among them gets a bus of its own: virtual
+  // functions may reach into the numbers that follow (9.2.1.2).
+  [[nodiscard]] result<> scan_bus(std::uint8_t bus, std::uint16_t bridge) noexcept {
+    std::uint8_t devices = 32;
+    std::uint16_t port = 0;
+    ari_ = false;
+    if (bridge != enumerated_function::on_root_bus) {
+      auto&& config = root_.function(out_[bridge].id);
+      const auto found = find_capability(config, capability_id::pci_express);
+      if (found) {
+        port = *found;
+        const express_capabilities e{config.read16(plus(port, express::capabilities))};
+        if (leads_to_a_link(e[express_capabilities::type])) devices = 1;
+      }
+    }
+    for (std::uint8_t device = 0; device != devices; ++device) {
+      std::uint8_t functions = 1;
+      for (std::uint8_t number = 0; number != functions; ++number) {
+        auto&& config = root_.function(requester_id{bus, device, number});
+        const std::uint32_t ids = config.read32(header::vendor_id);
+        // An absent function; an all-zero id comes from buses that do not end well.
+        if ((ids & 0xffff) == no_vendor || ids == 0) continue;
+        if (count_ == out_.size() || count_ == enumerated_function::on_root_bus) {
+          return failure(errc::exhausted, "there are more functions than the list can hold",
+                         out_.size());
+        }
+        if (number == 0) {
+          const header_type_register type{config.read8(header::header_type)};
+          if (type[header_type_register::multi_function]) functions = 8;
+          if (port != 0 && devices == 1) forward_ari(out_[bridge], port, config);
+        }
+        enumerated_function& f = out_[count_];
+        f = {};
+        f.id = requester_id{bus, device, number};
+        f.bridge = bridge;
+        f.vendor_id = static_cast<std::uint16_t>(ids);
+        f.device_id = static_cast<std::uint16_t>(ids >> 16);
+        if (const auto told = describe(config, f); !told) f.fault = told.error();
+        ++count_;
+        if (const auto reserved = reserve_vf_buses(f); !reserved) return reserved.error();
+      }
+    }
+    return {};
+  }
+
+  // Lets the routing ids behind a port be bus and 8-bit function (6.13), where both ends know how:
+  // without it, virtual functions from number 8 on are out of reach.
+  template <ConfigSpace Config>
+  void forward_ari(const enumerated_function& bridge, std::uint16_t port, Config& device) noexcept {
+    auto&& config = root_.function(bridge.id);
+    const device_capabilities_2 can{config.read32(plus(port, express::device_capabilities_2))};
+    const bool both = can[device_capabilities_2::ari_forwarding] &&
+                      find_capability(device, extended_capability_id::alternative_routing_id);
+    const std::uint16_t at = plus(port, express::device_control_2);
+    const device_control_2 now{config.read16(at)};
+    if (now[device_control_2::ari_forwarding] != both) {
+      config.write16(at, now.with(device_control_2::ari_forwarding, both).raw);
+    }
+    ari_ = both;
+  }
+
+  // Switches the function off and finds out what it needs.
+  template <ConfigSpace Config>
+  [[nodiscard]] result<> describe(Config& config, enumerated_function& f) noexcept {
+    const header_type_register type{config.read8(header::header_type)};
+    f.layout = type[header_type_register::layout];
+    f.class_code = read_class_code(config);
+    set_command(config, read_command(config)
+                            .with(command_register::io_space, false)
+                            .with(command_register::memory_space, false)
+                            .with(command_register::bus_master, false));
+    if (f.layout != header_layout::type0 && f.layout != header_layout::type1) {
+      return failure(errc::not_supported, "a header that is neither type 0 nor type 1", type.raw);
+    }
+    config.write32(f.is_bridge() ? bridge_header::expansion_rom : header::expansion_rom, 0);
+    const auto bars = size_bars(config);
+    if (!bars) return bars.error();
+    f.bars = *bars;
+    for (bar& b : f.bars) b.address = 0;
+    return f.is_bridge() ? describe_windows(config, f) : describe_virtual_functions(config, f);
+  }
+
+  template <ConfigSpace Config>
+  [[nodiscard]] result<> describe_windows(Config& config, enumerated_function& f) noexcept {
+    const bool top = f.bridge == enumerated_function::on_root_bus;
+    config.write8(bridge_header::io_base, 0xf0);
+    const bool io = (config.read8(bridge_header::io_base) & 0xf0) != 0;
+    config.write16(bridge_header::prefetchable_base, 0xfff0);
+    const bridge_window_register prefetchable{config.read16(bridge_header::prefetchable_base)};
+    const bool wide = prefetchable[bridge_window_register::address] != 0 &&
+                      prefetchable[bridge_window_register::width] == bridge_window_register::wide;
+    f.forwards_io = io && (top || out_[f.bridge].forwards_io);
+    f.forwards_prefetchable64 = wide && (top || out_[f.bridge].forwards_prefetchable64);
+    return {};
+  }
+
+  template <ConfigSpace Config>
+  [[nodiscard]] result<> describe_virtual_functions(Config& config,
+                                                    enumerated_function& f) noexcept {
+    auto found = read_sriov(config);
+    if (!found) {
+      return found.error().code == errc::not_found ? result<>{} : result<>{found.error()};
+    }
+    const std::uint16_t capability = found->offset;
+    const auto at = [&](unsigned offset) { return plus(capability, offset); };
+    // Offset and stride depend on NumVFs and on ARI (9.3.3.9), and are asked for all of them.
+    config.write16(at(sriov::control),
+                   sriov_control{}.with(sriov_control::ari_capable_hierarchy, ari_).raw);
+    config.write16(at(sriov::num_vfs), found->total_vfs);
+    found = read_sriov(config);
+    config.write16(at(sriov::num_vfs), 0);
+    if (!found) return found.error();
+    if (found->total_vfs == 0) return {};
+    const auto bars = size_vf_bars(config, *found);
+    if (!bars) return bars.error();
+    f.sriov = *found;
+    f.sriov.num_vfs = 0;
+    f.vf_bars = *bars;
+    for (bar& b : f.vf_bars) b.address = 0;
+    return {};
+  }
+
+  [[nodiscard]] result<> reserve_vf_buses(const enumerated_function& f) noexcept {
+    if (f.sriov.offset == 0) return {};
+    const auto last = f.sriov.routing_id(f.id, f.sriov.total_vfs - 1U);
+    if (!last || last->bus() > limit_) {
+      return failure(errc::exhausted, "the virtual functions need more bus numbers",
+                     f.sriov.total_vfs)
+          .at(static_cast<std::uint32_t>(count_ - 1));
+    }
+    if (last->bus() > last_used_) last_used_ = last->bus();
+    return {};
+  }
+
+  Root& root_;
+  std::span<enumerated_function> out_;
+  std::size_t count_ = 0;
+  std::uint8_t last_used_;
+  std::uint8_t limit_;
+  bool ari_ = false;
+};
+
+}  // namespace detail
+
+}  // namespace phasebit::pcie

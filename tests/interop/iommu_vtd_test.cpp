@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: BSL-1.0
+// Our tables and our commands against QEMU's intel-iommu.
+#include <interop/iommu/body.hpp>
+#include <interop/iommu/vtd_interrupts.hpp>
+#include <interop/iommu/vtd_machine.hpp>
+
+namespace {
+
+using namespace phasebit_test;
+using vtd_39_bits = vtd_machine<iommu::vtd_width::bits_39>;
+using vtd_48_bits = vtd_machine<iommu::vtd_width::bits_48>;
+
+using vtd_with_interrupts = vtd_interrupt_machine<false>;
+
+PHASEBIT_IOMMU_TESTS(vtd_39_bits, vtd_48_bits);
+TEST_CASE_TEMPLATE_INVOKE(vtd_interrupts, vtd_with_interrupts);
+
+}  // namespace
