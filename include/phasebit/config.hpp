@@ -2,6 +2,17 @@
 // The only header that defines macros. All of them begin with PHASEBIT_.
 #pragma once
 
+// One message for a compiler that is too old, in place of many. Clang stops at a fatal warning; g++ goes on
+// after an error.
+#if defined(__clang__) && __clang_major__ < 16 && !defined(__apple_build_version__)
+#pragma clang diagnostic fatal "-W#warnings"
+#warning "phasebit needs a C++20 compiler: g++ 12, clang 16, or later"
+#elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 12
+#error "phasebit needs a C++20 compiler: g++ 12, clang 16, or later"
+#elif __cplusplus < 202002L
+#error "phasebit needs C++20: add -std=c++20"
+#endif
+
 #define PHASEBIT_VERSION_MAJOR 0
 #define PHASEBIT_VERSION_MINOR 1
 #define PHASEBIT_VERSION_PATCH 0
@@ -13,8 +24,8 @@
 // as expensive as the work itself.
 #define PHASEBIT_ALWAYS_INLINE [[gnu::always_inline]] inline
 
-// What the caller has promised. Never used for what a device, a guest or a peer wrote.
-// `message` is a sentence for the programmer; a broken promise ends the program (see expects.hpp).
-#define PHASEBIT_EXPECTS(condition, message)           \
-  (static_cast<bool>(condition) ? static_cast<void>(0) \
-                                : ::phasebit::detail::expects_failed(message, __FILE__, __LINE__))
+// A precondition of the caller. Never used for what a device, a guest or a peer wrote.
+// `message` is a sentence for the programmer; a violation ends the program (see expects.hpp).
+#define PHASEBIT_EXPECTS(condition, message) \
+  ((condition) ? static_cast<void>(0)        \
+               : ::phasebit::detail::expects_failed(message, __FILE__, __LINE__))
