@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Addresses that know whose they are. A guest address handed to a device as a bus address is the
-// most expensive mistake of this field; here it does not compile.
+// Addresses typed by their address space. Passing a guest address where a bus address is expected
+// does not compile.
 #pragma once
 
 #include <phasebit/core/align.hpp>
@@ -12,8 +12,8 @@
 
 namespace phasebit {
 
-struct bus_space;    // what a PCIe function puts on the bus: an IOVA where an IOMMU is on
-struct guest_space;  // what a virtual machine takes for physical
+struct bus_space;    // addresses on the PCIe bus: IOVAs where an IOMMU translates
+struct guest_space;  // guest physical addresses
 struct host_space;   // physical addresses of this machine
 struct local_space;  // pointers of this process
 

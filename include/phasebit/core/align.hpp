@@ -11,7 +11,7 @@
 
 namespace phasebit {
 
-// std::has_single_bit counts the bits, which takes a library call where the processor can not.
+// std::has_single_bit is a library call on processors without a population count instruction.
 template <std::unsigned_integral T>
 [[nodiscard]] constexpr bool is_power_of_two(T value) noexcept {
   return value != 0 && (value & (value - 1)) == 0;
@@ -55,7 +55,7 @@ consteval std::size_t scaled_size(unsigned long long n, int shift) noexcept {
 
 }  // namespace detail
 
-// a modulo b; b is not 0. Machines of 32 bits would call a support function for the operator, which
+// a modulo b; b is not 0. On 32-bit machines the operator calls a support function, which
 // freestanding firmware does not have.
 [[nodiscard]] constexpr std::uint64_t remainder(std::uint64_t a, std::uint64_t b) noexcept {
   PHASEBIT_EXPECTS(b != 0, "a division by zero");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The places of bits, on processors without an instruction for it too: there, <bit> would call a
-// routine of the compiler's library, which firmware need not have.
+// Positions of the highest and lowest set bit, without the library routine that <bit> calls on
+// processors that have no instruction for it.
 #pragma once
 
 #include <bit>
@@ -14,7 +14,7 @@ inline constexpr bool scans_bits = true;
 inline constexpr bool scans_bits = false;
 #endif
 
-// Place of the highest set bit; `value` is not 0.
+// Position of the highest set bit; `value` is not 0.
 [[nodiscard]] constexpr unsigned highest_bit(std::uint64_t value) noexcept {
   if constexpr (scans_bits) {
     return static_cast<unsigned>(63 - std::countl_zero(value));
@@ -29,7 +29,7 @@ inline constexpr bool scans_bits = false;
   }
 }
 
-// Place of the lowest set bit; `value` is not 0.
+// Position of the lowest set bit; `value` is not 0.
 [[nodiscard]] constexpr unsigned lowest_bit(std::uint64_t value) noexcept {
   if constexpr (scans_bits) {
     return static_cast<unsigned>(std::countr_zero(value));

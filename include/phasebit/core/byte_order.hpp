@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Integers whose bytes have a fixed order wherever they lie. NVMe, virtio 1.x and PCIe are
+// Integers with a fixed byte order. NVMe, virtio 1.x and PCIe are
 // little-endian; SCSI and protection information are big-endian.
 #pragma once
 
@@ -13,8 +13,8 @@ namespace phasebit {
 static_assert(std::endian::native == std::endian::little || std::endian::native == std::endian::big,
               "mixed-endian machines are not supported");
 
-// Written in shifts, which compilers make one instruction where there is one. The builtin would be
-// a call into the compiler's support library where there is none (RISC-V without Zbb).
+// Compilers turn the shifts into one instruction where the processor has it. The builtin would call
+// the compiler's support library elsewhere (RISC-V without Zbb).
 template <std::unsigned_integral T>
 [[nodiscard]] constexpr T byteswap(T value) noexcept {
   if constexpr (sizeof(T) == 1) {
@@ -62,7 +62,7 @@ class ordered {
   [[nodiscard]] constexpr T get() const noexcept { return static_cast<T>(convert(bits_)); }
   constexpr operator T() const noexcept { return get(); }
 
-  // The same conversion for a bare integer that is moved by someone else, such as a register.
+  // The same conversion for an integer that other code transfers, such as a register.
   [[nodiscard]] static constexpr bits_type to_wire(T value) noexcept {
     return convert(static_cast<bits_type>(value));
   }

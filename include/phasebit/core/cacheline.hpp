@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Two sides that write to one cache line wait for each other; what each side writes is kept apart.
+// Cache line size, and a wrapper that gives an object cache lines of its own.
 #pragma once
 
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A function object of a few words, kept where the command is: no allocation, no virtual call.
+// A function object of a few words, stored in place: no allocation, no virtual call.
 #pragma once
 
 #include <phasebit/core/expects.hpp>
@@ -11,7 +11,7 @@
 namespace phasebit {
 
 // Holds any callable that takes an Argument, may be copied bytewise and fits `Bytes`: a lambda that
-// captures up to three pointers. Trivially copyable; calling an empty one is a caller's mistake.
+// captures up to three pointers. Trivially copyable; calling an empty one breaks a precondition.
 template <class Argument, std::size_t Bytes = 3 * sizeof(void*)>
 class inplace_callback {
  public:

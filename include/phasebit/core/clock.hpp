@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Time and patience for the few loops that wait for hardware.
+// Clocks, and waiting for hardware with a time limit.
 #pragma once
 
 #include <concepts>
@@ -19,9 +19,9 @@ concept PollClock = requires(T& clock) {
 
 inline constexpr std::uint64_t nanoseconds_per_ms = 1'000'000;
 
-// Calls `done` until it returns true (-> true) or `nanoseconds` have passed (-> false). Asks at
-// least once, and once more after time has run out, so that a preempted caller is not told lies.
-// `done` must not throw; with ~0 nanoseconds the wait has no end but its answer.
+// Calls `done` until it returns true (returns true) or `nanoseconds` have passed (returns false). `done`
+// is called at least once, and once more after the time is over, so that a preempted caller does not
+// report a time-out for a condition that holds. `done` is noexcept. ~0 nanoseconds is no limit.
 template <PollClock Clock, class Done>
   requires std::is_invocable_r_v<bool, Done&>
 [[nodiscard]] bool poll_until(Clock&& clock, std::uint64_t nanoseconds, Done&& done) noexcept {

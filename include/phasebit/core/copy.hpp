@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the other side can change at any time is copied once, and the copy is what gets looked at:
-// a length that was checked and then read again is another length.
+// Copies of memory that the other side may change at any time. Such memory is read once, and only the
+// copy is validated and used.
 #pragma once
 
 #include <phasebit/core/expects.hpp>
@@ -29,8 +29,8 @@ struct words_of {
   word words[count];
 };
 
-// Calls each(0) .. each(Count - 1), spelt out for what the size of a queue's entry is: g++ leaves
-// such a loop alone at -O2.
+// Calls each(0) .. each(Count - 1), unrolled for the size of a queue entry: g++ does not unroll such a
+// loop at -O2.
 template <std::size_t Count, class Each>
 PHASEBIT_ALWAYS_INLINE void each_word(Each each) noexcept {
   if constexpr (Count <= 16) {
@@ -44,10 +44,9 @@ PHASEBIT_ALWAYS_INLINE void each_word(Each each) noexcept {
 
 }  // namespace detail
 
-// The entry as it was: each word is read exactly once, and the compiler cannot go back for more.
-// Untorn per word, which is as wide as T is aligned (at most a pointer); a writer that is not held
-// off may leave a mix of old and new words, never anything else. The caller has ordered the read
-// (RingOrder::after_load).
+// A copy of the entry. Each word is read exactly once and untorn; a word is as wide as T is aligned, at
+// most a pointer. With a concurrent writer the copy is a mix of old and new words. The caller has
+// ordered the read (RingOrder::after_load).
 template <WireStruct T>
 [[nodiscard]] inline T snapshot(const T& shared) noexcept {
   using words = detail::words_of<T>;
@@ -60,8 +59,8 @@ template <WireStruct T>
   return std::bit_cast<T>(copy);
 }
 
-// The other direction: writes each word of the entry once, so that a reader which is not held off
-// sees old or new words and nothing else. Publishes nothing; that is RingOrder::store.
+// Writes each word of the entry exactly once, so that a concurrent reader sees old or new words. Does not
+// publish the entry; RingOrder::store does.
 template <WireStruct T>
 inline void overwrite(T& shared, const std::type_identity_t<T>& value) noexcept {
   using words = detail::words_of<T>;
@@ -72,9 +71,8 @@ inline void overwrite(T& shared, const std::type_identity_t<T>& value) noexcept 
   });
 }
 
-// Copies bytes that another party may be writing meanwhile: what is looked at in `to` afterwards
-// cannot change any more, however often it is read. For data and tables; bytes that a writer was
-// busy with are old or new each. The two do not overlap.
+// Copies bytes that the other side may write concurrently. `to` does not change afterwards. Each byte is
+// old or new. The two ranges do not overlap.
 inline void copy_shared(std::span<std::byte> to, std::span<const std::byte> from) noexcept {
   PHASEBIT_EXPECTS(to.size() == from.size(), "the two sides of a copy differ in size");
   if (!to.empty()) __builtin_memcpy(to.data(), from.data(), to.size());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A failure in the user's terms: what went wrong, of whom, at which index, with which value.
-// An error allocates nothing and owns nothing, so that firmware and engines share the one type.
+// An error: a code, a sentence, the subject it is about, an index and a value. It allocates nothing and
+// owns nothing, so that firmware and engines share one type.
 #pragma once
 
 #include <cstddef>
@@ -10,7 +10,7 @@
 
 namespace phasebit {
 
-// The kind of failure: what a program branches on. The sentence is for people.
+// The kind of failure, for programs to branch on.
 enum class errc : std::uint8_t {
   invalid_argument,  // a value that no device could take
   misaligned,        // an address or length off the required boundary
@@ -20,17 +20,17 @@ enum class errc : std::uint8_t {
   not_found,         // no such device, file, capability, mapping
   already_exists,    // created twice
   exhausted,         // no memory, ids, address space or table pages left
-  busy,              // in use by someone else; may succeed later
+  busy,              // in use elsewhere; may succeed later
   not_supported,     // the device or kernel lacks it
   not_ready,         // asked before it was enabled
-  timed_out,         // the other side did not answer in its time
+  timed_out,         // the other side did not answer within the time limit
   removed,           // the device is gone (reads return all ones)
   protocol,          // the other side broke the specification
   loop,              // a list that the other side wrote does not end
   not_mapped,        // no translation for this address
   access_denied,     // a translation without the permission asked for
-  permission,        // the operating system says no
-  io,                // a system call or a command failed, for the reason that `value` holds
+  permission,        // the operating system refused
+  io,                // a system call or a command failed; `value` is the reason
   cancelled,         // ended before it was done, on purpose
 };
 
@@ -54,7 +54,7 @@ static_assert(errc_unknown == static_cast<std::size_t>(errc::cancelled) + 1);
 }
 
 // A short text kept inside its owner: a BDF, a driver's name, the end of a path.
-// What does not fit is cut at the front, for the end of a path says more than its beginning.
+// A text that does not fit is cut at the front, because the end of a path identifies a file.
 class error_subject {
  public:
   static constexpr std::size_t capacity = 95;
@@ -99,7 +99,7 @@ struct error {
     e.subject = error_subject{whose};
     return e;
   }
-  // A literal, or a text in an array; not by way of strlen, which firmware may not have.
+  // A literal, or a text in an array. Does not call strlen, which firmware may lack.
   template <std::size_t N>
   [[nodiscard]] constexpr error of(const char (&whose)[N]) const noexcept {
     std::size_t length = 0;
@@ -133,7 +133,7 @@ class text_cursor {
     }
     return *this;
   }
-  // Not by way of a string_view, which would call strlen.
+  // Not through string_view, which would call strlen.
   constexpr text_cursor& text(const char* s) noexcept {
     for (; *s != '\0' && used_ != out_.size(); ++s) out_[used_++] = *s;
     return *this;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The first of the three tiers of errors: a caller's mistake. It never returns, so that a broken
-// precondition is found where it was broken, and never three calls later.
+// The handler of broken preconditions. It does not return: a precondition is reported where it was
+// broken.
 #pragma once
 
 #include <phasebit/config.hpp>
@@ -21,7 +21,7 @@ namespace phasebit::detail {
   std::abort();
 }
 #else
-// A trap needs no symbol from anyone; a debugger or the fault handler shows the place.
+// A trap needs no symbol; a debugger or the fault handler shows the place.
 [[noreturn, gnu::cold]] inline void expects_failed(const char*, const char*, int) noexcept {
   __builtin_trap();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Bit fields named by the numbers a specification prints: field<15, 0> is bits 15:0, both included.
-// Fields are read from and written into values that were copied out of a register or a wire struct;
-// nothing here touches a device, so that each access to it is one that the caller wrote.
+// Fields are read from and written to values that were copied from a register or a wire struct.
+// Nothing here accesses a device.
 //
 //   struct cap : register_value<cap, std::uint64_t> {
 //     using register_value::register_value;
@@ -83,7 +83,7 @@ struct field {
 };
 
 // A snapshot of a register or dword. Derived is the register's own type, so that two registers
-// are never mixed up. Copied and compared as its raw word.
+// cannot be confused. Copied and compared as its raw word.
 template <class Derived, std::unsigned_integral Word>
 struct register_value {
   using word_type = Word;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// result<T>: a value, or an error that says why there is none. A type of our own, for an alias of
-// std::expected would be another type under another -std, and two such objects do not link.
+// result<T>: a value, or the error that explains why there is none. Not an alias of std::expected, which
+// would be another type under another -std and break linking.
 #pragma once
 
 #include <phasebit/core/error.hpp>
@@ -14,7 +14,7 @@
 namespace phasebit {
 
 // Guarantees: trivially copyable where T is; never empty; nothing throws, so T's moves must not.
-// Reading the value of a failed result, or the error of a good one, is a caller's mistake.
+// Reading the value of a failed result, or the error of a good one, breaks a precondition.
 template <class T = void>
 class [[nodiscard]] result {
   static_assert(std::is_object_v<T>, "a result holds an object; let it hold a pointer or a span");
@@ -28,7 +28,7 @@ class [[nodiscard]] result {
  public:
   using value_type = T;
 
-  // A value, or what converts to one implicitly: an integer does not become an address here.
+  // From a value, or from what converts to one implicitly; an integer is not converted to an address.
   constexpr result(T value) noexcept
     requires std::is_scalar_v<T>
       : value_(value), good_(true) {}
@@ -153,7 +153,7 @@ struct nothing {};
 
 }  // namespace detail
 
-// Success has nothing to tell.
+// The result of an operation without a value.
 template <>
 class [[nodiscard]] result<void> {
  public:
@@ -169,7 +169,7 @@ class [[nodiscard]] result<void> {
     return error_;
   }
 
-  // Calls `next` where all went well and returns its result; an error passes through.
+  // Calls `next` on success and returns its result; an error passes through.
   template <class F>
   constexpr auto and_then(F&& next) const noexcept -> std::invoke_result_t<F> {
     if (good_) return std::forward<F>(next)();

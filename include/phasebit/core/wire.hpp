@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What may cross to a device, a guest or a peer as bytes.
+// Types whose bytes may be exchanged with a device, a guest or a peer.
 #pragma once
 
 #include <phasebit/core/byte_order.hpp>
@@ -45,7 +45,7 @@ constexpr void store_wire(std::span<std::byte> bytes, const T& value) noexcept {
   }
 }
 
-// The bytes of a wire struct, for handing it to whoever moves bytes.
+// The bytes of a wire struct.
 template <WireStruct T>
 [[nodiscard]] inline std::span<const std::byte, sizeof(T)> wire_bytes(const T& value) noexcept {
   return std::span<const std::byte, sizeof(T)>{reinterpret_cast<const std::byte*>(&value),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Our errors for programs that speak std::error_code, and for those that would rather throw.
+// Conversion of errors to std::error_code and to exceptions.
 #pragma once
 
 #include <phasebit/core/error.hpp>
@@ -22,7 +22,7 @@ class category final : public std::error_category {
   [[nodiscard]] std::string message(int number) const override {
     return number == 0 ? "success" : std::string{phasebit::name(code_of(number))};
   }
-  // So that `ec == std::errc::timed_out` holds where a program already asks it.
+  // Makes `ec == std::errc::timed_out` true for errc::timed_out.
   [[nodiscard]] std::error_condition default_error_condition(int number) const noexcept override {
     switch (code_of(number)) {
       case errc::invalid_argument:
@@ -80,7 +80,7 @@ class category final : public std::error_category {
 
 namespace hosted {
 
-// The error without its sentence. What the system refused keeps the system's own number.
+// The error without its sentence. An errno keeps its number.
 [[nodiscard]] inline std::error_code to_error_code(const error& e) noexcept {
   if (e.has_value && e.value_is_errno) {
     return {static_cast<int>(e.value), std::generic_category()};
@@ -88,7 +88,7 @@ namespace hosted {
   return make_error_code(e.code);
 }
 
-// An error on its way up a program that uses exceptions; what() has the whole sentence.
+// An error as an exception; what() returns the whole sentence.
 class failed : public std::system_error {
  public:
   explicit failed(const error& e) : std::system_error(to_error_code(e), sentence(e)), error_(e) {}
@@ -96,13 +96,14 @@ class failed : public std::system_error {
 
  private:
   [[nodiscard]] static std::string sentence(const phasebit::error& e) {
-    std::array<char, 512> room{};
-    return std::string{e.message(room)};
+    std::array<char, 512> buffer{};
+    return std::string{e.message(buffer)};
   }
   phasebit::error error_;
 };
 
-// The value, or `failed` is thrown. The one place of the library that throws: never called by it.
+// Returns the value or throws `failed`. The only function of the library that throws; the library does not
+// call it.
 template <class T>
 T or_throw(result<T> r) {
   if (!r) throw failed{r.error()};

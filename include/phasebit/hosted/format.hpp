@@ -26,22 +26,22 @@ template <class Printed>
 struct text_formatter : fmt::formatter<fmt::string_view> {
   template <class Context>
   auto format(const Printed& what, Context& context) const {
-    std::array<char, 16> room{};
-    const std::string_view text = what.print(room);
+    std::array<char, 16> buffer{};
+    const std::string_view text = what.print(buffer);
     return fmt::formatter<fmt::string_view>::format({text.data(), text.size()}, context);
   }
 };
 
 }  // namespace phasebit::hosted::detail
 
-// "subject: what (value 0x1234, index 3)"; an errno is followed by what the system calls it.
+// "subject: what (value 0x1234, index 3)"; an errno is followed by its text.
 template <>
 struct fmt::formatter<phasebit::error> : fmt::formatter<fmt::string_view> {
   template <class Context>
   auto format(const phasebit::error& e, Context& context) const {
     fmt::memory_buffer out;
-    std::array<char, 512> room{};
-    const std::string_view text = e.message(room);
+    std::array<char, 512> buffer{};
+    const std::string_view text = e.message(buffer);
     out.append(text.data(), text.data() + text.size());
     if (e.has_value && e.value_is_errno) {
       fmt::format_to(fmt::appender(out), ": {}",

@@ -11,7 +11,7 @@
 
 namespace phasebit {
 
-// Suballocates a region that someone else mapped and keeps mapped. Regions are zeroed and begin on
+// Suballocates a region that the caller mapped and keeps mapped. Regions are zeroed and begin on
 // a cache line, so that a device's write never shares one with a neighbour. Capacity bounds the
 // number of extents, free and used; std::dynamic_extent takes a table from the caller. Errors of
 // allocate(): invalid_argument (no bytes), misaligned (see below), exhausted. One thread at a time.
@@ -36,7 +36,7 @@ class dma_arena {
     // Pointer and bus address differ by a constant; no offset can align both if that is not aligned.
     if (!is_aligned(to_local(whole_.data()).value() - whole_.bus.value(), alignment)) {
       return failure(errc::misaligned,
-                     "the arena's pointer and bus address can not both have this alignment",
+                     "the arena's pointer and bus address cannot both have this alignment",
                      alignment);
     }
     const auto at = free_.allocate(bytes, alignment);
@@ -46,7 +46,7 @@ class dma_arena {
     return region;
   }
 
-  // Of a region that this arena did not hand out, or that was released before: a caller's mistake.
+  // Precondition: the region was allocated here and not released since.
   void release(dma_region region) noexcept {
     const bool known = free_.release(region.bus, region.size()).has_value();
     PHASEBIT_EXPECTS(known, "the region was released twice, or is not of this arena");
@@ -72,9 +72,9 @@ class dma_arena {
 static_assert(DmaMemory<dma_arena<>>);
 static_assert(DmaMemory<dma_arena<std::dynamic_extent>>);
 
-// An arena with its own bytes, for firmware: put it into static storage, which costs no image size.
-// The bus address of the bytes is their address where the machine has no IOMMU and no offset
-// between processor and bus; elsewhere the caller says it, aligned to Alignment.
+// An arena with its own bytes, for firmware. In static storage it takes no space in the image. The bus
+// address of the bytes is their address unless the caller passes one, aligned to Alignment, for a
+// machine with an IOMMU or with an offset between processor and bus.
 template <std::size_t Bytes, std::size_t Capacity = 32, std::size_t Alignment = 4096>
 class static_arena {
   static_assert(is_power_of_two(Alignment) && Alignment >= cache_line);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// How a device model in software does DMA: bytes in and out of memory that it sees through a
-// translator. The other side may write meanwhile, so what is read is a copy and read once.
+// DMA of device models in software: copies to and from memory that is reached through a translator. The
+// other side may write concurrently, so that each byte is read once.
 #pragma once
 
 #include <phasebit/core/copy.hpp>
@@ -33,7 +33,7 @@ template <LocalTranslator T>
 }
 
 // Copies data.size() bytes to `begin`. Errors as above; bytes before the fault have been written.
-// Orders nothing: whoever announces the data (a completion, an index) does so through a RingOrder.
+// Does not order the writes: the completion or index that publishes them is stored through a RingOrder.
 template <LocalTranslator T>
 [[nodiscard]] inline result<> dma_write(T& memory, address<typename T::from> begin,
                                         std::span<const std::byte> data) noexcept {
@@ -45,7 +45,7 @@ template <LocalTranslator T>
                           });
 }
 
-// The struct that lies at `begin`, at any alignment, and one that shall lie there.
+// Reads and writes one struct at `begin`, at any alignment.
 template <WireStruct W, LocalTranslator T>
 [[nodiscard]] inline result<W> dma_read(T& memory, address<typename T::from> begin) noexcept {
   W value;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which addresses are taken: IO virtual addresses, parts of a DMA region, a device's memory window.
+// An allocator of address ranges: I/O virtual addresses, parts of a DMA region, a memory window.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -38,7 +38,7 @@ class iova_allocator {
       : granule_(granule) {
     PHASEBIT_EXPECTS(is_power_of_two(granule), "a granule is a power of two");
   }
-  // `table` outlives the allocator and is written by nobody else.
+  // `table` outlives the allocator and belongs to it alone.
   constexpr iova_allocator(std::span<extent> table, std::uint64_t granule) noexcept
     requires(!owns_table)
       : table_(table), granule_(granule) {
@@ -168,7 +168,7 @@ class iova_allocator {
     for (const extent& e : extents()) most = !e.used && e.bytes > most ? e.bytes : most;
     return most;
   }
-  // Sorted by address; for those who draw or check the whole.
+  // All extents, sorted by address.
   [[nodiscard]] constexpr std::span<const extent> extents() const noexcept {
     return std::span<const extent>{table_.data(), count_};
   }

@@ -17,7 +17,7 @@
 
 namespace phasebit {
 
-// Where `bytes` bytes of the space Space lie here, and what may be done with them.
+// A mapped region: where `bytes` bytes of Space are mapped in this process, and the permitted access.
 template <class Space>
 struct mapped_region {
   address<Space> begin{};
@@ -27,9 +27,9 @@ struct mapped_region {
 };
 
 // Translates from Space to pointers of this process. The table is sorted, and a member (Capacity
-// regions) or, with std::dynamic_extent, the caller's. A look-up asks the region that answered last,
-// then searches in halves. Regions never overlap; a range that crosses two adjacent ones comes back
-// in pieces, for their pointers need not be adjacent.
+// regions) or, with std::dynamic_extent, the caller's. A look-up tries the region of the last look-up
+// first, then a binary search. Regions never overlap; a range that crosses two adjacent ones is
+// returned as two segments, because their pointers need not be adjacent.
 //
 // translate() may be called by any number of threads; add() and remove() by none meanwhile.
 template <class Space, std::size_t Capacity = std::dynamic_extent>
@@ -44,7 +44,7 @@ class region_map {
   constexpr region_map() noexcept
     requires owns_table
   = default;
-  // `table` outlives the map and is written by nobody else.
+  // `table` outlives the map and belongs to it alone.
   constexpr explicit region_map(std::span<region> table) noexcept
     requires(!owns_table)
       : table_(table) {}
@@ -171,8 +171,8 @@ class region_map {
   std::conditional_t<owns_table, std::array<region, owns_table ? Capacity : 1>, std::span<region>>
       table_{};
   std::size_t count_ = 0;
-  // A hint that any thread may overwrite: wrong at worst, never harmful. (<atomic> would cost each
-  // includer more than all the rest.)
+  // A hint that any thread may overwrite; a wrong hint costs a search. (<atomic> would cost each
+  // includer more compile time than the rest of this header.)
   mutable std::uint32_t last_hit_ = 0;
 };
 

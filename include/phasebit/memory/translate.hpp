@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// From one address space to another: what IOMMUs, guest memory maps and FPGA tables have in common.
+// The concept of address translation: IOMMUs, guest memory maps and FPGA tables model it.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -10,7 +10,7 @@
 
 namespace phasebit {
 
-// What the access will do; permission is part of the question.
+// The access that a translation is for.
 enum class access : std::uint8_t { read = 1, write = 2, read_write = 3 };
 
 [[nodiscard]] constexpr bool reads(access a) noexcept {
@@ -24,7 +24,7 @@ enum class access : std::uint8_t { read = 1, write = 2, read_write = 3 };
   return (static_cast<unsigned>(wanted) & ~static_cast<unsigned>(granted)) == 0;
 }
 
-// The first contiguous piece of a translated range.
+// A contiguous part of a translated range.
 template <class To>
 struct segment {
   address<To> begin;
@@ -33,11 +33,10 @@ struct segment {
   friend constexpr bool operator==(segment, segment) noexcept = default;
 };
 
-// translate(a, n, access) answers for the longest contiguous piece that begins at `a` and has
-// 1..n bytes; the caller loops. n is at least 1. Errors: not_mapped, access_denied, and what a
-// broken table deserves (protocol); error::value is the address at fault. Never changes what it
-// translates from (an A/D bit or a cache excepted), so it may be asked by whoever may read it;
-// each model says whether several threads may ask at once.
+// translate(a, n, access) returns the longest contiguous segment that begins at `a` and has 1..n bytes;
+// the caller loops. n is at least 1. Errors: not_mapped, access_denied, and protocol for a malformed
+// table; error::value is the address at fault. A translation changes nothing but A/D bits and caches.
+// Each model states whether several threads may call it concurrently.
 template <class T>
 concept AddressTranslator =
     requires(T& t, address<typename T::from> a, std::uint64_t bytes, access wanted) {
@@ -46,8 +45,8 @@ concept AddressTranslator =
       { t.translate(a, bytes, wanted) } noexcept -> std::same_as<result<segment<typename T::to>>>;
     };
 
-// Calls `each(segment)` for every piece of the range, in order, and stops at the first error; the
-// pieces before it have been visited. Bounded by the length: each piece has at least one byte.
+// Calls `each(segment)` for every segment of the range, in order, and stops at the first error, after the
+// segments before it have been visited. Bounded by the length: each segment has at least one byte.
 template <AddressTranslator T, class Each>
 [[nodiscard]] constexpr result<> for_each_segment(T& translator, address<typename T::from> begin,
                                                   std::uint64_t bytes, access wanted,
@@ -70,13 +69,13 @@ template <AddressTranslator T, class Each>
 }
 
 // A device's view of memory, as a device model in software needs it: bus addresses to pointers of
-// this process. Whatever lies between (an IOMMU, a guest's memory map) is composed into it.
+// this process. An IOMMU and a guest's memory map in between are composed into it.
 template <class T>
 concept DmaTranslator = AddressTranslator<T> && std::same_as<typename T::from, bus_space> &&
                         std::same_as<typename T::to, local_space>;
 
-// Every address stays what it is, and only its space changes: no IOMMU, or one in passthrough.
-// May be asked by any number of threads.
+// Keeps the number and changes the address space: no IOMMU, or one in passthrough. Any number of
+// threads may translate concurrently.
 template <class From, class To>
 struct identity_translator {
   using from = From;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Small translators and how they are put together.
+// Basic translators, and the composition of two.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -12,8 +12,8 @@
 
 namespace phasebit {
 
-// One window: [begin, begin + bytes) of From lies at `base` of To. A value; may be asked by any
-// number of threads. Neither side of the window wraps.
+// One window: [begin, begin + bytes) of From lies at `base` of To. A value; any
+// number of threads may translate concurrently. Neither side of the window wraps.
 template <class From, class To>
 class offset_translator {
  public:
@@ -56,9 +56,8 @@ class region_translator : public offset_translator<bus_space, local_space> {
 };
 static_assert(DmaTranslator<const region_translator>);
 
-// First, then Second: a device's IOMMU, then the guest's memory map. Holds both by reference, and
-// may be asked by as many threads as both may. An error's value is an address of whichever of the
-// two has refused.
+// First, then Second: a device's IOMMU, then the guest's memory map. Holds both by reference, and is as
+// thread-safe as both. An error's value is an address of the translator that refused.
 template <AddressTranslator First, AddressTranslator Second>
   requires std::same_as<typename First::to, typename Second::from>
 class chained {

@@ -11,8 +11,8 @@
 
 namespace phasebit::posix {
 
-// What the kernel lets through of it: what it does not, or no longer, reads as ones, and writes
-// vanish. Trivially copyable; whoever owns the descriptor outlives it.
+// Registers that the kernel does not let through read as ones and ignore writes. Trivially copyable; the
+// owner of the descriptor outlives it.
 class config_file {
  public:
   config_file() noexcept = default;

@@ -32,7 +32,7 @@ class memory_mapping {
   }
   ~memory_mapping() { reset(); }
 
-  // `bytes` of the file behind `fd`, shared with whoever else maps it. `offset` is a multiple of
+  // `bytes` of the file behind `fd`, shared with other mappings of it. `offset` is a multiple of
   // the page size. The descriptor may be closed afterwards.
   [[nodiscard]] static result<memory_mapping> shared(int fd, std::size_t bytes,
                                                      std::uint64_t offset = 0,
@@ -50,17 +50,17 @@ class memory_mapping {
     if (bytes > std::numeric_limits<std::size_t>::max() - alignment) {
       return failure(errc::out_of_range, "so much memory cannot be mapped", bytes);
     }
-    // Room enough to choose in, which the mapping replaces where it lands.
-    auto room =
+    // Reserves a larger range, of which the mapping replaces an aligned part.
+    auto reserved =
         map(bytes + alignment, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (!room) return room;
-    const auto begin = reinterpret_cast<std::uintptr_t>(room->data());
+    if (!reserved) return reserved;
+    const auto begin = reinterpret_cast<std::uintptr_t>(reserved->data());
     const std::size_t skipped = (alignment - begin % alignment) % alignment;
-    std::byte* const at = room->data() + skipped;
+    std::byte* const at = reserved->data() + skipped;
     if (::mmap(at, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED) {
       return os_error("the memory cannot be mapped");
     }
-    const std::span<std::byte> all = std::exchange(room->bytes_, {});
+    const std::span<std::byte> all = std::exchange(reserved->bytes_, {});
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
     const std::size_t used = (bytes + page - 1) / page * page;
     if (skipped != 0) ::munmap(all.data(), skipped);

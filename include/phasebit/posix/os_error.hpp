@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the operating system refused, as an error of ours.
+// Errors of the operating system as phasebit::error.
 #pragma once
 
 #include <phasebit/core/error.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What Linux says of a PCI function, whichever way a program reaches it. `root` is where /sys is.
+// A PCI function in /sys, for every way to access it. `root` is the path of /sys.
 #pragma once
 
 #include <phasebit/pcie/spec/requester_id.hpp>
@@ -21,7 +21,7 @@ namespace phasebit::posix {
   return root + "/bus/pci/devices/" + name_of(function);
 }
 
-// The driver that holds the function; empty where none does.
+// The driver that holds the function; empty if none does.
 [[nodiscard]] inline std::string pci_driver(pcie::function_address function,
                                             const std::string& root = "/sys") {
   return link_name(pci_path(function, root) + "/driver");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Time as the operating system tells it.
+// The clock of the operating system.
 #pragma once
 
 #include <phasebit/core/clock.hpp>
@@ -11,8 +11,8 @@
 
 namespace phasebit::posix {
 
-// CLOCK_MONOTONIC, in nanoseconds. relax() gives the processor away: what is waited for may be a
-// device model on a thread of the same machine. Stateless; any number of threads.
+// CLOCK_MONOTONIC, in nanoseconds. relax() yields: the wait may be for a device
+// model on another thread of the same machine. Stateless; any number of threads.
 struct steady_clock {
   [[nodiscard]] static std::uint64_t now() noexcept {
     ::timespec t{};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Reading and writing a whole number of bytes where the kernel may move fewer, and local sockets.
+// Complete reads and writes where the kernel may transfer fewer bytes, and Unix sockets.
 #pragma once
 
 #include <phasebit/posix/steady_clock.hpp>
@@ -99,7 +99,7 @@ namespace detail {
   if (!fd) return fd;
   while (::connect(fd->get(), reinterpret_cast<const ::sockaddr*>(&*address), sizeof *address) !=
          0) {
-    if (errno != EINTR) return os_error("nobody listens on the socket").of(path);
+    if (errno != EINTR) return os_error("no process listens on the socket").of(path);
   }
   return fd;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Small files that the kernel writes for programs: /sys, /proc. What they hold is checked like
-// anything that comes from outside.
+// Small files that the kernel writes for programs: /sys, /proc. Their content is validated
+// like any input.
 #pragma once
 
 #include <phasebit/core/result.hpp>
@@ -20,7 +20,7 @@
 
 namespace phasebit::posix {
 
-// Where a symbolic link ends: the last component of its target; empty where there is no such link.
+// The last component of a symbolic link's target; empty if there is no such link.
 [[nodiscard]] inline std::string link_name(const std::string& path) {
   std::array<char, 512> target{};
   const auto length = ::readlink(path.c_str(), target.data(), target.size());
@@ -44,7 +44,7 @@ void for_each_entry(const std::string& path, Each&& each) {
   ::closedir(directory);
 }
 
-// What the file holds, at most a page of it: no attribute is longer. The error's subject is the path.
+// The content of the file, at most one page: no attribute is longer. The error's subject is the path.
 [[nodiscard]] inline result<std::string> read_text(const std::string& path) {
   const auto file = open_file(path.c_str(), O_RDONLY);
   if (!file) return file.error();

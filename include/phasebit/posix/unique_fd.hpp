@@ -28,9 +28,9 @@ class unique_fd {
   [[nodiscard]] constexpr int get() const noexcept { return fd_; }
   constexpr explicit operator bool() const noexcept { return fd_ >= 0; }
 
-  // Gives the descriptor away; the caller closes it.
+  // Releases the descriptor; the caller closes it.
   [[nodiscard]] constexpr int release() noexcept { return std::exchange(fd_, -1); }
-  // close() is not repeated on EINTR: Linux has closed it by then, and the number may be another's.
+  // close() is not repeated on EINTR: Linux has closed it by then, and the number may be in use again.
   void reset(int fd = -1) noexcept {
     const int old = std::exchange(fd_, fd);
     if (old >= 0) ::close(old);

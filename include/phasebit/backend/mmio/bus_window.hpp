@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Where the processor finds what lies on the bus.
+// Windows of the host bridge: bus addresses as the processor sees them.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -20,8 +20,8 @@ struct bus_window {
 };
 
 // The registers at [at, at + bytes) of the bus. Without windows the bus has the processor's addresses,
-// as on most machines; then 0 is no address, but a BAR that nobody has placed. The address may come
-// from a device: it is believed as far as the windows go. Errors: not_ready, not_mapped.
+// as on most machines; then 0 means that the BAR has not been placed. The address may come
+// from a device; it is checked against the windows. Errors: not_ready, not_mapped.
 [[nodiscard]] inline result<std::span<std::byte>> find_on_bus(std::span<const bus_window> windows,
                                                               bus_addr at,
                                                               std::uint64_t bytes) noexcept {

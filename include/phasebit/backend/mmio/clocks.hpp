@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Time on a machine without an operating system.
+// Clocks of a machine without an operating system.
 #pragma once
 
 #include <phasebit/core/clock.hpp>
@@ -10,9 +10,9 @@
 
 namespace phasebit::backend::mmio {
 
-// For a machine that has not set a timer up: each turn of a polling loop counts as so long. A turn
-// reads a register of a device at least, which takes about a microsecond over PCIe; time-outs are as
-// good as that guess, and never missing.
+// For a machine without a timer: each turn of a polling loop counts as a fixed time. A turn reads at least
+// one device register, which takes about a microsecond over PCIe; time-outs are as accurate as that
+// estimate.
 template <std::uint32_t NanosecondsPerTurn = 1000>
 class turn_clock {
   static_assert(NanosecondsPerTurn != 0, "a turn that takes no time ends no time-out");

@@ -29,7 +29,7 @@
 
 namespace phasebit::backend::mmio {
 
-// Of registers that lie on no PCI bus: reads as nobody does.
+// The configuration space of registers without a PCI bus: reads return all ones.
 struct no_config {
   [[nodiscard]] std::uint8_t read8(std::uint16_t) const noexcept { return 0xff; }
   [[nodiscard]] std::uint16_t read16(std::uint16_t) const noexcept { return 0xffff; }
@@ -41,8 +41,8 @@ struct no_config {
 };
 static_assert(ConfigSpace<no_config>);
 
-// Registers at a known place, without a PCI bus: an FPGA's block behind AXI, a BAR that somebody else
-// has mapped. They stand for BAR 0, 1 and so on.
+// Registers at a known place, without a PCI bus: an FPGA's block behind AXI, a BAR that other code
+// has mapped. They are BAR 0, 1 and so on.
 class fixed_bars {
  public:
   fixed_bars(std::initializer_list<std::span<std::byte>> registers) noexcept {

@@ -31,7 +31,7 @@ class dma_pool {
     if (!ranges) return ranges.error();
     dma_pool pool{std::move(space)};
     for (const iova_range& range : *ranges) {
-      // 48 bits are enough for anybody's memory, and every IOMMU has them or says less.
+      // 48 bits cover all memory; an IOMMU with fewer reports its limit.
       const std::uint64_t first = std::max(range.first, lowest);
       const std::uint64_t last = std::min(range.last, highest);
       if (first >= last || last - first + 1 < page_bytes) continue;
@@ -72,7 +72,7 @@ class dma_pool {
     PHASEBIT_EXPECTS(false, "a region that was not allocated here");
   }
 
-  // Lets the device reach memory of the caller's: whole pages. It stays mapped until unmap() gets
+  // Maps whole pages of the caller for the device. It stays mapped until unmap() gets
   // exactly this region.
   [[nodiscard]] result<dma_region> map(std::span<std::byte> memory) {
     if (memory.empty() || !is_aligned(to_local(memory.data()).value(), page_bytes) ||
@@ -101,10 +101,9 @@ class dma_pool {
     return addresses_.release(region.bus, region.size());
   }
 
-  // Whether the device may reach all of the region, and the pointers are those of its addresses. To
-  // be asked before a command is posted, where commands come from code that is not trusted or not yet
-  // debugged: an IOMMU stops a wrong one too, but few devices say so. Looks through what map() gave
-  // and the chunks, one after the other.
+  // Whether the device may reach all of the region and the pointers belong to its bus addresses. Call it
+  // before posting commands of code that is untrusted or not yet debugged: an IOMMU stops wrong
+  // accesses too, but few devices report it. Linear in the number of mappings.
   [[nodiscard]] bool covers(const dma_region& region) const noexcept {
     const auto within = [&](const dma_region& whole) {
       return region.bus >= whole.bus && region.bus - whole.bus <= whole.size() &&
@@ -149,7 +148,7 @@ class dma_pool {
     auto memory = huge(size);
     if (!memory) memory = ordinary(size);
     if (!memory) return memory.error();
-    // The bus address has the pointer's offset within any alignment that is asked for.
+    // The bus address has the same offset as the pointer within any requested alignment.
     const auto at = addresses_.allocate(size, std::max(alignment, chunk_bytes));
     if (!at) return at.error();
     if (const auto mapped = space_.map(memory->bytes(), *at); !mapped) {
@@ -162,7 +161,7 @@ class dma_pool {
     return &chunks_.back();
   }
 
-  // Of 1 GiB where the size is made of them, else of the system's usual size, 2 MiB on x86-64.
+  // Pages of 1 GiB where the size is a multiple of that, else the system's default, 2 MiB on x86-64.
   [[nodiscard]] static result<posix::memory_mapping> huge(std::size_t size) {
     constexpr std::size_t gibibyte = 1U << 30;
     if (is_aligned(size, gibibyte)) {
@@ -171,7 +170,7 @@ class dma_pool {
     }
     return posix::memory_mapping::anonymous(size, MAP_HUGETLB);
   }
-  // Pages as they come, at an address that transparent huge pages can be made of.
+  // Ordinary pages at an address that is suitable for transparent huge pages.
   [[nodiscard]] static result<posix::memory_mapping> ordinary(std::size_t size) {
     auto memory = posix::memory_mapping::anonymous(size);
     if (memory) ::madvise(memory->data(), memory->size(), MADV_HUGEPAGE);

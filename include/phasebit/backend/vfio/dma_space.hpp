@@ -19,7 +19,7 @@
 
 namespace phasebit::backend::vfio {
 
-// Addresses that the kernel lets us map; both ends included.
+// Addresses that the kernel allows to be mapped; both ends included.
 struct iova_range {
   std::uint64_t first = 0;
   std::uint64_t last = 0;
@@ -189,7 +189,7 @@ class dma_space {
     }
   }
 
-  // Takes away exactly what one map() gave. From then on the device's accesses are stopped.
+  // Unmaps exactly what one map() mapped. From then on accesses of the device are stopped.
   [[nodiscard]] result<> unmap(bus_addr at, std::uint64_t bytes) noexcept {
     int failed = 0;
     if (is_iommufd_) {
@@ -204,7 +204,7 @@ class dma_space {
       request.iova = at.value();
       request.size = bytes;
       failed = ::ioctl(fd_.get(), VFIO_IOMMU_UNMAP_DMA, &request);
-      // The kernel tells how much there was; less means that this was no mapping of ours.
+      // The kernel returns how much was unmapped; less means that this was not a mapping of this object.
       if (failed == 0 && request.size != bytes) {
         return failure(errc::not_found, "this range was not mapped as one", at.value());
       }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an IOMMU stopped, as the kernel's log tells it: vfio itself does not.
+// Accesses that an IOMMU stopped, read from the kernel's log: vfio has no interface for them.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -95,8 +95,8 @@ namespace detail {
 }
 
 // The faults of one function since the log was opened, read from /dev/kmsg. The kernel writes a line
-// some time after the access, and no more than about ten in five seconds: a fault told happened, but
-// none told proves nothing. Move-only; one thread at a time.
+// some time after the access, and no more than about ten in five seconds: a reported fault did happen,
+// but the absence of a report proves nothing. Move-only; one thread at a time.
 class fault_log {
  public:
   fault_log() noexcept = default;
@@ -113,7 +113,7 @@ class fault_log {
                      "CAP_SYSLOG, or kernel.dmesg_restrict=0")
           .of(path);
     }
-    // What happened before is nobody's business here.
+    // Skips earlier records.
     if (::lseek(file->get(), 0, SEEK_END) < 0) {
       return posix::os_error("the kernel's log cannot be read").of(path);
     }
@@ -123,7 +123,7 @@ class fault_log {
     return made;
   }
 
-  // The next fault of this function; none when none is told within `nanoseconds`.
+  // The next fault of this function; none if none is logged within `nanoseconds`.
   [[nodiscard]] result<std::optional<dma_fault>> next(std::uint64_t nanoseconds = 0) noexcept {
     if (!file_) return failure(errc::not_ready, "the log of DMA faults is not open");
     const std::uint64_t ms = (nanoseconds + 999'999) / 1'000'000;
@@ -136,7 +136,7 @@ class fault_log {
         if (fault) return fault;
         continue;
       }
-      // EPIPE: records were overwritten before we came; the next read is at the oldest there is.
+      // EPIPE: records were overwritten; the next read returns the oldest that is left.
       // EINVAL: a record that is longer than the buffer, none of ours.
       if (got < 0 && (errno == EPIPE || errno == EINTR || errno == EINVAL)) continue;
       if (got < 0 && errno != EAGAIN) return posix::os_error("the kernel's log cannot be read");

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A PCI function that Linux has given to this process: registers mapped, DMA behind the IOMMU,
-// interrupts as events.
+// A PCI function under Linux vfio: registers mapped, DMA behind the IOMMU, interrupts as events.
 #pragma once
 
 #include <phasebit/backend/vfio/dma_pool.hpp>
@@ -31,7 +30,7 @@ struct options {
 };
 
 // Set-up by one thread; registers and doorbells of a mapped BAR by any. allocate() and release() by
-// one thread at a time. Everything ends with it: mappings, interrupts, the hold on the device.
+// one thread at a time. The destructor ends mappings and interrupts and closes the device.
 // Move-only.
 class function {
  public:
@@ -66,7 +65,7 @@ class function {
                                                 .messages = {},
                                                 .let_go = {},
                                                 .faults = fault_log::open(address)})};
-    // A device that is pulled out asks first; without the event it is only noticed by its ones.
+    // The kernel signals this event before a removal; without it, only reads of all ones show the removal.
     if (auto asks = event_set::enable(made.fd(), VFIO_PCI_REQ_IRQ_INDEX, 1)) {
       made.state_->let_go = std::move(*asks);
     }
@@ -117,10 +116,10 @@ class function {
   [[nodiscard]] bool reaches(const dma_region& region) const noexcept {
     return state_->pool.covers(region);
   }
-  // access_denied when the IOMMU has stopped an access of this function since it was opened, or since
-  // the last call told of one; the value is the I/O address. Takes up to `nanoseconds` to hear of one.
-  // permission and not_found when the kernel's log may not be read; see fault_log for what it is
-  // worth. A controller whose transfer was stopped may well have said that its command succeeded.
+  // access_denied if the IOMMU stopped an access of this function since it was opened or since the last
+  // reported one; the value is the I/O address. Waits up to `nanoseconds` for a report. permission and
+  // not_found if the kernel's log cannot be read; see fault_log for its limits. A controller whose
+  // transfer was stopped may have completed its command with success.
   [[nodiscard]] result<> dma_faults(std::uint64_t nanoseconds = 0) noexcept {
     if (!state_->faults) return state_->faults.error();
     return state_->faults->check(nanoseconds);
@@ -145,7 +144,7 @@ class function {
   [[nodiscard]] bool wait_interrupt(unsigned vector, std::uint64_t nanoseconds) noexcept {
     return state_->messages.wait(vector, nanoseconds);
   }
-  // A masked vector does not fire; what it missed it tells when it is unmasked.
+  // A masked vector does not fire; interrupts raised while masked are delivered on unmask.
   [[nodiscard]] result<> mask_interrupt(unsigned vector) noexcept {
     return state_->messages.mask(vector);
   }
@@ -157,19 +156,18 @@ class function {
     return state_->messages.descriptor(vector);
   }
 
-  // Whether the kernel wants the device back, because it was or will be pulled out, or is unbound. It
-  // waits until the function is closed: end what is in flight (fail_all()) and let go. To be asked
-  // beside polling, now and then: it costs a system call, and a device that is gone does not always
-  // read as ones.
+  // Whether the kernel requests the device back, because it is being removed or unbound. The kernel waits
+  // until the function is closed: end what is in flight (fail_all()) and destroy the function. Call it
+  // now and then beside polling; it costs a system call, and registers of a removed device do not
+  // always read as ones.
   [[nodiscard]] bool removal_requested() noexcept {
     state_->asked = state_->asked || (state_->let_go.count() != 0 && state_->let_go.poll(0));
     return state_->asked;
   }
 
-  // Function-level reset where the device has one, or what else the kernel has for one function
-  // alone; else a reset of the bus, which others in the same IOMMU group share. Interrupts stay
-  // enabled here and are off in the device: disable and enable them. Errors: not_supported, busy (see
-  // hot_reset()), io.
+  // Function-level reset or another method of the kernel for a single function; else a bus reset, which
+  // also resets the other functions of the IOMMU group. The device loses its interrupt set-up while the
+  // eventfds stay: disable and enable them. Errors: not_supported, busy (see hot_reset()), io.
   [[nodiscard]] result<> reset() noexcept {
     if (::ioctl(fd(), VFIO_DEVICE_RESET) != 0) {
       const error why = posix::os_error("the function can not be reset");
@@ -201,14 +199,14 @@ class function {
   explicit function(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}
   [[nodiscard]] int fd() const noexcept { return state_->device.get(); }
 
-  // MSI-X, or MSI of a function that has nothing better.
+  // MSI-X, or MSI of a function without MSI-X.
   [[nodiscard]] unsigned message_kind() const noexcept {
     return event_set::count_of(fd(), VFIO_PCI_MSIX_IRQ_INDEX) != 0 ? VFIO_PCI_MSIX_IRQ_INDEX
                                                                    : VFIO_PCI_MSI_IRQ_INDEX;
   }
 
-  // Lets the function answer and master the bus, and looks whether it does: touching a mapped BAR of
-  // one that is gone, or asleep, would end the program with SIGBUS.
+  // Enables memory space and bus mastering, and verifies both: an access to a mapped BAR of a function that
+  // is removed or suspended would end the program with SIGBUS.
   [[nodiscard]] result<> start() noexcept {
     auto space = config();
     pcie::set_command(space, pcie::read_command(space)
@@ -228,7 +226,7 @@ class function {
     }
     return {};
   }
-  // No DMA after this: what the pool mapped is about to be ours alone again.
+  // Stops DMA before the pool's memory is unmapped.
   void stop() noexcept {
     auto space = config();
     pcie::set_command(space,

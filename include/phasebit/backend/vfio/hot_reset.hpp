@@ -33,7 +33,7 @@ struct hot_reset_victim {
     info.argsz = static_cast<std::uint32_t>(bytes.size());
     std::memcpy(bytes.data(), &info, sizeof info);
     const int failed = ::ioctl(device, VFIO_DEVICE_GET_PCI_HOT_RESET_INFO, bytes.data());
-    // The first answer is how many there are; by the second more may have been plugged in.
+    // The first call returns the count; more functions may have been added before the second.
     if (failed != 0 && (errno != ENOSPC || round == 4)) {
       if (errno == ENODEV || errno == ENOTTY) {
         return failure(errc::not_supported, "the function's bus cannot be reset");

@@ -21,7 +21,7 @@
 
 namespace phasebit::backend::vfio {
 
-// The eventfds of one of a device's interrupt kinds (MSI-X, a request to let go of it ...). Set-up
+// The eventfds of one of a device's interrupt kinds (MSI-X, the request to release it ...). Set-up
 // by one thread; poll() and wait() by one thread per vector. Move-only.
 class event_set {
  public:
@@ -65,7 +65,7 @@ class event_set {
     return made;
   }
 
-  // After it no event arrives. Does nothing where none is enabled.
+  // No event arrives afterwards. Does nothing if none is enabled.
   [[nodiscard]] result<> disable() noexcept {
     if (events_.empty()) return {};
     ::vfio_irq_set request{};
@@ -78,9 +78,8 @@ class event_set {
     return {};
   }
 
-  // Takes a vector from the kernel and gives it back. The kernel masks the vector in the device
-  // meanwhile, and an interrupt that came due is pending there until it is unmasked. (vfio has an
-  // action to mask, but not for MSI-X.)
+  // Removes and restores the vector's eventfd. The kernel masks the vector in the device meanwhile, and an
+  // interrupt raised then is pending until the unmask. (vfio cannot mask MSI-X vectors directly.)
   [[nodiscard]] result<> mask(unsigned vector) noexcept { return attach(vector, -1); }
   [[nodiscard]] result<> unmask(unsigned vector) noexcept {
     return attach(vector, descriptor(vector));
@@ -92,7 +91,7 @@ class event_set {
     return events_[vector].get();
   }
 
-  // Takes what is pending; several interrupts since the last call are one.
+  // Consumes pending events; several interrupts since the last call count as one.
   [[nodiscard]] bool poll(unsigned vector) const noexcept {
     std::uint64_t count = 0;
     return ::read(descriptor(vector), &count, sizeof count) == sizeof count && count != 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// From "0000:01:00.0" to a device's file and its I/O address space, by iommufd or by a container;
-// and what stands in the way, in words that a person can act on.
+// Opens a device and its I/O address space by its PCI address, through iommufd or a container. Errors say
+// what prevents it and what to do.
 #pragma once
 
 #include <phasebit/backend/vfio/dma_space.hpp>
@@ -103,7 +103,7 @@ namespace detail {
   return found;
 }
 
-// Of the two files that iommufd takes, with what helps where they may not be opened.
+// Opens the two files that iommufd needs; the error says what to do about missing permission.
 [[nodiscard]] inline result<posix::unique_fd> open_for_iommufd(const std::string& path) {
   auto file = posix::open_file(path.c_str(), O_RDWR);
   if (!file && file.error().code == errc::permission) {
@@ -160,7 +160,7 @@ namespace detail {
   if (!sysfs::exists(sysfs::path_of(function))) {
     return failure(errc::not_found, "there is no such PCI function").of(name);
   }
-  // First, for without an IOMMU the function can not be bound to vfio-pci either.
+  // Checked first: without an IOMMU the function cannot be bound to vfio-pci either.
   const auto group = sysfs::group_of(function);
   if (!group) return group.error();
   const std::string driver = sysfs::driver_of(function);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A device's regions as vfio shows them: BARs, mapped where the kernel allows it, and configuration
+// A device's regions under vfio: BARs, mapped where the kernel allows it, and configuration
 // space by pread and pwrite.
 #pragma once
 
@@ -94,7 +94,7 @@ struct region_info {
   return parse_region_info(bytes);
 }
 
-// A mapped BAR. Its address range is reserved whole; areas that the kernel keeps to itself (an MSI-X
+// A mapped BAR. Its address range is reserved whole; areas that the kernel does not map (an MSI-X
 // table, on old kernels) stay unmapped and are reached by pread and pwrite. Owns the mapping.
 class mapped_region {
  public:
@@ -165,7 +165,7 @@ class bar {
   }
 
   // Memory behind the BAR, such as the DRAM of an FPGA, uncached. Errors: out_of_range, not_supported
-  // (the kernel keeps some of it to itself).
+  // (the kernel does not map all of it).
   [[nodiscard]] result<std::span<std::byte>> memory(std::uint64_t offset,
                                                     std::uint64_t bytes) const noexcept {
     if (offset > size_bytes() || bytes > size_bytes() - offset) {
@@ -198,7 +198,7 @@ class bar {
       mmio_store<T>(region_->data() + offset, wire);
       return;
     }
-    // A write that a removed device no longer takes is lost, as on the bus.
+    // A write to a removed device is lost, as on the bus.
     (void)!::pwrite(region_->device(), &wire, sizeof wire,
                     static_cast<::off_t>(region_->info().offset + offset));
   }

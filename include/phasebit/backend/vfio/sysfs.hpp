@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What Linux says of a PCI function in /sys: its driver, its IOMMU group, who else is in that group.
+// A PCI function in /sys: its driver, its IOMMU group, and the other functions of that group.
 #pragma once
 
 #include <phasebit/core/error.hpp>

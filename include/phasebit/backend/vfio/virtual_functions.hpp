@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Virtual functions, switched on and off through the driver that Linux has for the physical one.
+// Enables and disables virtual functions through the Linux driver of the physical function.
 #pragma once
 
 #include <phasebit/backend/vfio/sysfs.hpp>
@@ -39,9 +39,9 @@ class physical_function {
   [[nodiscard]] std::uint16_t virtual_functions() const noexcept {
     return sysfs::number(sysfs::path_of(address_) + "/sriov_numvfs").value_or(0);
   }
-  // Switches off those there are before it switches another number on, as the kernel wants it. No
-  // driver takes them by itself when `probe` is false. Errors: out_of_range (value: how many the
-  // function has), not_supported (its driver knows no SR-IOV), permission, busy.
+  // Disables the present virtual functions before it enables another number, as the kernel requires. With
+  // `probe` false no driver binds to them. Errors: out_of_range (value: how many the function has),
+  // not_supported (its driver has no SR-IOV support), permission, busy.
   [[nodiscard]] result<> set_virtual_functions(std::uint16_t count, bool probe) noexcept {
     if (count > total_virtual_functions()) {
       return failure(errc::out_of_range, "the function has not so many virtual functions, but",
@@ -68,7 +68,7 @@ class physical_function {
     return set_virtual_functions(count, false);
   }
 
-  // The addresses of those that are on, by number.
+  // The addresses of the enabled virtual functions, in order.
   [[nodiscard]] std::vector<pcie::function_address> addresses() const {
     std::vector<pcie::function_address> found;
     for (std::uint16_t i = 0; i != virtual_functions(); ++i) {
