@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A piece of a device mapped into this process: a BAR in /sys, the map of a uio device, the file of an
+// A range of a device mapped into this process: a BAR in /sys, the map of a uio device, the file of an
 // FPGA's driver, a physical address.
 #pragma once
 
@@ -27,7 +27,7 @@ namespace phasebit::backend::mmio_linux {
   return static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
-// Owns the mapping; bars and regions made of it live no longer. Move-only, and a move leaves the
+// Owns the mapping; bars and regions made of it must not outlive it. Move-only, and a move leaves the
 // addresses as they are.
 class device_mapping {
  public:
@@ -66,7 +66,7 @@ class device_mapping {
  private:
   static constexpr std::uint64_t most = std::numeric_limits<std::ptrdiff_t>::max() / 2;
 
-  // Of a device's own file the kernel says no size, and checks the mapping itself.
+  // The kernel reports no size for a device file, and checks the mapping itself.
   [[nodiscard]] static result<> holds(int fd, std::uint64_t end) noexcept {
     struct ::stat about {};
     if (::fstat(fd, &about) != 0) return posix::os_error("the file says nothing of itself");
@@ -121,7 +121,7 @@ struct file_part {
 }
 
 // `bytes` at a physical address, uncached, through /dev/mem. Errors: those of map_file(); permission
-// also where the kernel keeps memory and claimed registers to itself (CONFIG_STRICT_DEVMEM).
+// also if the kernel refuses memory and claimed registers (CONFIG_STRICT_DEVMEM).
 [[nodiscard]] inline result<device_mapping> map_physical(host_phys begin, std::uint64_t bytes,
                                                          const system_paths& paths = {}) {
   const std::string path = paths.dev + "/mem";

@@ -25,8 +25,8 @@
 
 namespace phasebit::backend::mmio_linux {
 
-// Taken from those that the system has set aside, as many as are needed, when they are needed.
-// Linux moves ordinary pages about, locked or not, behind a device's back: they are not to be had.
+// Huge pages of the system's pool, taken on demand. Ordinary pages are not offered: Linux migrates them,
+// locked or not, while a device uses their physical addresses.
 struct huge_pages {
   std::uint64_t page_bytes = std::uint64_t{2} << 20;  // or 1 GiB
 };
@@ -34,13 +34,13 @@ struct huge_pages {
 struct udmabuf_memory {
   std::string name = "udmabuf0";
 };
-// Nothing is allocated: a device without DMA, or whose user has memory of his own.
+// No DMA memory: for a device without DMA, or with memory of the caller.
 struct no_dma {};
 
 // A dma_region is memory of the caller's that outlives the pool: DRAM of an FPGA behind a BAR.
 using dma_source = std::variant<huge_pages, udmabuf_memory, dma_region, no_dma>;
 
-// Not for hot paths; one thread at a time. Move-only; what it took it gives back at its end.
+// Not for hot paths; one thread at a time. Move-only; the destructor releases all memory.
 class dma_pool {
  public:
   explicit dma_pool(dma_source from = huge_pages{}, system_paths paths = {})
@@ -89,7 +89,7 @@ class dma_pool {
  private:
   using arena = dma_arena<512>;
 
-  // Does nothing where the source has no more to give.
+  // Does nothing if the source is exhausted.
   [[nodiscard]] result<> grow(std::size_t bytes, std::size_t alignment) {
     if (const auto* const pages = std::get_if<huge_pages>(&from_)) {
       return take_huge_pages(pages->page_bytes, std::max(bytes, alignment));
@@ -111,13 +111,13 @@ class dma_pool {
 
   [[nodiscard]] result<> take_huge_pages(std::uint64_t page, std::size_t least) {
     PHASEBIT_EXPECTS(is_power_of_two(page) && page > page_bytes(), "a huge page is 2 MiB or 1 GiB");
-    // The address of each, first: without permission for that, no page is worth taking.
+    // Physical addresses are checked first: without permission to read them, pages are useless.
     const auto map = pagemap::open(paths_);
     if (!map) return map.error();
     auto memory = map_ordered_pages(
         page, static_cast<std::size_t>(align_up(std::uint64_t{least}, page)), *map);
     if (!memory) return no_pages(page, memory.error());
-    // A child's copy would take the page from us as soon as we write to it: it gets none.
+    // After fork(), a write would give this process a copy of the page; children do not inherit it.
     if (::madvise(memory->data(), memory->size(), MADV_DONTFORK) != 0) {
       return posix::os_error("the huge pages can not be kept from child processes");
     }

@@ -26,13 +26,12 @@ namespace phasebit::backend::mmio_linux {
 
 struct options {
   dma_source dma = huge_pages{};
-  bool forced = false;  // also where a driver of the kernel's uses the function: for looking only
+  bool forced = false;  // open it although a kernel driver uses it; for inspection only
   system_paths paths{};
 };
 
 // Nothing protects the machine from this function's DMA: a wrong address in a command overwrites
-// whatever lies there. A function that is pulled out takes its mappings along, and touching one ends the
-// program (SIGBUS). Set-up by one thread; registers and doorbells of a mapped BAR by any. Move-only.
+// memory. After a removal, an access to a mapping ends the program (SIGBUS). Set-up by one thread; registers and doorbells of a mapped BAR by any. Move-only.
 class function {
  public:
   using bar_type = pcie::mapped_bar;
@@ -63,7 +62,7 @@ class function {
 
   [[nodiscard]] pcie::function_address address() const noexcept { return state_->held.address(); }
   [[nodiscard]] posix::config_file config() noexcept { return state_->held.config(); }
-  // What /sys says of the BARs, without touching them.
+  // The BARs as listed in /sys, without accessing them.
   [[nodiscard]] const pcie::bar_array& bars() const noexcept { return state_->held.bars(); }
 
   // Errors: those of map_resource().
@@ -127,7 +126,7 @@ class function {
   }
 
  private:
-  // In the order in which they may end, from the last: no DMA after `held`, then the memory.
+  // Destroyed from the last to the first: `held` stops DMA, then the memory is released.
   struct state {
     state(held_function&& h, const options& how) : dma(how.dma, how.paths), held(std::move(h)) {}
 
@@ -140,7 +139,7 @@ class function {
 
   explicit function(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}
 
-  // Without its file in /dev, a uio driver's interrupt is not to be had; the rest is.
+  // Without its file in /dev a uio driver's interrupt is unavailable; everything else works.
   [[nodiscard]] static result<> open_uio(state& s) {
     std::string name;
     posix::for_each_entry(posix::pci_path(s.held.address(), s.held.paths().sys) + "/uio",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Taking hold of a PCI function by its files in /sys: whether nobody else does, and what is in the way.
+// Claims a PCI function through its files in /sys, or says which driver or process prevents it.
 #pragma once
 
 #include <phasebit/backend/mmio_linux/pci_resources.hpp>
@@ -97,7 +97,7 @@ class held_function {
     return made;
   }
 
-  // Lets the function answer and master the bus, and looks whether it does.
+  // Enables memory space and bus mastering, and verifies both.
   [[nodiscard]] result<> start() noexcept {
     auto space = config();
     if (pcie::is_removed(space)) {
@@ -140,7 +140,7 @@ class held_function {
     enabled_ = true;
     return {};
   }
-  // No DMA after this: the memory that it went to is about to be somebody else's. Bus mastering that
+  // No DMA after this: its target memory is about to be released. Bus mastering that
   // was on before, a program's that ended badly, is not switched on again.
   void let_go() noexcept {
     if (!file_) return;

@@ -24,7 +24,7 @@ namespace phasebit::backend::mmio_linux {
 namespace detail {
 
 // The pages of the file, at these numbers, one after the other from `begin` on: each mapping takes the
-// place of the one before it, so that no address is ever free for somebody else.
+// place of the one before it, so that no address is ever free for another mapping.
 [[nodiscard]] inline result<> place_pages(std::byte* begin, std::size_t page, int file,
                                           std::span<const std::uint64_t> numbers) noexcept {
   for (const std::uint64_t number : numbers) {

@@ -32,7 +32,7 @@ struct pagemap_entry : register_value<pagemap_entry, std::uint64_t> {
   static constexpr field<63> present{};
 };
 
-// One thread at a time. What it tells stays true only as long as the kernel does not move the pages:
+// One thread at a time. An address is valid only as long as the kernel does not move the page:
 // huge pages that are locked and in use stay where they are; ordinary pages, even locked ones, do not.
 class pagemap {
  public:

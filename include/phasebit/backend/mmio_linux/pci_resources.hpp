@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The BARs of a PCI function as /sys tells and maps them.
+// The BARs of a PCI function as /sys lists and maps them.
 #pragma once
 
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>
@@ -99,8 +99,7 @@ enum class bar_view : std::uint8_t {
   write_combining,  // stores are gathered: for memory behind a BAR, drained before a doorbell
 };
 
-// Maps BAR `index`, one of `bars`, for whoever may: nobody is asked whether a driver uses it (see
-// function::open()). Errors: not_found, not_supported (an I/O port BAR; no write-combining view),
+// Maps BAR `index`, one of `bars`. Does not check whether a driver uses it; function::open() does. Errors: not_found, not_supported (an I/O port BAR; no write-combining view),
 // permission, out_of_range, io.
 [[nodiscard]] inline result<device_mapping> map_resource(pcie::function_address function,
                                                          const pcie::bar_array& bars,

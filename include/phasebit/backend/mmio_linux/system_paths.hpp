@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Where the kernel's files are, and what it says of its own restrictions.
+// Paths of the kernel's files, and its restrictions.
 #pragma once
 
 #include <phasebit/core/result.hpp>
@@ -23,7 +23,7 @@ struct system_paths {
   return !state.empty() && state.find("[none]") == std::string::npos;
 }
 
-// `why` with what can be done about it, where it is the operating system that said no.
+// `why`, with advice if the operating system refused permission.
 [[nodiscard]] inline error explain(const error& why, const system_paths& paths,
                                    std::string_view subject) {
   if (why.code != errc::permission) return why.of(subject);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Memory of the u-dma-buf driver: contiguous, at a physical address that it tells, set aside when the
+// Memory of the u-dma-buf driver: contiguous, at a physical address that it reports, reserved when the
 // machine or its driver started. How DMA is done on SoCs whose IOMMU is off.
 #pragma once
 

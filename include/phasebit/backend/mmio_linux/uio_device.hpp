@@ -64,7 +64,7 @@ class uio_device {
     return made;
   }
 
-  // What its driver calls it.
+  // The name that its driver gives it.
   [[nodiscard]] const std::string& about() const noexcept { return about_; }
   [[nodiscard]] const std::vector<uio_map>& maps() const noexcept { return maps_; }
   // Errors: not_found, and those of device_mapping::map().

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What has to be known of a machine type of QEMU to drive it without firmware.
+// Machine types of QEMU: what is needed to drive them without firmware.
 #pragma once
 
 #include <phasebit/core/align.hpp>
@@ -16,7 +16,7 @@ struct board {
   const char* package;  // of Debian, for the sentence that says what is missing
   const char* machine;  // of -machine
   const char* cpu;      // of -cpu, or null
-  // The processor is to do nothing: these bytes fill its boot ROM.
+  // An instruction that keeps the processor idle; it fills the boot ROM.
   std::uint32_t idle_instruction;
   std::uint32_t rom_bytes;
   // RAM begins here. What exceeds `low_limit` is split: `low_bytes` here, the rest at `high_base`.

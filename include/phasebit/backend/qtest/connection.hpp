@@ -23,8 +23,8 @@ enum class bus_space_kind : std::uint8_t { memory, io };
 
 // Any number of threads; each request is whole. Writes are posted, as on PCIe: the call returns when
 // the line is sent, and any later read waits for all of them. Nothing waits longer than the time
-// limit. Once the other side is silent, gone or incomprehensible the connection is over: reads are
-// all ones, writes vanish, and status() says what happened first.
+// limit. Once the other side does not answer, closes or sends an invalid answer, the connection has failed:
+// reads return all ones, writes are ignored, and status() returns the first error.
 class connection {
  public:
   connection(posix::unique_fd socket, std::uint32_t timeout_ms) noexcept
@@ -42,7 +42,7 @@ class connection {
     const std::lock_guard lock{mutex_};
     write_locked(space, at, bytes, value);
   }
-  // An index port of 32 bits and a data port behind it, with nobody in between.
+  // An index port of 32 bits and a data port behind it, as one access that no other thread can interrupt.
   [[nodiscard]] std::uint64_t read_indexed(std::uint16_t index_port, std::uint32_t index,
                                            std::uint16_t data_port, unsigned bytes) noexcept {
     const std::lock_guard lock{mutex_};
@@ -123,7 +123,7 @@ class connection {
     return !failed_;
   }
 
-  // "OK", "OK 0x..."; interrupt notices in between are nobody's answer.
+  // "OK", "OK 0x..."; interrupt notices in between are skipped.
   [[nodiscard]] std::optional<answer> receive() noexcept {
     for (;;) {
       const auto line = next_line();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// One function of a device inside a QEMU, as a driver takes hold of it.
+// One function of a device inside QEMU, opened for a driver.
 #pragma once
 
 #include <phasebit/backend/qtest/bar.hpp>

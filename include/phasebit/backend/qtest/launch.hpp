@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Starts a QEMU whose processor idles and whose bus is ours. Everything that can be known beforehand
-// to go wrong is said before QEMU is started; what QEMU says itself is quoted.
+// Starts a QEMU whose processor idles and whose bus is ours. Errors that can be
+// detected beforehand are reported before QEMU is started; messages of QEMU are quoted.
 #pragma once
 
 #include <phasebit/backend/qtest/options.hpp>
@@ -118,8 +118,8 @@ inline constexpr int rom_number = 5;
 }  // namespace detail
 
 // Errors: not_found (QEMU, an image), out_of_range (an image too small), permission, invalid_argument
-// (the size of memory), exhausted, io. That QEMU dislikes its arguments is found out by whoever
-// talks to it first.
+// (the size of memory), exhausted, io. Arguments that QEMU refuses are reported by
+// the first access.
 [[nodiscard]] inline result<launched> launch(const options& o) noexcept {
   const std::string wanted = o.program.empty() ? o.board.program : o.program;
   const auto program = find_program(wanted);

@@ -43,8 +43,8 @@ class machine {
     return m;
   }
 
-  // Takes over a QEMU that somebody else started and will end. Its devices are reset by nobody, but
-  // enumerated anew. Errors: not_found, permission, io, timed_out, exhausted.
+  // Connects to a QEMU that the caller started and will end. Its devices are not reset, but enumerated
+  // again. Errors: not_found, permission, io, timed_out, exhausted.
   [[nodiscard]] static result<machine> connect(const connect_options& o) noexcept {
     launched l;
     const auto file = posix::open_file(o.memory_path.c_str(), O_RDWR);
@@ -138,7 +138,7 @@ class machine {
     state& operator=(const state&) = delete;
     ~state() { end(); }
 
-    // A connection that broke because QEMU ended is told in QEMU's words.
+    // If QEMU ended, the error quotes its last message.
     [[nodiscard]] error explain(const error& e) noexcept {
       if (!log) return e;
       posix::steady_clock clock;
@@ -152,7 +152,7 @@ class machine {
       if (!said.empty()) told.subject = said;
       return told;
     }
-    // The guardian first: it must not outlive its victim, whose id could be another's then.
+    // The watchdog first: it must not outlive QEMU, whose process id could be reused then.
     void end() noexcept {
       end_with_us = guardian{};
       qemu.stop(exit_timeout_ms);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a machine is built of, in QEMU's own words.
+// Options of a machine, spelled as QEMU's arguments.
 #pragma once
 
 #include <phasebit/backend/qtest/board.hpp>

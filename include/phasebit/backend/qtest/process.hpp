@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A QEMU of our own: started with everything it shares with us as inherited descriptors, so that no
-// path is left behind whatever happens, and ended by its own process id.
+// A child process that shares files with its parent as inherited descriptors, so that no path is left
+// behind, and that is ended by its own process id.
 #pragma once
 
 #include <phasebit/core/result.hpp>
@@ -64,7 +64,7 @@ struct inherited_fd {
   return std::nullopt;
 }
 
-// A child process. Whoever owns it waits for its end; the destructor ends it. Move-only.
+// A child process. The destructor ends it and waits for its end. Move-only.
 class process {
  public:
   process() noexcept = default;
@@ -104,7 +104,7 @@ class process {
       if (!copies.back()) failed = errno;
       ::posix_spawn_file_actions_adddup2(&actions, copies.back().get(), f.theirs);
     }
-    // The child gets a clean slate, whatever this thread blocks.
+    // The child starts with no signals blocked.
     ::posix_spawnattr_t attributes;
     ::posix_spawnattr_init(&attributes);
     ::sigset_t none;
@@ -126,7 +126,7 @@ class process {
     return child;
   }
 
-  // -1 once stop() has returned. Until then the id is nobody else's, even if the process has ended.
+  // -1 once stop() has returned. Until then the id is not reused, even if the process has ended.
   [[nodiscard]] ::pid_t pid() const noexcept { return pid_; }
 
   // How it ended: its exit status, or 128 and the signal, as shells say it. Nothing while it runs.
@@ -168,7 +168,7 @@ class process {
 };
 
 // Ends `victim` when this process is gone without having ended it: its end of the pipe closes then.
-// While we live the victim is our child and its id is nobody else's.
+// While this process lives, `victim` is its child and the id is not reused.
 class guardian {
  public:
   guardian() noexcept = default;

@@ -75,7 +75,7 @@ class ram {
 
  private:
   // Whole pages of a large region are given back to the kernel, and come again as zeros when they
-  // are touched: RAM that nobody uses takes no memory.
+  // are touched: unused RAM takes no memory.
   static void clear(std::span<std::byte> bytes) noexcept {
     constexpr std::size_t large = std::size_t{1} << 20;
     const auto page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
