@@ -56,11 +56,6 @@
 #include <phasebit/iommu/driver/table_block.hpp>
 #include <phasebit/iommu/fault/fault.hpp>
 #include <phasebit/iommu/fault/fault_queue.hpp>
-#include <phasebit/iommu/page_table/detail/editor.hpp>
-#include <phasebit/iommu/page_table/detail/map.hpp>
-#include <phasebit/iommu/page_table/detail/protect.hpp>
-#include <phasebit/iommu/page_table/detail/split_merge.hpp>
-#include <phasebit/iommu/page_table/detail/unmap.hpp>
 #include <phasebit/iommu/page_table/formats/amdv1.hpp>
 #include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
 #include <phasebit/iommu/page_table/formats/riscv.hpp>

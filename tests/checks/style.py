@@ -98,13 +98,13 @@ def layering(root):
 
 
 def fronts(root):
-    """freestanding.hpp includes every freestanding header, phasebit.hpp all others but hosted and testing."""
+    """freestanding.hpp includes every public freestanding header, phasebit.hpp all others but hosted and testing."""
     table = tree.components(root)
     wanted = {"freestanding": [], "phasebit": []}
     for header in tree.headers(root):
         name = tree.include_name(root, header)
         component = tree.component_of(table, name)
-        if component and component.name not in ("hosted", "testing"):
+        if component and component.name not in ("hosted", "testing") and "/detail/" not in name:
             wanted["freestanding" if component.freestanding else "phasebit"].append(name)
     for front, names in wanted.items():
         file = Path(root, f"include/phasebit/{front}.hpp")

@@ -25,7 +25,7 @@ def main():
     for header in tree.headers(root):
         name = tree.include_name(root, header)
         component = tree.component_of(table, name)
-        if component and component.name not in ("hosted", "testing"):
+        if component and component.name not in ("hosted", "testing") and "/detail/" not in name:
             lists["freestanding" if component.freestanding else "phasebit"].append(name)
     for front, names in lists.items():
         lines = "".join(f"#include <{name}>\n" for name in sorted(names))

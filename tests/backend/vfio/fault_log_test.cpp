@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/backend/vfio/fault_log.hpp>
+#include <phasebit/backend/vfio/detail/fault_log.hpp>
 
 #include <array>
 #include <string_view>
@@ -16,7 +16,7 @@ constexpr pcie::function_address device{0, pcie::requester_id{0, 4, 0}};
 }  // namespace
 
 TEST_CASE("faults of intel-iommu are understood as Linux 5 and 6 write them") {
-  const auto read = vfio::parse_dma_fault(
+  const auto read = vfio::detail::parse_dma_fault(
       "DMAR: [DMA Read NO_PASID] Request device [00:04.0] fault addr 0x7f0000000000 [fault reason "
       "0x06] PTE Read access is not set");
   REQUIRE(read);
@@ -24,7 +24,7 @@ TEST_CASE("faults of intel-iommu are understood as Linux 5 and 6 write them") {
   CHECK_FALSE(read->has_segment);
   CHECK(read->address == bus_addr{0x7f00'0000'0000});
   CHECK_FALSE(read->write);
-  const auto write = vfio::parse_dma_fault(
+  const auto write = vfio::detail::parse_dma_fault(
       "DMAR: [DMA Write] Request device [00:04.0] fault addr ffff000 [fault reason 05] PTE Write "
       "access is not set");
   REQUIRE(write);
@@ -41,7 +41,7 @@ TEST_CASE("faults of amd-iommu are understood with the device inside and in fron
         "vfio-pci 0000:00:04.0: AMD-Vi: Event logged [IO_PAGE_FAULT domain=0x000a address=0x1000 "
         "flags=0x0020]"}) {
     CAPTURE(line);
-    const auto fault = vfio::parse_dma_fault(line);
+    const auto fault = vfio::detail::parse_dma_fault(line);
     REQUIRE(fault);
     CHECK(fault->function == device);
     CHECK(fault->address == bus_addr{0x1000});
@@ -50,7 +50,7 @@ TEST_CASE("faults of amd-iommu are understood with the device inside and in fron
 }
 
 TEST_CASE("faults of arm-smmu-v3 are understood where it names the device") {
-  const auto fault = vfio::parse_dma_fault(
+  const auto fault = vfio::detail::parse_dma_fault(
       "arm-smmu-v3 arm-smmu-v3.0.auto: event: F_TRANSLATION client: 0000:00:04.0 sid: 0x20 ssid: "
       "0x0 "
       "iova: 0xdead000 ipa: 0x0");
@@ -70,14 +70,14 @@ TEST_CASE("what is not understood is no fault") {
         "AMD-Vi: Event logged [IO_PAGE_FAULT device=nonsense address=0x1]",
         ": AMD-Vi: IO_PAGE_FAULT address=0x1", "F_TRANSLATION client:  iova: "}) {
     CAPTURE(line);
-    CHECK_FALSE(vfio::parse_dma_fault(line));
+    CHECK_FALSE(vfio::detail::parse_dma_fault(line));
   }
 }
 
 TEST_CASE("a log that cannot be read is an error that says so") {
-  const auto missing = vfio::fault_log::open(device, "/nonexistent/kmsg");
+  const auto missing = vfio::detail::fault_log::open(device, "/nonexistent/kmsg");
   REQUIRE_FALSE(missing);
   CHECK(missing.error().code == errc::not_found);
-  vfio::fault_log closed;
+  vfio::detail::fault_log closed;
   CHECK(closed.check().error().code == errc::not_ready);
 }

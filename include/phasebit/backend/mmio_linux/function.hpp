@@ -10,6 +10,7 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/posix/pci_sysfs.hpp>
 #include <phasebit/posix/steady_clock.hpp>
 
 #include <array>
@@ -41,10 +42,8 @@ class function {
   // held_function::take(). No memory is taken before it is asked for.
   [[nodiscard]] static result<function> open(std::string_view address,
                                              const options& how = {}) noexcept {
-    const auto parsed = pcie::parse_function_address(address);
-    if (!parsed) {
-      return failure(errc::invalid_argument, "a PCI function is written 0000:01:00.0").of(address);
-    }
+    const auto parsed = posix::parse_pci_address(address);
+    if (!parsed) return parsed.error();
     return open(*parsed, how);
   }
   [[nodiscard]] static result<function> open(pcie::function_address address,

@@ -2,8 +2,8 @@
 // A PCI function under Linux vfio: registers mapped, DMA behind the IOMMU, interrupts as events.
 #pragma once
 
+#include <phasebit/backend/vfio/detail/fault_log.hpp>
 #include <phasebit/backend/vfio/dma_pool.hpp>
-#include <phasebit/backend/vfio/fault_log.hpp>
 #include <phasebit/backend/vfio/hot_reset.hpp>
 #include <phasebit/backend/vfio/interrupts.hpp>
 #include <phasebit/backend/vfio/open.hpp>
@@ -11,6 +11,7 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/posix/pci_sysfs.hpp>
 #include <phasebit/posix/steady_clock.hpp>
 
 #include <array>
@@ -41,10 +42,8 @@ class function {
   // not_ready, and those of open_device().
   [[nodiscard]] static result<function> open(std::string_view address,
                                              const options& how = {}) noexcept {
-    const auto parsed = pcie::parse_function_address(address);
-    if (!parsed) {
-      return failure(errc::invalid_argument, "a PCI function is written 0000:01:00.0").of(address);
-    }
+    const auto parsed = posix::parse_pci_address(address);
+    if (!parsed) return parsed.error();
     return open(*parsed, how);
   }
   [[nodiscard]] static result<function> open(pcie::function_address address,
@@ -64,7 +63,7 @@ class function {
                                                 .bars = {},
                                                 .messages = {},
                                                 .let_go = {},
-                                                .faults = fault_log::open(address)})};
+                                                .faults = detail::fault_log::open(address)})};
     // The kernel signals this event before a removal; without it, only reads of all ones show the removal.
     if (auto asks = event_set::enable(made.fd(), VFIO_PCI_REQ_IRQ_INDEX, 1)) {
       made.state_->let_go = std::move(*asks);
@@ -192,7 +191,7 @@ class function {
     std::array<std::unique_ptr<mapped_region>, 6> bars;
     event_set messages;
     event_set let_go;
-    result<fault_log> faults;
+    result<detail::fault_log> faults;
     bool asked = false;
   };
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <phasebit/backend/vfio/dma_space.hpp>
-#include <phasebit/backend/vfio/sysfs.hpp>
+#include <phasebit/backend/vfio/iommu_group.hpp>
 
 #include <cstdint>
 #include <string>
@@ -36,12 +36,12 @@ namespace detail {
   return failure(errc::busy,
                  "the IOMMU group is not viable: these functions are in it and bound to other "
                  "drivers")
-      .of(sysfs::in_the_way(group));
+      .of(group_conflicts(group));
 }
 
 [[nodiscard]] inline result<opened_device> open_container(pcie::function_address function,
                                                           unsigned group) {
-  const std::string name = sysfs::name_of(function);
+  const std::string name = posix::name_of(function);
   opened_device made;
   auto container = posix::open_file("/dev/vfio/vfio", O_RDWR);
   if (!container) {
@@ -97,7 +97,7 @@ namespace detail {
 // The function's character device, or empty.
 [[nodiscard]] inline std::string character_device(pcie::function_address function) {
   std::string found;
-  sysfs::for_each_entry(sysfs::path_of(function) + "/vfio-dev", [&](std::string_view entry) {
+  posix::for_each_entry(posix::pci_path(function) + "/vfio-dev", [&](std::string_view entry) {
     found = "/dev/vfio/devices/" + std::string{entry};
   });
   return found;
@@ -118,7 +118,7 @@ namespace detail {
   if (path.empty()) {
     return failure(errc::not_supported,
                    "the kernel has no character device for the function (CONFIG_VFIO_DEVICE_CDEV)")
-        .of(sysfs::name_of(function));
+        .of(posix::name_of(function));
   }
   opened_device made;
   auto device = open_for_iommufd(path);
@@ -156,14 +156,14 @@ namespace detail {
 // not_supported (IOMMU off, modules missing), permission, io.
 [[nodiscard]] inline result<opened_device> open_device(pcie::function_address function,
                                                        kernel_interface which) {
-  const std::string name = sysfs::name_of(function);
-  if (!sysfs::exists(sysfs::path_of(function))) {
+  const std::string name = posix::name_of(function);
+  if (!posix::exists(posix::pci_path(function))) {
     return failure(errc::not_found, "there is no such PCI function").of(name);
   }
   // Checked first: without an IOMMU the function cannot be bound to vfio-pci either.
-  const auto group = sysfs::group_of(function);
+  const auto group = iommu_group_of(function);
   if (!group) return group.error();
-  const std::string driver = sysfs::driver_of(function);
+  const std::string driver = posix::pci_driver(function);
   if (driver != "vfio-pci") {
     return failure(errc::busy,
                    "the function is not bound to vfio-pci: write vfio-pci to its driver_override "
@@ -171,7 +171,7 @@ namespace detail {
                    "(examples/bind does it)")
         .of(driver.empty() ? name + " (no driver)" : name + " (" + driver + ")");
   }
-  const bool has_cdev = sysfs::exists("/dev/iommu") && !detail::character_device(function).empty();
+  const bool has_cdev = posix::exists("/dev/iommu") && !detail::character_device(function).empty();
   if (which == kernel_interface::iommufd || (which == kernel_interface::automatic && has_cdev)) {
     return detail::open_iommufd(function, *group);
   }

@@ -2,7 +2,7 @@
 // Enables and disables virtual functions through the Linux driver of the physical function.
 #pragma once
 
-#include <phasebit/backend/vfio/sysfs.hpp>
+#include <phasebit/backend/vfio/iommu_group.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/spec/requester_id.hpp>
@@ -21,23 +21,25 @@ class physical_function {
  public:
   // Errors: not_found, not_supported (the function has no SR-IOV capability).
   [[nodiscard]] static result<physical_function> find(pcie::function_address address) {
-    const std::string path = sysfs::path_of(address);
-    if (!sysfs::exists(path)) {
-      return failure(errc::not_found, "there is no such PCI function").of(sysfs::name_of(address));
+    const std::string path = posix::pci_path(address);
+    if (!posix::exists(path)) {
+      return failure(errc::not_found, "there is no such PCI function").of(posix::name_of(address));
     }
-    if (!sysfs::exists(path + "/sriov_totalvfs")) {
+    if (!posix::exists(path + "/sriov_totalvfs")) {
       return failure(errc::not_supported, "the function has no virtual functions (SR-IOV)")
-          .of(sysfs::name_of(address));
+          .of(posix::name_of(address));
     }
     return physical_function{address};
   }
 
   [[nodiscard]] pcie::function_address address() const noexcept { return address_; }
   [[nodiscard]] std::uint16_t total_virtual_functions() const noexcept {
-    return sysfs::number(sysfs::path_of(address_) + "/sriov_totalvfs").value_or(0);
+    return posix::read_number<std::uint16_t>(posix::pci_path(address_) + "/sriov_totalvfs")
+        .value_or(0);
   }
   [[nodiscard]] std::uint16_t virtual_functions() const noexcept {
-    return sysfs::number(sysfs::path_of(address_) + "/sriov_numvfs").value_or(0);
+    return posix::read_number<std::uint16_t>(posix::pci_path(address_) + "/sriov_numvfs")
+        .value_or(0);
   }
   // Disables the present virtual functions before it enables another number, as the kernel requires. With
   // `probe` false no driver binds to them. Errors: out_of_range (value: how many the function has),
@@ -46,9 +48,9 @@ class physical_function {
     if (count > total_virtual_functions()) {
       return failure(errc::out_of_range, "the function has not so many virtual functions, but",
                      total_virtual_functions())
-          .of(sysfs::name_of(address_));
+          .of(posix::name_of(address_));
     }
-    const std::string path = sysfs::path_of(address_);
+    const std::string path = posix::pci_path(address_);
     if (virtual_functions() == count) return {};
     if (const auto done = write(path + "/sriov_drivers_autoprobe", probe ? "1" : "0"); !done) {
       return done;
@@ -60,7 +62,7 @@ class physical_function {
     const auto done = write(path + "/sriov_numvfs", std::to_string(count));
     if (!done && done.error().code == errc::not_found) {
       return failure(errc::not_supported, "the function's driver switches no virtual functions on")
-          .of(sysfs::name_of(address_) + " (" + sysfs::driver_of(address_) + ")");
+          .of(posix::name_of(address_) + " (" + posix::pci_driver(address_) + ")");
     }
     return done;
   }
@@ -73,7 +75,7 @@ class physical_function {
     std::vector<pcie::function_address> found;
     for (std::uint16_t i = 0; i != virtual_functions(); ++i) {
       const std::string name =
-          sysfs::link_name(sysfs::path_of(address_) + "/virtfn" + std::to_string(i));
+          posix::link_name(posix::pci_path(address_) + "/virtfn" + std::to_string(i));
       if (const auto address = pcie::parse_function_address(name)) found.push_back(*address);
     }
     return found;

@@ -18,7 +18,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-namespace phasebit::backend::vfio {
+namespace phasebit::backend::vfio::detail {
 
 // One access that the IOMMU refused.
 struct dma_fault {
@@ -180,4 +180,4 @@ class fault_log {
   pcie::function_address function_;
 };
 
-}  // namespace phasebit::backend::vfio
+}  // namespace phasebit::backend::vfio::detail
