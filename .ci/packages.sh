@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: BSL-1.0
 # shellcheck shell=bash
 #
-# Sourced by the scripts that users start: gets the packages they need on Debian and Ubuntu, and says
-# what is missing where it cannot.
+# Sourced by the scripts that users start: installs the packages they need on Debian and Ubuntu, or names
+# those that are missing.
 
 say() { printf '\n== %s\n' "$*"; }
 die() { printf '\nerror: %s\n' "$*" >&2; exit 1; }
 
-# Is what a package brings there, by whatever way it came?
+# Whether the content of a package is installed, from any source.
 package_there() {
   case $1 in
     g++ | cmake | ccache | file | python3 | shellcheck | pkg-config) command -v "$1" > /dev/null ;;
@@ -24,8 +24,7 @@ packages_missing() {
 }
 
 # need_packages PURPOSE NEEDED... -- WELCOME...
-# Ends the script when a needed package cannot be had; says what is left out when a welcome one
-# cannot.
+# Ends the script when a needed package cannot be installed; names the welcome ones that cannot.
 need_packages() {
   local purpose=$1 package
   local -a needed=() welcome=() missing=() install=() sudo=()
@@ -52,8 +51,11 @@ need_packages() {
       if apt-cache show "$package" > /dev/null 2>&1; then install+=("$package"); fi
     done
     if ((${#install[@]} > 0)); then
+      # One that conflicts or cannot be fetched must not leave out the others.
       "${apt[@]}" install -q -y --no-install-recommends "${install[@]}" ||
-        echo "Not everything could be installed."
+        for package in "${install[@]}"; do
+          "${apt[@]}" install -q -y --no-install-recommends "$package" || echo "$package could not be installed."
+        done
     fi
   fi
 
@@ -66,7 +68,7 @@ need_packages() {
 }
 
 # What builds anything of this tree.
-# shellcheck disable=SC2034  # used by whoever sources this
+# shellcheck disable=SC2034  # used by the scripts that source this file
 BUILD_PACKAGES=(g++ cmake ninja-build libfmt-dev libboost-dev)
 
 # CMake 3.25 and a compiler of C++20: Debian 12 and Ubuntu 24.04 have both.

@@ -2,7 +2,7 @@
 #
 # Options of the executables of this tree (tests, benches, examples). They are never put on a target
 # that a user links.
-option(PHASEBIT_WERROR "Warnings are errors in our own tests, benches and examples" ON)
+option(PHASEBIT_WERROR "Warnings are errors in the tests, benchmarks and examples of this tree" OFF)
 
 add_library(phasebit_project_options INTERFACE)
 target_compile_options(phasebit_project_options INTERFACE

@@ -22,10 +22,10 @@ TEST_CASE("a function that does not exist is said to be missing") {
   REQUIRE_FALSE(opened);
   CHECK(opened.error().code == errc::not_found);
   CHECK(opened.error().subject.view() == "ffff:ff:1f.7");
-  const pcie::function_address nobody{0xffff, pcie::requester_id{0xffff}};
-  CHECK(vfio::sysfs::group_of(nobody).error().code == errc::not_found);
-  CHECK(vfio::sysfs::driver_of(nobody).empty());
-  CHECK(vfio::physical_function::find(nobody).error().code == errc::not_found);
+  const pcie::function_address absent{0xffff, pcie::requester_id{0xffff}};
+  CHECK(vfio::iommu_group_of(absent).error().code == errc::not_found);
+  CHECK(posix::pci_driver(absent).empty());
+  CHECK(vfio::physical_function::find(absent).error().code == errc::not_found);
 }
 
 TEST_CASE(
@@ -41,21 +41,21 @@ TEST_CASE(
   };
   REQUIRE(::symlink("../../bus/pci/drivers/vfio-pci", (root + "/driver").c_str()) == 0);
   REQUIRE(::symlink("plain", (root + "/short").c_str()) == 0);
-  CHECK(vfio::sysfs::link_name(root + "/driver") == "vfio-pci");
-  CHECK(vfio::sysfs::link_name(root + "/short") == "plain");
-  CHECK(vfio::sysfs::link_name(root + "/missing").empty());
+  CHECK(posix::link_name(root + "/driver") == "vfio-pci");
+  CHECK(posix::link_name(root + "/short") == "plain");
+  CHECK(posix::link_name(root + "/missing").empty());
   write("/four", "4\n");
   write("/huge", "70000\n");
   write("/text", "none\n");
   write("/empty", "");
-  CHECK(vfio::sysfs::number(root + "/four") == std::uint16_t{4});
+  CHECK(posix::read_number<std::uint16_t>(root + "/four") == std::uint16_t{4});
   for (const char* bad : {"/huge", "/text", "/empty", "/missing"}) {
-    CHECK_FALSE(vfio::sysfs::number(root + bad));
+    CHECK_FALSE(posix::read_number<std::uint16_t>(root + bad));
   }
   int entries = 0;
-  vfio::sysfs::for_each_entry(root, [&](std::string_view) { ++entries; });
+  posix::for_each_entry(root, [&](std::string_view) { ++entries; });
   CHECK(entries == 6);
-  vfio::sysfs::for_each_entry(root + "/missing", [&](std::string_view) { ++entries; });
+  posix::for_each_entry(root + "/missing", [&](std::string_view) { ++entries; });
   CHECK(entries == 6);
   for (const char* name : {"/driver", "/short", "/four", "/huge", "/text", "/empty"}) {
     ::unlink((root + name).c_str());
