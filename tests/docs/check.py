@@ -3,6 +3,7 @@
 """Checks what the documents say against the tree.
 
 check.py snippets  compiles every fenced block marked "cpp"
+check.py walks     the walks of docs/architecture.md are as short as they promise
 check.py links     every relative link, and every path in backquotes that looks like one, exists
 
 A block marked "```cpp" is compiled as the body of a function that returns phasebit::result<>; one marked
@@ -81,13 +82,28 @@ def links(_):
     return 1 if problems else 0
 
 
+def walks(_):
+    """Each "walk" of docs/architecture.md names at most as many files as it promises."""
+    problems = counted = 0
+    text = (ROOT / "docs/architecture.md").read_text()
+    for title, body in re.findall(r"^## Walk: (.*?)\n(.*?)(?=^## |\Z)", text, re.M | re.S):
+        most = re.search(r"<!-- walk: at most (\d+) files -->", body)
+        files = set(re.findall(r"`(phasebit/[\w./-]+\.hpp)`", body))
+        counted += 1
+        if not most or not files or len(files) > int(most.group(1)):
+            problems += 1
+            print(f"the walk '{title}' names {len(files)} files, promised: {most.group(1) if most else 'nothing'}")
+    print(f"{counted} walks, {problems} too long")
+    return 1 if problems or not counted else 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("check", choices=("snippets", "links"))
+    parser.add_argument("check", choices=("snippets", "links", "walks"))
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--work", type=Path, default=ROOT / "build/docs")
     args = parser.parse_args()
-    return {"snippets": snippets, "links": links}[args.check](args)
+    return {"snippets": snippets, "links": links, "walks": walks}[args.check](args)
 
 
 if __name__ == "__main__":
