@@ -22,6 +22,7 @@
 #include <phasebit/core/error.hpp>
 #include <phasebit/core/expects.hpp>
 #include <phasebit/core/field.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/core/wire.hpp>
