@@ -5,12 +5,12 @@
 // One message for a compiler that is too old, in place of many. Clang stops at a fatal warning; g++ goes on
 // after an error.
 #if defined(__clang__) && __clang_major__ < 16 && !defined(__apple_build_version__)
-#pragma clang diagnostic fatal "-W#warnings"
-#warning "phasebit needs a C++20 compiler: g++ 12, clang 16, or later"
+#  pragma clang diagnostic fatal "-W#warnings"
+#  warning "phasebit needs a C++20 compiler: g++ 12, clang 16, or later"
 #elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ < 12
-#error "phasebit needs a C++20 compiler: g++ 12, clang 16, or later"
+#  error "phasebit needs a C++20 compiler: g++ 12, clang 16, or later"
 #elif __cplusplus < 202002L
-#error "phasebit needs C++20: add -std=c++20"
+#  error "phasebit needs C++20: add -std=c++20"
 #endif
 
 #define PHASEBIT_VERSION_MAJOR 0

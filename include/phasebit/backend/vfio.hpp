@@ -7,7 +7,7 @@
 #include <phasebit/backend/vfio/function.hpp>
 #include <phasebit/backend/vfio/hot_reset.hpp>
 #include <phasebit/backend/vfio/interrupts.hpp>
+#include <phasebit/backend/vfio/iommu_group.hpp>
 #include <phasebit/backend/vfio/open.hpp>
 #include <phasebit/backend/vfio/regions.hpp>
-#include <phasebit/backend/vfio/iommu_group.hpp>
 #include <phasebit/backend/vfio/virtual_functions.hpp>

@@ -91,8 +91,7 @@ void make_virtual_functions() {
   if (functions.size() != count) {
     fail(failure(errc::protocol, "Linux shows another number of functions", functions.size()));
   }
-  for (const auto& function : functions)
-    std::printf("%s\n", vfio::sysfs::name_of(function).c_str());
+  for (const auto& function : functions) std::printf("%s\n", posix::name_of(function).c_str());
 }
 
 // --use-vf VF LBA BLOCKS SEED: writes a pattern of its own, many times, and reads it back.
