@@ -28,9 +28,10 @@ enum class domain_kind : std::uint8_t { local, guest, device, remote, scratch };
   return number < std::size(names) ? names[number] : "unknown";
 }
 
-// Names a domain within one domain_table. A value.
+// Names a domain within one domain_table. A value; trivial, so that tables of segments cost nothing to
+// make.
 struct domain_id {
-  std::uint16_t value = 0;
+  std::uint16_t value;
   friend constexpr auto operator<=>(domain_id, domain_id) noexcept = default;
 };
 inline constexpr domain_id local_domain{0};    // address = pointer of this process
@@ -56,9 +57,9 @@ struct domain_capabilities {
 
 // `bytes` bytes at `address` of one domain. Memory is a list of these.
 struct domain_segment {
-  std::uint64_t address = 0;
-  std::uint64_t bytes = 0;
-  domain_id domain{};
+  std::uint64_t address;
+  std::uint64_t bytes;
+  domain_id domain;
 
   [[nodiscard]] constexpr std::uint64_t end() const noexcept { return address + bytes; }
   friend constexpr bool operator==(domain_segment, domain_segment) noexcept = default;
