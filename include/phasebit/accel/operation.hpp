@@ -5,7 +5,7 @@
 
 #include <phasebit/memory/memory_domain.hpp>
 
-#include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -261,11 +261,14 @@ class segment_list {
  public:
   constexpr segment_list() noexcept = default;
   constexpr segment_list(const domain_segment& one) noexcept : data_(&one), size_(1) {}
-  constexpr segment_list(std::span<const domain_segment> many) noexcept
-      : data_(many.data()), size_(many.size()) {}
-  template <std::size_t N>
-  constexpr segment_list(const std::array<domain_segment, N>& many) noexcept
-      : data_(many.data()), size_(N) {}
+  template <class Range>
+    requires(!std::same_as<Range, segment_list> &&
+             std::convertible_to<const Range&, std::span<const domain_segment>>)
+  constexpr segment_list(const Range& many) noexcept {
+    const std::span<const domain_segment> all{many};
+    data_ = all.data();
+    size_ = all.size();
+  }
 
   [[nodiscard]] constexpr const domain_segment* begin() const noexcept { return data_; }
   [[nodiscard]] constexpr const domain_segment* end() const noexcept { return data_ + size_; }
