@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 
 #include <doctest/doctest.h>
 
@@ -34,7 +35,13 @@ template <class Rules = all_rules>
 std::size_t changes(seq& s, const target& where = {}) {
   REQUIRE(s.check_scratch());
   const seq before = s;
-  const std::size_t n = optimize<Rules>(s, where);
+  std::size_t n = 0;
+  if constexpr (std::is_same_v<Rules, all_rules>) {
+    n = optimize(s, where);
+    CHECK(optimize_by_rules(s, where) == 0);
+  } else {
+    n = optimize_by_rules<Rules>(s, where);
+  }
   interpreter plain{1};
   interpreter planned{1};
   plain.run(before);

@@ -3,6 +3,7 @@
 // sequences are optimized by the compiler: every function here is constexpr.
 #pragma once
 
+#include <phasebit/accel/detail/chain.hpp>
 #include <phasebit/accel/detail/flow.hpp>
 #include <phasebit/accel/rules.hpp>
 #include <phasebit/accel/sequence.hpp>
@@ -11,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 
 namespace phasebit::accel {
 
@@ -49,12 +51,10 @@ using all_rules = rule_list<rules::drop_self_copy, rules::forward_copy, rules::c
                             rules::drop_dead_store, rules::cancel_inverse, rules::reuse_earlier,
                             rules::write_in_place, rules::split_copy, rules::combine_checksums>;
 
-// Runs `Rules` until none fires. Every visible byte and every result stays what it is; the sequence
-// moves at most as many bytes as before. Bounded: at most 64 changes per step of the capacity.
-// Returns how many changes were made. The sequence must have passed check_scratch().
+// Runs `Rules` until none fires, by asking each of them at each step.
 template <class Rules = all_rules, class Sequence, class Observer = no_observer>
-constexpr std::size_t optimize(Sequence& s, const target& where = {},
-                               Observer&& observe = {}) noexcept {
+constexpr std::size_t optimize_by_rules(Sequence& s, const target& where = {},
+                                        Observer&& observe = {}) noexcept {
   detail::flow<Sequence> f{s, where};
   std::size_t changes = 0;
   constexpr std::size_t most = 64 * Sequence::step_capacity;
@@ -83,6 +83,23 @@ constexpr std::size_t optimize(Sequence& s, const target& where = {},
     compacted = true;
   }
   return changes;
+}
+
+// Runs all rules until none fires. Every visible byte and every result stays what it is; the sequence
+// moves at most as many bytes as before. Bounded: at most 64 changes per step of the capacity. Returns
+// how many changes were made. The sequence must have passed check_scratch().
+//
+// Chains of steps through whole scratch buffers are first joined in one pass over the buffers, which
+// does what forward_copy, write_in_place and drop_dead_store would do. Where what is left provably
+// gives no rule anything to do, the rules are not asked. An observer is shown every rule instead.
+template <class Sequence, class Observer = no_observer>
+constexpr std::size_t optimize(Sequence& s, const target& where = {},
+                               Observer&& observe = {}) noexcept {
+  std::size_t joined = 0;
+  if constexpr (std::is_same_v<std::remove_cvref_t<Observer>, no_observer>) {
+    if (detail::join_chain(s, where, joined)) return joined;
+  }
+  return joined + optimize_by_rules(s, where, observe);
 }
 
 }  // namespace phasebit::accel

@@ -106,7 +106,7 @@ class sequence {
     if (scratch_count_ == Steps) {
       return failure(errc::exhausted, "the sequence has no room for another scratch buffer", Steps);
     }
-    scratch_[scratch_count_] = {bytes, 0, alignment};
+    scratch_[scratch_count_] = {bytes, 0, alignment, 0, 0, 0, 0};
     ++scratch_count_;
     return domain_segment{std::uint64_t{scratch_count_} << scratch_shift, bytes, scratch_domain};
   }
@@ -124,7 +124,7 @@ class sequence {
     if (sources.empty()) return refuse(errc::invalid_argument, "exclusive_or without a source");
     const operand before{0, segment_count_, 0};
     for (const segment_list& one : sources) {
-      if (const auto added = add_segments(one); !added) return rolled_back(before, added.error());
+      if (!add_segments(one)) return rolled_back(before, fault_of(one));
     }
     std::uint64_t size = 0;
     for (const auto& s : to) size += s.bytes;
@@ -205,19 +205,18 @@ class sequence {
                                        const protection& p) noexcept {
     if (const auto ok = check(p); !ok) return ok.error();
     const std::uint64_t bytes = total(data);
-    if (remainder(bytes, p.block_bytes) != 0) {
+    if (quotient(bytes, p.block_bytes) * p.block_bytes != bytes) {
       return refuse(errc::misaligned, "the data is not a whole number of blocks", bytes);
     }
-    std::uint64_t blocks = 0;
-    for (std::uint64_t at = 0; at != bytes; at += p.block_bytes) ++blocks;
+    const std::uint64_t blocks = quotient(bytes, p.block_bytes);
     if (total(metadata) != blocks * p.metadata_bytes()) {
       return refuse(errc::invalid_argument,
                     "the metadata is not one protection information per block", total(metadata));
     }
     const operand before{0, segment_count_, 0};
-    if (const auto added = add_segments(data); !added) return rolled_back(before, added.error());
-    if (const auto added = add_segments(metadata); !added) {
-      return rolled_back(before, added.error());
+    if (!add_segments(data)) return rolled_back(before, fault_of(data));
+    if (!add_segments(metadata)) {
+      return rolled_back(before, fault_of(metadata));
     }
     return finish(operation::dix_verify, {}, before, to_parameters(p));
   }
@@ -243,11 +242,17 @@ class sequence {
       steps_[a] = steps_[b];
       steps_[b] = held;
     }
+    for (std::size_t k = 0; k != scratch_count_; ++k) {
+      scratch_[k].writer = static_cast<std::uint8_t>(step_count_ - 1 - scratch_[k].writer);
+      scratch_[k].reader = static_cast<std::uint8_t>(step_count_ - 1 - scratch_[k].reader);
+    }
   }
 
   // Steps that are appended from now on begin an empty sequence.
   constexpr void clear() noexcept {
-    step_count_ = id_count_ = scratch_count_ = 0, segment_count_ = 0;
+    step_count_ = id_count_ = scratch_count_ = 0;
+    segment_count_ = 0;
+    tracked_ = true;
   }
 
   // Whether each scratch byte is written before it is read. Error: invalid_argument with the step.
@@ -287,10 +292,16 @@ class sequence {
     return results_[id];
   }
 
+  // `writes` and `reads` count the steps that write or read the buffer; a part of it counts as two, so
+  // that 1 and 1 means: one step writes it whole and one reads it whole. Kept while appending.
   struct scratch_info {
     std::uint64_t bytes;
     std::uint64_t offset;  // in the pool, once assigned
     std::uint32_t alignment;
+    std::uint8_t writer;
+    std::uint8_t reader;
+    std::uint8_t writes;
+    std::uint8_t reads;
   };
   [[nodiscard]] constexpr std::size_t scratch_count() const noexcept { return scratch_count_; }
   [[nodiscard]] constexpr scratch_info& scratch_buffer(std::size_t i) noexcept {
@@ -302,11 +313,26 @@ class sequence {
 
   // For the optimizer: a step's place, and segments at the end of the table.
   constexpr void erase(std::size_t i) noexcept {
+    tracked_ = false;
     for (std::size_t k = i + 1; k < step_count_; ++k) steps_[k - 1] = steps_[k];
     --step_count_;
   }
+  // Erases the steps whose bit is set.
+  constexpr void erase_all(std::uint64_t which) noexcept {
+    tracked_ = false;
+    std::size_t kept = 0;
+    for (std::size_t k = 0; k != step_count_; ++k) {
+      if ((which >> k & 1U) != 0) continue;
+      if (kept != k) steps_[kept] = steps_[k];
+      ++kept;
+    }
+    step_count_ = static_cast<std::uint8_t>(kept);
+  }
+  // Whether scratch_info still says who writes and reads each buffer.
+  [[nodiscard]] constexpr bool tracked() const noexcept { return tracked_; }
   constexpr bool insert(std::size_t at, const step& s) noexcept {
     if (step_count_ == Steps) return false;
+    tracked_ = false;
     for (std::size_t k = step_count_; k != at; --k) steps_[k] = steps_[k - 1];
     steps_[at] = s;
     ++step_count_;
@@ -337,51 +363,70 @@ class sequence {
     segment_count_ = before.first;
     return why;
   }
+  // bytes / unit. Machines of 32 bits have no division of 64-bit numbers: bit by bit there.
+  [[nodiscard]] static constexpr std::uint64_t quotient(std::uint64_t bytes,
+                                                        std::uint32_t unit) noexcept {
+    if (bytes >> 32 == 0) [[likely]]
+      return static_cast<std::uint32_t>(bytes) / unit;
+    std::uint64_t result = 0;
+    std::uint64_t rest = 0;
+    for (unsigned k = 64; k-- != 0;) {
+      rest = rest << 1 | (bytes >> k & 1U);
+      result <<= 1;
+      if (rest >= unit) {
+        rest -= unit;
+        result |= 1;
+      }
+    }
+    return result;
+  }
   [[nodiscard]] static constexpr std::uint64_t total(segment_list list) noexcept {
     std::uint64_t bytes = 0;
     for (const auto& s : list) bytes += s.bytes;
     return bytes;
   }
 
-  // Copies a list into the table after checking each segment.
-  constexpr result<> add_segments(segment_list list) noexcept {
-    if (list.size() > Segments - segment_count_) {
-      return refuse(errc::exhausted, "the sequence's segments are more than its capacity",
-                    Segments);
-    }
+  [[nodiscard]] constexpr bool good(const domain_segment& s) const noexcept {
+    const bool plain = (s.bytes != 0) & (s.end() >= s.address) & (s.domain.value < max_domains);
+    if (s.domain != scratch_domain) [[likely]]
+      return plain;
+    const std::uint64_t number = s.address >> scratch_shift;
+    if (!plain || number == 0 || number > scratch_count_) return false;
+    const std::uint64_t size = scratch_[number - 1].bytes;
+    const std::uint64_t offset = scratch_offset_of(s.address);
+    return offset <= size && s.bytes <= size - offset;
+  }
+  // Copies a list into the table where each segment is good and there is space; fault_of() says why not.
+  PHASEBIT_ALWAYS_INLINE constexpr bool add_segments(segment_list list) noexcept {
+    if (list.size() > Segments - segment_count_) [[unlikely]]
+      return false;
     for (const domain_segment& s : list) {
-      if (s.bytes == 0) [[unlikely]] {
-        return refuse(errc::invalid_argument, "a segment of no bytes", s.address);
-      }
-      if (s.end() < s.address) [[unlikely]] {
-        return refuse(errc::overflow, "a segment wraps around its memory domain", s.address);
-      }
-      if (s.domain.value >= max_domains) [[unlikely]] {
-        return refuse(errc::not_found, "no such memory domain", s.domain.value);
-      }
-      if (s.domain == scratch_domain) {
-        const std::uint64_t number = s.address >> scratch_shift;
-        if (number == 0 || number > scratch_count_) [[unlikely]] {
-          return refuse(errc::out_of_range, "an address outside of every scratch buffer",
-                        s.address);
-        }
-        const std::uint64_t size = scratch_[number - 1].bytes;
-        const std::uint64_t offset = scratch_offset_of(s.address);
-        if (offset > size || s.bytes > size - offset) [[unlikely]] {
-          return refuse(errc::out_of_range, "a segment reaches beyond its scratch buffer",
-                        s.address);
-        }
-      }
+      if (!good(s)) [[unlikely]]
+        return false;
       segments_[segment_count_++] = s;
     }
-    return {};
+    return true;
+  }
+  [[nodiscard]] constexpr error fault_of(segment_list list) const noexcept {
+    for (const domain_segment& s : list) {
+      if (good(s)) continue;
+      if (s.bytes == 0) return refuse(errc::invalid_argument, "a segment of no bytes", s.address);
+      if (s.end() < s.address) {
+        return refuse(errc::overflow, "a segment wraps around its memory domain", s.address);
+      }
+      if (s.domain.value >= max_domains) {
+        return refuse(errc::not_found, "no such memory domain", s.domain.value);
+      }
+      return refuse(errc::out_of_range, "a segment is not within one scratch buffer", s.address);
+    }
+    return refuse(errc::exhausted, "the sequence's segments are more than its capacity", Segments);
   }
 
   constexpr result<step_id> append(operation op, segment_list to, segment_list from,
                                    const parameters& with) noexcept {
     const operand before{0, segment_count_, 0};
-    if (const auto added = add_segments(from); !added) [[unlikely]] {
-      return rolled_back(before, added.error());
+    if (!add_segments(from)) [[unlikely]] {
+      return rolled_back(before, fault_of(from));
     }
     return finish(op, to, before, with);
   }
@@ -398,8 +443,8 @@ class sequence {
       return refuse(errc::invalid_argument, "the two sides of a compare differ in size", total(b));
     }
     const operand before{0, segment_count_, 0};
-    if (const auto added = add_segments(a); !added) return rolled_back(before, added.error());
-    if (const auto added = add_segments(b); !added) return rolled_back(before, added.error());
+    if (!add_segments(a)) return rolled_back(before, fault_of(a));
+    if (!add_segments(b)) return rolled_back(before, fault_of(b));
     return finish(op, {}, before, with);
   }
   // `to` in blocks of `to_unit` bytes, `from` in as many blocks of `from_unit` bytes.
@@ -407,12 +452,11 @@ class sequence {
                                           std::uint32_t to_unit, std::uint32_t from_unit,
                                           const parameters& with) noexcept {
     const std::uint64_t bytes = total(from);
-    if (remainder(bytes, from_unit) != 0) {
+    const std::uint64_t blocks = quotient(bytes, from_unit);
+    if (blocks * from_unit != bytes) {
       return refuse(errc::misaligned, "the source is not a whole number of blocks", bytes);
     }
-    std::uint64_t wanted = 0;
-    for (std::uint64_t at = 0; at != bytes; at += from_unit) wanted += to_unit;
-    if (total(to) != wanted) {
+    if (total(to) != blocks * to_unit) {
       return refuse(errc::invalid_argument,
                     "the destination is not as long as the source's blocks need", total(to));
     }
@@ -425,7 +469,7 @@ class sequence {
                     c.unit_bytes);
     }
     const std::uint64_t bytes = total(from);
-    if (remainder(bytes, c.unit_bytes) != 0) [[unlikely]] {
+    if (quotient(bytes, c.unit_bytes) * c.unit_bytes != bytes) [[unlikely]] {
       return refuse(errc::misaligned, "the source is not a whole number of data units", bytes);
     }
     return append_moving(op, to, from, to_parameters(c));
@@ -453,8 +497,8 @@ class sequence {
     if (step_count_ == Steps) [[unlikely]]
       return rolled_back(before, refuse_length());
     const std::uint16_t middle = segment_count_;
-    if (const auto added = add_segments(to); !added) [[unlikely]] {
-      return rolled_back(before, added.error());
+    if (!add_segments(to)) [[unlikely]] {
+      return rolled_back(before, fault_of(to));
     }
     step& s = steps_[step_count_];
     s.op = op;
@@ -473,12 +517,34 @@ class sequence {
     if (source_missing || destination_missing) [[unlikely]] {
       return rolled_back(before, refuse(errc::invalid_argument, "the step has no bytes"));
     }
-    if (const char* why = overlap_fault(s); why != nullptr) [[unlikely]] {
+    const bool single = s.source.count <= 1 && s.destination.count <= 1;
+    if (single && (s.source.count + s.destination.count != 2 ||
+                   !overlaps(segments_[before.first], segments_[middle]))) [[likely]] {
+      // Two segments that are apart: nothing more to look at.
+    } else if (const char* why = overlap_fault(s); why != nullptr) [[unlikely]] {
       return rolled_back(before, refuse(errc::overlap, why));
     }
+    track(s);
     results_[id_count_] = {};
     ++step_count_;
     return step_id{id_count_++};
+  }
+
+  // Notes which scratch buffers the step reads and writes.
+  constexpr void track(const step& s) noexcept {
+    for (const domain_segment& d : list(s.source)) {
+      if (d.domain != scratch_domain) continue;
+      scratch_info& b = scratch_[scratch_buffer_of(d.address)];
+      b.reader = step_count_;
+      b.reads = static_cast<std::uint8_t>(d.bytes == b.bytes && b.reads == 0 ? 1 : 2);
+    }
+    for (const domain_segment& d : list(s.destination)) {
+      if (d.domain != scratch_domain) continue;
+      scratch_info& b = scratch_[scratch_buffer_of(d.address)];
+      b.writer = step_count_;
+      const bool whole = d.bytes == b.bytes && s.destination.count == 1;
+      b.writes = static_cast<std::uint8_t>(whole && b.writes == 0 ? 1 : 2);
+    }
   }
 
   [[nodiscard]] constexpr const char* overlap_fault(const step& s) const noexcept {
@@ -548,6 +614,7 @@ class sequence {
   std::uint8_t step_count_ = 0;
   std::uint8_t id_count_ = 0;
   std::uint8_t scratch_count_ = 0;
+  bool tracked_ = true;
 };
 
 }  // namespace phasebit::accel

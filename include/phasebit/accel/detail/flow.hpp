@@ -64,6 +64,12 @@ class flow {
     }
     return true;
   }
+  [[nodiscard]] constexpr bool reaches_all(std::span<const domain_segment> list) const noexcept {
+    for (const domain_segment& d : list) {
+      if (!t_->reaches(d.domain)) return false;
+    }
+    return true;
+  }
   // Whether no step strictly between `first` and `last` may write any of these bytes.
   [[nodiscard]] constexpr bool unwritten(std::size_t first, std::size_t last,
                                          std::span<const domain_segment> list) const noexcept {
