@@ -5,7 +5,6 @@
 // CRC-32C is the real one, bit by bit, because checksums are combined from parts.
 #pragma once
 
-#include <phasebit/accel/rules.hpp>
 #include <phasebit/accel/sequence.hpp>
 
 #include <array>

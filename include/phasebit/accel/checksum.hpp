@@ -44,7 +44,8 @@ consteval std::array<std::array<Word, 256>, 8> reflected_tables() {
     t[0][n] = c;
   }
   for (unsigned n = 0; n != 256; ++n) {
-    for (unsigned k = 1; k != 8; ++k) t[k][n] = t[0][t[k - 1][n] & 0xff] ^ (t[k - 1][n] >> 8);
+    for (unsigned k = 1; k != 8; ++k)
+      t[k][n] = t[0][static_cast<std::size_t>(t[k - 1][n] & 0xff)] ^ (t[k - 1][n] >> 8);
   }
   return t;
 }
@@ -86,14 +87,19 @@ template <class Word, Word Polynomial>
                                               std::size_t n) noexcept {
   const auto& t = reflected_table<Word, Polynomial>;
   while (n >= 8) {
-    std::uint64_t v = crc;
-    for (unsigned k = 0; k != 8; ++k) v ^= std::uint64_t{byte_at(p + k)} << (8 * k);
-    crc = t[7][v & 0xff] ^ t[6][v >> 8 & 0xff] ^ t[5][v >> 16 & 0xff] ^ t[4][v >> 24 & 0xff] ^
-          t[3][v >> 32 & 0xff] ^ t[2][v >> 40 & 0xff] ^ t[1][v >> 48 & 0xff] ^ t[0][v >> 56];
+    std::uint64_t w = crc;
+    for (unsigned k = 0; k != 8; ++k) w ^= std::uint64_t{byte_at(p + k)} << (8 * k);
+    const auto v = [w](unsigned k) noexcept {
+      return static_cast<std::size_t>(w >> (8 * k) & 0xff);
+    };
+    crc = t[7][v(0)] ^ t[6][v(1)] ^ t[5][v(2)] ^ t[4][v(3)] ^ t[3][v(4)] ^ t[2][v(5)] ^ t[1][v(6)] ^
+          t[0][v(7)];
     p += 8;
     n -= 8;
   }
-  while (n-- != 0) crc = t[0][(crc ^ byte_at(p++)) & 0xff] ^ (crc >> 8);
+  while (n-- != 0) {
+    crc = t[0][static_cast<std::size_t>((crc ^ byte_at(p++)) & 0xff)] ^ (crc >> 8);
+  }
   return crc;
 }
 

@@ -59,10 +59,10 @@ inline constexpr std::size_t operation_count = 19;
       "none",       "copy",         "fill",           "exclusive_or", "compare",
       "crc32c",     "crc16_t10dif", "dif_insert",     "dif_verify",   "dif_strip",
       "dif_update", "dix_generate", "dix_verify",     "encrypt",      "decrypt",
-      "compress",   "decompress",   "combine_crc32c", "reuse_result"};
-  static_assert(std::size(names) == operation_count);
+      "compress",   "decompress",   "combine_crc32c", "reuse_result", "unknown"};
+  static_assert(std::size(names) == operation_count + 1);
   const auto number = static_cast<std::size_t>(op);
-  return number < operation_count ? names[number] : "unknown";
+  return names[number < operation_count ? number : operation_count];
 }
 
 // A set of operations.
@@ -139,6 +139,24 @@ struct protection {
   }
   friend constexpr bool operator==(const protection&, const protection&) noexcept = default;
 };
+
+// Errors: invalid_argument (type, guard), misaligned (block size).
+[[nodiscard]] constexpr result<> check_protection(const protection& p) noexcept {
+  if (p.type < 1 || p.type > 3) {
+    return failure(errc::invalid_argument, "protection information is of type 1, 2 or 3", p.type);
+  }
+  if (p.guard > guard_format::bits64) {
+    return failure(errc::invalid_argument, "a guard has 16, 32 or 64 bits");
+  }
+  const std::uint32_t multiple = p.guard == guard_format::bits16 ? 512 : 4096;
+  if (p.block_bytes == 0 || (p.block_bytes & (multiple - 1)) != 0 || p.block_bytes > 65536) {
+    return failure(errc::misaligned,
+                   "a protected block is a multiple of 512 bytes (16-bit guard) or of 4096, up to "
+                   "65536",
+                   p.block_bytes);
+  }
+  return {};
+}
 
 // AES-XTS over data units: which of the engine's keys, the number of the first unit (the tweak, as a
 // little-endian number of 128 bits whose upper half is 0), and a unit's size.
@@ -243,9 +261,10 @@ enum class step_status : std::uint8_t {
                                         "output_too_large",
                                         "corrupt",
                                         "engine_error",
-                                        "aborted"};
+                                        "aborted",
+                                        "unknown"};
   const auto number = static_cast<std::size_t>(s);
-  return number < std::size(names) ? names[number] : "unknown";
+  return names[number < std::size(names) - 1 ? number : std::size(names) - 1];
 }
 
 struct step_result {

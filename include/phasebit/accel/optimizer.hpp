@@ -8,6 +8,7 @@
 #include <phasebit/accel/rules.hpp>
 #include <phasebit/accel/sequence.hpp>
 #include <phasebit/accel/target.hpp>
+#include <phasebit/accel/value_rules.hpp>
 
 #include <cstddef>
 #include <cstdint>

@@ -17,7 +17,8 @@ namespace phasebit::accel {
 
 namespace rules {
 
-// Two steps that the engine does in one pass. Precondition: the table lists the pair, and one of
+// Two steps that the engine does in one pass. Precondition: the table lists the pair, a cipher's data
+// unit divides the block of the protection information it is fused with, and one of
 //   - the second reads exactly what the first wrote, into scratch that nobody else reads; the first can
 //     move down to the second, because its source is not written between;
 //   - the second only reads, exactly what the first wrote, and it is still there;
@@ -43,6 +44,13 @@ struct fuse_steps {
   }
 
  private:
+  // The unit of a cipher must divide the block; copies and sums have units of one byte.
+  [[nodiscard]] static constexpr bool units_agree(const step& a, const step& b) noexcept {
+    const bool ciphers = a.op == operation::encrypt || a.op == operation::decrypt;
+    const std::uint32_t small = ciphers ? a.with.unit : b.with.unit;
+    const std::uint32_t large = ciphers ? b.with.unit : a.with.unit;
+    return small == 0 || large == 0 || large % small == 0;
+  }
   static constexpr void attach(step& first, const step& second) noexcept {
     first.then = second.op;
     first.then_id = second.id;
@@ -52,6 +60,7 @@ struct fuse_steps {
   template <class Flow>
   static constexpr bool follows(Flow& f, std::size_t j, std::size_t i) noexcept {
     const step second = f.at(i);
+    if (!units_agree(f.at(j), second)) return false;
     if (second.seed_from != step::no_seed || second.op == operation::compare) return false;
     if (!f.reaches_all(f.from(j)) || !f.reaches_all(f.to(j)) || !f.reaches_all(f.to(i))) {
       return false;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <phasebit/accel/operation.hpp>
+#include <phasebit/accel/step.hpp>
 #include <phasebit/core/align.hpp>
 
 #include <array>
@@ -13,54 +14,6 @@
 #include <span>
 
 namespace phasebit::accel {
-
-// Names an appended step; its result is found under it. Ids count from 0 in the order of appending.
-struct step_id {
-  std::uint8_t value = 0;
-  friend constexpr auto operator<=>(step_id, step_id) noexcept = default;
-};
-
-// A run of the sequence's segment table.
-struct operand {
-  std::uint64_t bytes;
-  std::uint16_t first;
-  std::uint16_t count;
-};
-
-// One step. `then` is a second operation that an engine fuses with the first: it consumes the first
-// one's output stream. A transforming `then` writes the destination, a reading one looks at it.
-struct step {
-  operation op;
-  operation then;
-  std::uint8_t id;         // where the result of `op` goes, and the step that errors name
-  std::uint8_t then_id;    // the same for `then`
-  bool gate;               // no later step's write to memory may come before this step has passed
-  std::uint8_t seed_from;  // a CRC that continues the result of this id
-  operand source;
-  operand destination;
-  parameters with;
-  parameters then_with;
-
-  static constexpr std::uint8_t no_seed = 0xff;
-};
-
-// Scratch addresses: bits 63:40 number the buffer from 1, bits 39:0 are the offset. Two buffers of one
-// sequence therefore never overlap, and never merge by accident.
-inline constexpr unsigned scratch_shift = 40;
-[[nodiscard]] constexpr std::size_t scratch_buffer_of(std::uint64_t address) noexcept {
-  return static_cast<std::size_t>(address >> scratch_shift) - 1;
-}
-[[nodiscard]] constexpr std::uint64_t scratch_offset_of(std::uint64_t address) noexcept {
-  return address & ((std::uint64_t{1} << scratch_shift) - 1);
-}
-
-// Buffers of a sequence that is planned once and run with different memory: slot n is a domain of its
-// own whose addresses begin at 0. bind() replaces slots by memory.
-inline constexpr std::uint16_t first_slot_domain = 32;
-[[nodiscard]] constexpr domain_segment slot(std::uint16_t n, std::uint64_t offset,
-                                            std::uint64_t bytes) noexcept {
-  return {offset, bytes, domain_id{static_cast<std::uint16_t>(first_slot_domain + n)}};
-}
 
 // Steps: at most 64; one append takes one step, copy_crc32c two. Segments: of all steps together; the
 // optimizer needs some to spare where it cuts segments, and leaves a rule out when there are none.
@@ -205,10 +158,10 @@ class sequence {
                                        const protection& p) noexcept {
     if (const auto ok = check(p); !ok) return ok.error();
     const std::uint64_t bytes = total(data);
-    if (quotient(bytes, p.block_bytes) * p.block_bytes != bytes) {
+    if (detail::quotient(bytes, p.block_bytes) * p.block_bytes != bytes) {
       return refuse(errc::misaligned, "the data is not a whole number of blocks", bytes);
     }
-    const std::uint64_t blocks = quotient(bytes, p.block_bytes);
+    const std::uint64_t blocks = detail::quotient(bytes, p.block_bytes);
     if (total(metadata) != blocks * p.metadata_bytes()) {
       return refuse(errc::invalid_argument,
                     "the metadata is not one protection information per block", total(metadata));
@@ -292,17 +245,7 @@ class sequence {
     return results_[id];
   }
 
-  // `writes` and `reads` count the steps that write or read the buffer; a part of it counts as two, so
-  // that 1 and 1 means: one step writes it whole and one reads it whole. Kept while appending.
-  struct scratch_info {
-    std::uint64_t bytes;
-    std::uint64_t offset;  // in the pool, once assigned
-    std::uint32_t alignment;
-    std::uint8_t writer;
-    std::uint8_t reader;
-    std::uint8_t writes;
-    std::uint8_t reads;
-  };
+  using scratch_info = accel::scratch_info;
   [[nodiscard]] constexpr std::size_t scratch_count() const noexcept { return scratch_count_; }
   [[nodiscard]] constexpr scratch_info& scratch_buffer(std::size_t i) noexcept {
     return scratch_[i];
@@ -363,23 +306,6 @@ class sequence {
     segment_count_ = before.first;
     return why;
   }
-  // bytes / unit. Machines of 32 bits have no division of 64-bit numbers: bit by bit there.
-  [[nodiscard]] static constexpr std::uint64_t quotient(std::uint64_t bytes,
-                                                        std::uint32_t unit) noexcept {
-    if (bytes >> 32 == 0) [[likely]]
-      return static_cast<std::uint32_t>(bytes) / unit;
-    std::uint64_t result = 0;
-    std::uint64_t rest = 0;
-    for (unsigned k = 64; k-- != 0;) {
-      rest = rest << 1 | (bytes >> k & 1U);
-      result <<= 1;
-      if (rest >= unit) {
-        rest -= unit;
-        result |= 1;
-      }
-    }
-    return result;
-  }
   [[nodiscard]] static constexpr std::uint64_t total(segment_list list) noexcept {
     std::uint64_t bytes = 0;
     for (const auto& s : list) bytes += s.bytes;
@@ -392,7 +318,7 @@ class sequence {
       return plain;
     const std::uint64_t number = s.address >> scratch_shift;
     if (!plain || number == 0 || number > scratch_count_) return false;
-    const std::uint64_t size = scratch_[number - 1].bytes;
+    const std::uint64_t size = scratch_[static_cast<std::size_t>(number) - 1].bytes;
     const std::uint64_t offset = scratch_offset_of(s.address);
     return offset <= size && s.bytes <= size - offset;
   }
@@ -452,7 +378,7 @@ class sequence {
                                           std::uint32_t to_unit, std::uint32_t from_unit,
                                           const parameters& with) noexcept {
     const std::uint64_t bytes = total(from);
-    const std::uint64_t blocks = quotient(bytes, from_unit);
+    const std::uint64_t blocks = detail::quotient(bytes, from_unit);
     if (blocks * from_unit != bytes) {
       return refuse(errc::misaligned, "the source is not a whole number of blocks", bytes);
     }
@@ -469,25 +395,13 @@ class sequence {
                     c.unit_bytes);
     }
     const std::uint64_t bytes = total(from);
-    if (quotient(bytes, c.unit_bytes) * c.unit_bytes != bytes) [[unlikely]] {
+    if (detail::quotient(bytes, c.unit_bytes) * c.unit_bytes != bytes) [[unlikely]] {
       return refuse(errc::misaligned, "the source is not a whole number of data units", bytes);
     }
     return append_moving(op, to, from, to_parameters(c));
   }
   [[nodiscard]] constexpr result<> check(const protection& p) const noexcept {
-    if (p.type < 1 || p.type > 3) {
-      return refuse(errc::invalid_argument, "protection information is of type 1, 2 or 3", p.type);
-    }
-    if (p.guard > guard_format::bits64) {
-      return refuse(errc::invalid_argument, "a guard has 16, 32 or 64 bits");
-    }
-    const std::uint32_t multiple = p.guard == guard_format::bits16 ? 512 : 4096;
-    if (p.block_bytes == 0 || (p.block_bytes & (multiple - 1)) != 0 || p.block_bytes > 65536) {
-      return refuse(errc::misaligned,
-                    "a protected block is a multiple of 512 bytes (16-bit guard) or of 4096, up to "
-                    "65536",
-                    p.block_bytes);
-    }
+    if (const auto ok = check_protection(p); !ok) return ok.error().at(id_count_);
     return {};
   }
 
@@ -519,9 +433,10 @@ class sequence {
     }
     const bool single = s.source.count <= 1 && s.destination.count <= 1;
     if (single && (s.source.count + s.destination.count != 2 ||
-                   !overlaps(segments_[before.first], segments_[middle]))) [[likely]] {
+                   !detail::overlaps(segments_[before.first], segments_[middle]))) [[likely]] {
       // Two segments that are apart: nothing more to look at.
-    } else if (const char* why = overlap_fault(s); why != nullptr) [[unlikely]] {
+    } else if (const char* why = detail::overlap_fault(op, list(s.source), list(s.destination));
+               why != nullptr) [[unlikely]] {
       return rolled_back(before, refuse(errc::overlap, why));
     }
     track(s);
@@ -547,53 +462,13 @@ class sequence {
     }
   }
 
-  [[nodiscard]] constexpr const char* overlap_fault(const step& s) const noexcept {
-    const auto to = list(s.destination);
-    const auto from = list(s.source);
-    for (std::size_t i = 0; i != to.size(); ++i) {
-      for (std::size_t k = i + 1; k < to.size(); ++k) {
-        if (overlaps(to[i], to[k])) return "two segments of the destination overlap";
-      }
-      for (const domain_segment& f : from) {
-        if (!overlaps(to[i], f)) continue;
-        if (!in_place_operations.has(s.op) || !same_streams(s)) {
-          return "source and destination overlap and are not the same segments";
-        }
-        break;
-      }
-    }
-    return nullptr;
-  }
-  [[nodiscard]] static constexpr bool overlaps(const domain_segment& a,
-                                               const domain_segment& b) noexcept {
-    return a.domain == b.domain && a.address < b.end() && b.address < a.end();
-  }
-  // Whether each source stream is the destination, segment by segment, or is disjoint from it.
-  [[nodiscard]] constexpr bool same_streams(const step& s) const noexcept {
-    const auto to = list(s.destination);
-    const auto from = list(s.source);
-    if (to.empty()) return true;
-    for (std::size_t at = 0; at < from.size();) {
-      std::size_t same = 0;
-      while (same != to.size() && at + same < from.size() && to[same] == from[at + same]) ++same;
-      if (same == to.size()) {
-        at += same;
-        continue;
-      }
-      for (const domain_segment& d : to) {
-        if (overlaps(d, from[at])) return false;
-      }
-      ++at;
-    }
-    return true;
-  }
   // Recursion over what is left of `s` once the writer nearest before step `i` has been taken out.
   [[nodiscard]] constexpr bool written_before(std::size_t i,
                                               const domain_segment& s) const noexcept {
     while (i != 0) {
       --i;
       for (const domain_segment& d : list(steps_[i].destination)) {
-        if (!overlaps(d, s)) continue;
+        if (!detail::overlaps(d, s)) continue;
         const std::uint64_t low = d.address > s.address ? d.address : s.address;
         const std::uint64_t high = d.end() < s.end() ? d.end() : s.end();
         if (low > s.address) {

@@ -23,9 +23,9 @@ namespace phasebit {
 enum class domain_kind : std::uint8_t { local, guest, device, remote, scratch };
 
 [[nodiscard]] constexpr std::string_view name(domain_kind kind) noexcept {
-  constexpr std::string_view names[] = {"local", "guest", "device", "remote", "scratch"};
+  constexpr std::string_view names[] = {"local", "guest", "device", "remote", "scratch", "unknown"};
   const auto number = static_cast<std::size_t>(kind);
-  return number < std::size(names) ? names[number] : "unknown";
+  return names[number < std::size(names) - 1 ? number : std::size(names) - 1];
 }
 
 // Names a domain within one domain_table. A value; trivial, so that tables of segments cost nothing to
