@@ -387,6 +387,28 @@ TEST_CASE(
   CHECK(d.events[1].kind == function_event_kind::msix);
 }
 
+TEST_CASE("status bits are each function's own, and a host clears them by writing ones") {
+  auto d = four_functions<four_and_252>();
+  d.enable(0, 3);
+  const auto control = static_cast<std::uint16_t>(
+      *pcie::find_capability(*d.vf_images[0], pcie::capability_id::pci_express) +
+      pcie::express::device_control);
+  CHECK(d.table->set_bits({0, 1}, control, 0x0003'0000));
+  CHECK(d.table->set_bits({0, 2}, control, 0x0001'0000));
+  CHECK(d.table->set_bits({0, 0}, control, 0x0004'0000));
+  CHECK_FALSE(d.table->set_bits({0, 1}, 0, 1));
+  CHECK_FALSE(d.table->set_bits({0, 4}, control, 1));
+  d.write({0, 1}, control + 2U, 2, 0xfffe);
+  CHECK(d.read({0, 1}, control) == 0x0001'0000);
+  CHECK(d.read({0, 2}, control) == 0x0001'0000);
+  CHECK(d.read({0, 3}, control) == 0);
+  CHECK((d.read({0, 0}, control) >> 16) == 4);
+  d.write({0, 0}, control + 2U, 1, 4);
+  CHECK((d.read({0, 0}, control) >> 16) == 0);
+  d.write({0, 1}, control + 2U, 1, 1);
+  CHECK(d.read({0, 1}, control) == 0);
+}
+
 TEST_CASE("a function-level reset is of one virtual function, and takes until its owner says so") {
   auto d = four_functions<with_vectors>();
   d.enable(0, 4);
@@ -424,6 +446,9 @@ TEST_CASE("a function-level reset of the physical function takes its virtual one
   auto d = four_functions<four_and_252>();
   d.enable(0, 4);
   d.enable(1, 4);
+  d.write({0, 0}, pcie::header::bar0, 4, 0xc000'0000);
+  d.write({0, 0}, pcie::header::command, 2, 2);
+  REQUIRE(d.table->find(std::uint64_t{0xc000'0000}).function == function_ref{0, 0});
   d.events.clear();
   const unsigned express = *pcie::find_capability(*d.images[0], pcie::capability_id::pci_express);
   d.write({0, 0}, express + pcie::express::device_control, 2, 0x8000);
@@ -434,6 +459,7 @@ TEST_CASE("a function-level reset of the physical function takes its virtual one
   CHECK(d.table->state({0, 0}) == function_state::resetting);
   CHECK(d.table->state({0, 1}) == function_state::absent);
   CHECK(d.table->state({1, 1}) == function_state::ready);
+  CHECK_FALSE(d.table->find(std::uint64_t{0xc000'0000}).function.exists());
   REQUIRE(pcie::emit_function(*d.images[0], d.descriptions[0]));
   CHECK(d.table->ready({0, 0}));
   CHECK(d.table->active_vfs(0) == 0);

@@ -209,6 +209,21 @@ class function_table {
     }
   }
 
+  // Device side: sets bits of the doubleword at `offset`, such as those of a status register, which the
+  // host clears by writing ones. Of a virtual function only in registers of its own: false elsewhere,
+  // and where the function is not ready.
+  bool set_bits(function_ref f, std::uint16_t offset, std::uint32_t bits) noexcept {
+    if (state(f) != function_state::ready || offset % 4 != 0) return false;
+    if (!f.is_virtual()) {
+      of(f).function.image().set32(offset, of(f).function.image().read(offset, 4) | bits);
+      return true;
+    }
+    const std::uint8_t slot = of(f).own.slot(offset);
+    if (slot == private_dwords<L.config_dwords>::shared) return false;
+    virtual_[index(f)].own[slot] |= bits;
+    return true;
+  }
+
   // The MSI-X tables of the virtual functions, by index().
   [[nodiscard]] constexpr msix_vectors<max_virtual, L.vectors>& msix() noexcept { return msix_; }
 

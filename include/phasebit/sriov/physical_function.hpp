@@ -99,7 +99,7 @@ class physical_function {
     update_page_size();
   }
 
-  [[nodiscard]] const config_image& image() const noexcept { return *image_; }
+  [[nodiscard]] config_image& image() const noexcept { return *image_; }
   [[nodiscard]] constexpr std::uint16_t total_vfs() const noexcept { return total_; }
   [[nodiscard]] constexpr std::uint16_t num_vfs() const noexcept { return num_; }
   [[nodiscard]] constexpr bool enabled() const noexcept { return enabled_; }
