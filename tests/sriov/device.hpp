@@ -2,8 +2,8 @@
 // An SR-IOV device of several physical functions around a function_table, as its owner would run it.
 #pragma once
 
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/sriov_capability.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
 #include <phasebit/sriov/function_table.hpp>
 
 #include <cstdint>

@@ -5,7 +5,7 @@
 
 #include <phasebit/core/align.hpp>
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/header.hpp>
+#include <phasebit/pcie/spec/header.hpp>
 #include <phasebit/sriov/detail/exact_match.hpp>
 
 #include <array>

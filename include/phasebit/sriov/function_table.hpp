@@ -5,8 +5,8 @@
 #pragma once
 
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/bar.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/bar.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 #include <phasebit/pcie/spec/tlp_completion.hpp>
 #include <phasebit/sriov/apertures.hpp>
 #include <phasebit/sriov/function_ref.hpp>

@@ -4,7 +4,7 @@
 #pragma once
 
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 #include <phasebit/sriov/detail/exact_match.hpp>
 
 #include <array>

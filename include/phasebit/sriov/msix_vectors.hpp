@@ -2,8 +2,8 @@
 // MSI-X tables and pending bits of many functions in one block of memory. PCIe 5.0, 6.1.4 and 7.7.2.
 #pragma once
 
-#include <phasebit/pcie/msi_message.hpp>
-#include <phasebit/pcie/msix.hpp>
+#include <phasebit/pcie/spec/msi_message.hpp>
+#include <phasebit/pcie/spec/msix.hpp>
 
 #include <array>
 #include <cstddef>

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/bar.hpp>
-#include <phasebit/pcie/capability.hpp>
-#include <phasebit/pcie/config_space.hpp>
-#include <phasebit/pcie/express.hpp>
-#include <phasebit/pcie/header.hpp>
-#include <phasebit/pcie/sriov_capability.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
+#include <phasebit/pcie/spec/bar.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
+#include <phasebit/pcie/spec/express.hpp>
+#include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
 #include <phasebit/sriov/apertures.hpp>
 #include <phasebit/sriov/function_ref.hpp>
 #include <phasebit/sriov/vf_config.hpp>

@@ -4,12 +4,12 @@
 #pragma once
 
 #include <phasebit/core/result.hpp>
-#include <phasebit/pcie/capability.hpp>
-#include <phasebit/pcie/config_space.hpp>
-#include <phasebit/pcie/description.hpp>
-#include <phasebit/pcie/emitter.hpp>
-#include <phasebit/pcie/express.hpp>
-#include <phasebit/pcie/header.hpp>
+#include <phasebit/pcie/device/config_space.hpp>
+#include <phasebit/pcie/device/description.hpp>
+#include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/spec/capability.hpp>
+#include <phasebit/pcie/spec/express.hpp>
+#include <phasebit/pcie/spec/header.hpp>
 
 #include <array>
 #include <cstddef>

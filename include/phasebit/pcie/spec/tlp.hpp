@@ -7,7 +7,7 @@
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/field.hpp>
 #include <phasebit/core/wire.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 
 #include <array>
 #include <cstddef>

@@ -2,7 +2,7 @@
 // Completions: the answers to requests that are not posted. PCIe 5.0, 2.2.9 and 2.3.1.
 #pragma once
 
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 #include <phasebit/pcie/spec/tlp.hpp>
 #include <phasebit/pcie/spec/tlp_request.hpp>
 

@@ -3,7 +3,7 @@
 // say. PCIe 5.0, 2.2.8 and chapter 10.
 #pragma once
 
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 #include <phasebit/pcie/spec/tlp.hpp>
 #include <phasebit/pcie/spec/tlp_request.hpp>
 

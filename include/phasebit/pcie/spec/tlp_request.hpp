@@ -4,7 +4,7 @@
 #pragma once
 
 #include <phasebit/core/expects.hpp>
-#include <phasebit/pcie/requester_id.hpp>
+#include <phasebit/pcie/spec/requester_id.hpp>
 #include <phasebit/pcie/spec/tlp.hpp>
 
 #include <cstdint>
