@@ -299,7 +299,7 @@ TEST_CASE("the two ring orders hand an entry over, each with its own barriers") 
     CHECK(explore({.model = model}, ring(device_order{})).passed());
   }
   options weakened;
-  weakened.fault = mutation{operation::after_load, "explorer_test.cpp", "", {}};
+  weakened.faults = {{operation::after_load, "explorer_test.cpp", "", {}}};
   const report r = explore(weakened, ring(device_order{}));
   REQUIRE(r.failure);
   CHECK(r.failure->kind == failure_kind::race);

@@ -68,7 +68,7 @@ struct options {
   std::uint64_t most_executions = 2'000'000;  // more, and the report says that it is not complete
   int most_events = 600;                      // of one execution, without plain accesses
   std::size_t arena_bytes = 16384;            // for everything that threads share
-  std::optional<mutation> fault = {};
+  std::vector<mutation> faults = {};
   std::string replay = {};  // a failure's token: only that execution
 };
 

@@ -5,7 +5,6 @@
 #include <phasebit/testing/explorer/detail/names.hpp>
 #include <phasebit/testing/explorer/report.hpp>
 
-#include <optional>
 #include <source_location>
 #include <string_view>
 #include <utility>
@@ -22,16 +21,20 @@ struct request {
 
 class call_sites {
  public:
-  explicit call_sites(const std::optional<mutation>& fault) : fault_(fault) {}
+  explicit call_sites(const std::vector<mutation>& faults) : faults_(faults) {}
 
   // The fault of this place, or nullptr.
   [[nodiscard]] const mutation* fault_at(const request& r) {
     note(r);
-    if (!fault_ || fault_->what != r.what) return nullptr;
-    if (!std::string_view{r.where.file_name()}.ends_with(fault_->file)) return nullptr;
+    const std::string_view file = r.where.file_name();
     const std::string_view function = r.where.function_name();
-    if (function.find(fault_->function) == std::string_view::npos) return nullptr;
-    return &*fault_;
+    for (const mutation& fault : faults_) {
+      if (fault.what == r.what && file.ends_with(fault.file) &&
+          function.find(fault.function) != std::string_view::npos) {
+        return &fault;
+      }
+    }
+    return nullptr;
   }
   [[nodiscard]] std::vector<call_site> take() { return std::exchange(sites_, {}); }
 
@@ -51,7 +54,7 @@ class call_sites {
     sites_.push_back({r.what, file_of(file), r.where.function_name(), r.where.line()});
   }
 
-  std::optional<mutation> fault_;
+  std::vector<mutation> faults_;
   std::vector<known_site> known_;
   std::vector<call_site> sites_;
 };

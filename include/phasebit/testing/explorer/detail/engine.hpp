@@ -27,7 +27,7 @@ namespace phasebit::testing::explorer::detail {
 class engine {
  public:
   explicit engine(const options& wanted)
-      : options_(wanted), arena_(wanted.arena_bytes), search_(wanted.model), sites_(wanted.fault) {
+      : options_(wanted), arena_(wanted.arena_bytes), search_(wanted.model), sites_(wanted.faults) {
     shadow_.reset(arena_.capacity());
   }
 

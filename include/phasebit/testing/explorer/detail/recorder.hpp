@@ -31,7 +31,8 @@ class recorder {
     std::string text = thread + " ";
     switch (e.kind) {
       case event_kind::fence:
-        text += std::string{"executes a "} + name_of(e.fence);
+        text += std::string{e.fence == barrier::acquire ? "executes an " : "executes a "} +
+                name_of(e.fence);
         break;
       case event_kind::choice:
         text += "takes choice " + std::to_string(e.value);
