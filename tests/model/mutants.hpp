@@ -41,7 +41,8 @@ void with_fault(const std::string& name, const std::vector<mutation>& faults, ca
   for (std::size_t i = 0; i != by.size(); ++i) {
     wanted.model = all_models[i];
     const report r = explorer::explore(wanted, program);
-    INFO(name, " under ", explorer::name_of(wanted.model), ": ", r.text());
+    const std::string what = name + " under " + explorer::name_of(wanted.model) + ": " + r.text();
+    INFO(what);
     CHECK(r.truncated.empty());
     CHECK(r.failure.has_value() == by[i]);
     if (r.failure) CHECK(r.failure->kind != explorer::failure_kind::misuse);

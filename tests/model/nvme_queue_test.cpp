@@ -8,7 +8,7 @@ using namespace model;
 
 namespace {
 
-constexpr nvme_setup two_in_flight{3, 5, 2, false};
+constexpr nvme_setup two_in_flight{3, 5, 2, false, false};
 
 // Faults of the two orders. The last dword of an entry is stored with the order, the others before.
 const mutation thread_faults[] = {
@@ -26,11 +26,12 @@ const mutation device_faults[] = {
 
 TEST_CASE_TEMPLATE("a queue pair that wraps delivers every command and every completion once",
                    Order, explorer::thread_order, explorer::device_order) {
-  holds("one command at a time, ring of 2, three laps", nvme_pair<Order>({2, 6, 1, false}));
-  holds("two in flight, ring of 3", nvme_pair<Order>({3, 6, 2, false}));
-  holds("three in flight, ring of 4", nvme_pair<Order>({4, 8, 3, false}));
-  holds("the completion queue is full: ring of 2", nvme_pair<Order>({2, 6, 1, true}));
-  holds("the completion queue is full: ring of 3", nvme_pair<Order>({3, 6, 2, true}));
+  holds("one command at a time, ring of 2, three laps", nvme_pair<Order>({2, 6, 1, false, false}));
+  holds("two in flight, ring of 3", nvme_pair<Order>({3, 6, 2, false, false}));
+  holds("three in flight, ring of 4", nvme_pair<Order>({4, 8, 3, false, false}));
+  holds("a doorbell each, ring of 3", nvme_pair<Order>({3, 4, 2, true, false}));
+  holds("the completion queue is full: ring of 2", nvme_pair<Order>({2, 6, 1, false, true}));
+  holds("the completion queue is full: ring of 3", nvme_pair<Order>({3, 6, 2, false, true}));
 }
 
 TEST_CASE("mutants of the queues between threads") {

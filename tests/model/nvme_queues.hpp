@@ -23,6 +23,7 @@ struct nvme_setup {
   std::uint32_t depth = 2;     // entries of each ring: one less is in flight
   std::uint32_t commands = 4;  // submitted in all
   std::uint32_t batch = 1;     // submitted before the driver polls, if there is room
+  bool ring_each = false;      // one doorbell a command, not one a batch
   bool from_callback = false;  // the next command is submitted before the CQ head is given back
 };
 
@@ -85,6 +86,7 @@ class nvme_driver {
     std::uint32_t batch = 0;
     while (can_submit() && batch != setup_.batch) {
       submit_next();
+      if (setup_.ring_each) queue_->ring();
       ++batch;
     }
     queue_->ring();
