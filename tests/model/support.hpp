@@ -8,6 +8,7 @@
 #include <phasebit/memory/translate.hpp>
 #include <phasebit/testing/explorer/explore.hpp>
 #include <phasebit/testing/explorer/order.hpp>
+#include <phasebit/testing/explorer/word.hpp>
 
 #include <cstdint>
 #include <string>

@@ -55,6 +55,10 @@ class program {
     engine_->name(&object, sizeof(T), text, std::move(describe));
   }
 
+  void name_bytes(const void* begin, std::size_t bytes, const std::string& text) {
+    engine_->name(begin, bytes, text, {});
+  }
+
   void thread(const char* name, std::function<void()> body) {
     engine_->add_thread(name, false, std::move(body));
   }
