@@ -39,7 +39,8 @@ void holds(const std::string& name, Program program, options wanted = {}) {
   for (const memory_model model : all_models) {
     wanted.model = model;
     const report r = explorer::explore(wanted, program);
-    INFO(name, " under ", explorer::name_of(model), ": ", r.text());
+    const std::string what = name + " under " + explorer::name_of(model) + ": " + r.text();
+    INFO(what);
     CHECK(r.passed());
     counts += std::string{" "} + explorer::name_of(model) + " " + std::to_string(r.executions);
   }

@@ -103,6 +103,12 @@ void await(Condition condition, std::source_location where = std::source_locatio
   if (!condition()) e->fail_wait();
 }
 
+// The number of the running thread, in the order of program::thread(); -1 outside of threads.
+[[nodiscard]] inline int thread_number() noexcept {
+  const detail::engine* const e = detail::engine::running();
+  return e == nullptr ? -1 : e->thread_number();
+}
+
 // In a thread: 0 .. count-1, each in another execution. For what a program does not decide itself,
 // such as a time-out or a peer that misbehaves.
 [[nodiscard]] inline unsigned choose(unsigned count,

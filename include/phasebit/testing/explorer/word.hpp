@@ -5,6 +5,7 @@
 #include <phasebit/testing/explorer/detail/engine.hpp>
 #include <phasebit/testing/explorer/order.hpp>
 
+#include <cstddef>
 #include <cstdint>
 #include <source_location>
 #include <type_traits>
@@ -105,6 +106,15 @@ class word {
   T value_{};
 };
 
+// The running thread reads or writes these bytes: for what the explorer does not see, such as a buffer
+// that is handed back. The bytes stay as they are.
+inline void reads(const void* p, std::size_t bytes) noexcept {
+  if (detail::engine* const e = detail::engine::running()) e->plain(p, bytes, false);
+}
+inline void writes(const void* p, std::size_t bytes) noexcept {
+  if (detail::engine* const e = detail::engine::running()) e->plain(p, bytes, true);
+}
+
 // A plain variable, for programs that are not instrumented (instrumentation.hpp): two accesses
 // without an order between them are a race.
 template <class T>
@@ -114,11 +124,11 @@ class plain {
   constexpr explicit plain(T value) noexcept : value_(value) {}
 
   [[nodiscard]] T read() const noexcept {
-    if (detail::engine* const e = detail::engine::running()) e->plain(&value_, sizeof(T), false);
+    reads(&value_, sizeof(T));
     return value_;
   }
   void write(T value) noexcept {
-    if (detail::engine* const e = detail::engine::running()) e->plain(&value_, sizeof(T), true);
+    writes(&value_, sizeof(T));
     value_ = value;
   }
 

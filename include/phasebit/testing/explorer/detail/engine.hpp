@@ -226,9 +226,7 @@ class engine {
     if (recording_) recorder_.note("=> " + what);
     stop(ending::failed);
   }
-  [[nodiscard]] const std::string& thread_name() const noexcept {
-    return threads_[static_cast<std::size_t>(thread_)].name;
-  }
+  [[nodiscard]] int thread_number() const noexcept { return thread_; }
 
  private:
   enum class thread_state : std::uint8_t { fresh, started, waiting, finished };

@@ -57,11 +57,12 @@ class recorder {
     steps_.emplace_back(id, static_cast<int>(lines_.size()));
   }
 
-  // Neighbouring accesses of the same object are one step.
+  // Neighbouring accesses of the same object are one step; objects without a name are left out.
   void plain(std::uint32_t offset, std::size_t bytes, bool write, const std::string& thread) {
     const named_range* const range = names.find(offset, bytes);
+    if (range == nullptr) return;
     if (plain_.bytes != 0 && plain_.write == write && plain_.thread == thread &&
-        plain_.range == range && range != nullptr) {
+        plain_.range == range) {
       const std::uint32_t end = plain_.offset + plain_.bytes;
       const auto last = offset + static_cast<std::uint32_t>(bytes);
       plain_.offset = offset < plain_.offset ? offset : plain_.offset;
