@@ -327,14 +327,25 @@ TEST_CASE("an entry in halves that comes back before the invalidation is read as
 }
 
 TEST_CASE("mutants of page tables") {
-  auto both = [](const std::string& name, const mutation& fault, caught_by expected, auto program) {
-    with_fault(name, {fault}, expected, program);
+  auto fault = [](const std::string& name, operation what, effect how, caught_by expected,
+                  auto program) {
+    with_fault(name, {{what, "", "", how}}, expected, program);
   };
-  both("a table's words before its entry", {operation::word_exchange, "", "", effect::unordered},
-       all_but_x86, map_and_walk());
-  both("an entry before its table's words", {operation::word_load, "", "", effect::unordered},
-       all_but_x86, map_and_walk());
+  fault("enter: a table's words before its entry", operation::atomic_exchange, effect::not_released,
+        all_but_x86, map_and_walk());
+  fault("walk: an entry before its table's words", operation::atomic_load, effect::unordered,
+        all_but_x86, map_and_walk());
+  fault("enter: another's table before its words", operation::atomic_exchange,
+        effect::failure_unordered, all_but_x86, two_mappers(false));
   const report r = explorer::explore({}, unmap_and_walk(false));
   REQUIRE(r.failure);
   MESSAGE("a table is released before the invalidation is done\n" << r.failure->text());
+
+  // Not needed here.
+  fault("enter: the entry that was absent is acquired", operation::atomic_exchange,
+        effect::not_acquired, none_of_them, two_mappers(true));
+  fault("dirty bits and permissions hand over nothing", operation::atomic_exchange,
+        effect::unordered, none_of_them, dirty_and_protect());
+  fault("an entry is released when it is cleared", operation::atomic_store, effect::unordered,
+        none_of_them, unmap_and_walk(true));
 }

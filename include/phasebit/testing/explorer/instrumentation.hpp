@@ -64,7 +64,7 @@ template <class T>
 T atomic_load(const T* p, int order) noexcept {
   engine* const e = atomic_engine(p, order, false);
   if (e == nullptr) return *p;
-  return static_cast<T>(e->load(p, sizeof(T), asked(operation::word_load, order)));
+  return static_cast<T>(e->load(p, sizeof(T), asked(operation::atomic_load, order)));
 }
 template <class T>
 void atomic_store(T* p, T value, int order) noexcept {
@@ -72,7 +72,7 @@ void atomic_store(T* p, T value, int order) noexcept {
   if (e == nullptr) {
     *p = value;
   } else {
-    e->store(p, sizeof(T), value, barrier::none, asked(operation::word_store, order));
+    e->store(p, sizeof(T), value, barrier::none, asked(operation::atomic_store, order));
   }
 }
 template <class T, class Change>
@@ -85,10 +85,10 @@ T atomic_change(T* p, Change change, int order) noexcept {
   }
   auto wide = [change](std::uint64_t old) { return std::uint64_t{change(static_cast<T>(old))}; };
   return static_cast<T>(
-      e->exchange(p, sizeof(T), nullptr, wide, asked(operation::word_exchange, order)));
+      e->exchange(p, sizeof(T), nullptr, wide, asked(operation::atomic_exchange, order)));
 }
 template <class T>
-bool atomic_compare(T* p, T* expected, T value, int order, int) noexcept {
+bool atomic_compare(T* p, T* expected, T value, int order, int failure) noexcept {
   engine* const e = watched(p) ? engine::running() : nullptr;
   T old = *p;
   if (e == nullptr) {
@@ -96,8 +96,9 @@ bool atomic_compare(T* p, T* expected, T value, int order, int) noexcept {
   } else {
     const std::uint64_t wanted = *expected;
     auto wide = [value](std::uint64_t) { return std::uint64_t{value}; };
-    old = static_cast<T>(
-        e->exchange(p, sizeof(T), &wanted, wide, asked(operation::word_exchange, order)));
+    old =
+        static_cast<T>(e->exchange(p, sizeof(T), &wanted, wide,
+                                   asked(operation::atomic_exchange, order), strength_of(failure)));
   }
   const bool done = old == *expected;
   *expected = old;

@@ -19,9 +19,12 @@ enum class operation : std::uint8_t {
   store,
   full,
   doorbell,   // the barrier before a register write
-  word_load,  // std::atomic_ref, std::atomic and word<T>
+  word_load,  // of word<T>
   word_store,
   word_exchange,
+  atomic_load,  // of std::atomic and std::atomic_ref in instrumented code; their place is not known
+  atomic_store,
+  atomic_exchange,
 };
 
 [[nodiscard]] constexpr const char* name_of(operation what) noexcept {
@@ -37,10 +40,16 @@ enum class operation : std::uint8_t {
     case operation::doorbell:
       return "doorbell";
     case operation::word_load:
-      return "atomic load";
+      return "word load";
     case operation::word_store:
-      return "atomic store";
+      return "word store";
     case operation::word_exchange:
+      return "word exchange";
+    case operation::atomic_load:
+      return "atomic load";
+    case operation::atomic_store:
+      return "atomic store";
+    case operation::atomic_exchange:
       return "atomic exchange";
   }
   return "?";
@@ -50,11 +59,14 @@ enum class operation : std::uint8_t {
 // code is the shipped code; the fault is in the ordering that it is given.
 struct mutation {
   enum class effect : std::uint8_t {
-    unordered,    // the access stays, its order goes; a barrier goes
-    stores_only,  // store, doorbell: orders earlier stores, not earlier loads
-    weaker,       // full: an acquire and a release barrier instead
-    stale,        // load: not done; the result is what the thread last read or stored there
-    lost,         // store: not done
+    unordered,          // the access stays, its order goes; a barrier goes
+    stores_only,        // store, doorbell: orders earlier stores, not earlier loads
+    weaker,             // full: an acquire and a release barrier instead
+    stale,              // load: not done; the result is what the thread last read or stored there
+    lost,               // store: not done
+    not_acquired,       // exchange: only releases
+    not_released,       // exchange: only acquires
+    failure_unordered,  // compare-exchange: no order where it is not carried out
   };
 
   operation what = operation::store;

@@ -95,8 +95,9 @@ class word {
            std::source_location where) noexcept {
     detail::engine* const e = detail::engine::running();
     if (e != nullptr) {
-      return static_cast<T>(
-          e->exchange(&value_, sizeof(T), expected, f, {operation::word_exchange, order, where}));
+      return static_cast<T>(e->exchange(&value_, sizeof(T), expected, f,
+                                        {operation::word_exchange, order, where},
+                                        acquires(order) ? order : strength::relaxed));
     }
     const T old = value_;
     if (expected == nullptr || *expected == old) value_ = static_cast<T>(f(old));

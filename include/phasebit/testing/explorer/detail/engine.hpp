@@ -118,7 +118,9 @@ class engine {
     const mutation* const fault = sites_.fault_at(r);
     if (fault != nullptr && fault->how == mutation::effect::stale) return last_known(p, bytes);
     if (fault != nullptr) r.order = strength::relaxed;
-    return load_event(p, bytes, r, false, 0);
+    event e = fresh(event_kind::load, r.where);
+    e.order = r.order;
+    return load_event(p, bytes, e);
   }
   // Behind a barrier, or of a strength of its own.
   void store(void* p, std::size_t bytes, std::uint64_t value, barrier before, request r) {
@@ -130,21 +132,32 @@ class engine {
     fence_event(before, r.where);
     store_event(p, bytes, value, r, false);
   }
-  // `change` gives the new value for the old one; with `expected`, only where that is there.
+  // `change` gives the new value for the old one; with `expected`, only where that is there, and
+  // else the load has the strength `failure`.
   template <class Change>
   std::uint64_t exchange(void* p, std::size_t bytes, const std::uint64_t* expected, Change change,
-                         request r) {
-    if (sites_.fault_at(r) != nullptr) r.order = strength::relaxed;
-    request read = r;
-    if (r.order == strength::release) read.order = strength::relaxed;
-    if (r.order == strength::acquire_release) read.order = strength::acquire;
-    const std::uint64_t there =
-        load_event(p, bytes, read, true, expected != nullptr ? *expected : 0, expected != nullptr);
+                         request r, strength failure = strength::relaxed) {
+    bool acquire = acquires(r.order);
+    bool release = releases(r.order);
+    if (const mutation* const fault = sites_.fault_at(r)) {
+      using enum mutation::effect;
+      acquire = acquire && fault->how != unordered && fault->how != not_acquired;
+      release = release && fault->how != unordered && fault->how != not_released;
+      if (fault->how == unordered || fault->how == failure_unordered) failure = strength::relaxed;
+      r.order = strength::relaxed;
+    }
+    const bool sequential = r.order == strength::sequential;
+    event load = fresh(event_kind::load, r.where);
+    load.order = sequential ? r.order : acquire ? strength::acquire : strength::relaxed;
+    load.success = load.order;
+    load.failure = failure;
+    load.conditional = expected != nullptr;
+    load.exclusive = expected == nullptr;
+    load.expected = expected != nullptr ? *expected : 0;
+    const std::uint64_t there = load_event(p, bytes, load);
     if (expected != nullptr && there != *expected) return there;
-    request write = r;
-    if (r.order == strength::acquire) write.order = strength::relaxed;
-    if (r.order == strength::acquire_release) write.order = strength::release;
-    store_event(p, bytes, change(there), write, true);
+    r.order = sequential ? r.order : release ? strength::release : strength::relaxed;
+    store_event(p, bytes, change(there), r, true);
     return there;
   }
   void fence(barrier kind, request r) {
@@ -430,15 +443,9 @@ class engine {
     return static_cast<int>(graph_.locations.size()) - 1;
   }
 
-  std::uint64_t load_event(const void* p, std::size_t bytes, const request& r, bool exclusive,
-                           std::uint64_t expected, bool conditional = false) {
-    event e = fresh(event_kind::load, r.where);
-    e.order = r.order;
+  std::uint64_t load_event(const void* p, std::size_t bytes, event e) {
     e.bytes = static_cast<std::uint8_t>(bytes);
     e.location = location_at(p, bytes);
-    e.exclusive = exclusive && !conditional;
-    e.conditional = conditional;
-    e.expected = expected;
     int id = replayed(e);
     if (id < 0) id = search_.add_load(graph_, e);
     done(id);

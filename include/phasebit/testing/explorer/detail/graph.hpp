@@ -48,6 +48,8 @@ inline constexpr int initial = -1;  // the value that a word had before the thre
 struct event {
   event_kind kind = event_kind::fence;
   strength order = strength::relaxed;
+  strength success = strength::relaxed;  // of a compare-exchange that is carried out
+  strength failure = strength::relaxed;  // of a compare-exchange that is not carried out
   barrier fence = barrier::none;
   std::uint8_t thread = 0;
   std::uint8_t bytes = 0;
@@ -65,6 +67,12 @@ struct event {
   thread_view after;
   reach message;  // stores: what an acquiring reader sees
 };
+
+// Whether a compare-exchange that has read its value is carried out, and its load's order then.
+inline void decide(event& e) noexcept {
+  e.exclusive = e.value == e.expected;
+  e.order = e.exclusive ? e.success : e.failure;
+}
 
 struct location {
   std::uint32_t offset = 0;

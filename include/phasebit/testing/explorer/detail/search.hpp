@@ -89,7 +89,7 @@ class search {
   [[nodiscard]] event reading(const execution_graph& graph, event e, int source) const {
     e.reads_from = source;
     e.value = source == initial ? graph.location_of(e).initial_value : graph.at(source).value;
-    if (e.conditional) e.exclusive = e.value == e.expected;
+    if (e.conditional) decide(e);
     propagate_(graph, e);
     return e;
   }

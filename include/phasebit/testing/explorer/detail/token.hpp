@@ -66,7 +66,7 @@ class token {
     if (e.kind == event_kind::load) {
       e.value = e.reads_from == initial ? graph.location_of(e).initial_value
                                         : graph.at(e.reads_from).value;
-      if (e.conditional) e.exclusive = e.value == e.expected;
+      if (e.conditional) decide(e);
     }
     if (e.kind == event_kind::store) {
       e.expected = blank.value;
