@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: BSL-1.0
+// What the models of rings share: where a device finds the memory of its driver, and how a report is
+// judged.
+#pragma once
+
+#include <phasebit/core/address.hpp>
+#include <phasebit/core/result.hpp>
+#include <phasebit/memory/translate.hpp>
+#include <phasebit/testing/explorer/explore.hpp>
+#include <phasebit/testing/explorer/order.hpp>
+#include <phasebit/testing/explorer/word.hpp>
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+#include <doctest/doctest.h>
+
+namespace model {
+
+using namespace phasebit::testing;
+using explorer::await;
+using explorer::check;
+using explorer::choose;
+using explorer::memory_model;
+using explorer::mutation;
+using explorer::operation;
+using explorer::options;
+using explorer::program;
+using explorer::report;
+
+inline constexpr memory_model all_models[] = {memory_model::cpp20, memory_model::x86,
+                                              memory_model::arm, memory_model::riscv};
+
+// Explores under every model, to the end, without a failure. The number of executions is printed.
+template <class Program>
+void holds(const std::string& name, Program program, options wanted = {}) {
+  std::string counts;
+  for (const memory_model model : all_models) {
+    wanted.model = model;
+    const report r = explorer::explore(wanted, program);
+    const std::string what = name + " under " + explorer::name_of(model) + ": " + r.text();
+    INFO(what);
+    CHECK(r.passed());
+    counts += std::string{" "} + explorer::name_of(model) + " " + std::to_string(r.executions);
+  }
+  MESSAGE(name << ", executions:" << counts);
+}
+
+// Bus addresses that are this process's own: the explored program's memory lies at the same place in
+// each execution.
+template <class From = phasebit::bus_space>
+struct same_address {
+  using from = From;
+  using to = phasebit::local_space;
+
+  [[nodiscard]] static phasebit::result<phasebit::segment<to>> translate(
+      phasebit::address<From> a, std::uint64_t bytes, phasebit::access) noexcept {
+    return phasebit::segment<to>{phasebit::address<to>{a.value()}, bytes};
+  }
+};
+
+template <class T>
+[[nodiscard]] phasebit::bus_addr bus_address_of(T& object) noexcept {
+  return phasebit::bus_addr{reinterpret_cast<std::uintptr_t>(&object)};
+}
+
+}  // namespace model
