@@ -46,8 +46,9 @@ concept DmaPort = requires(T& port, bus_addr at, std::uint64_t bytes, access wan
 template <class T> concept AnyDma = DmaTranslator<T> || DmaPort<T>;
 
 template <AnyDma Dma>
-[[nodiscard]] result<mapped_range> map_dma(Dma& dma, bus_addr at, std::uint64_t bytes,
-                                           access wanted) noexcept {
+[[nodiscard]] PHASEBIT_ALWAYS_INLINE result<mapped_range> map_dma(Dma& dma, bus_addr at,
+                                                                  std::uint64_t bytes,
+                                                                  access wanted) noexcept {
   if constexpr (DmaPort<Dma>) {
     auto range = dma.map(at, bytes, wanted);
     if (range && (range->bytes == 0 || range->bytes > bytes)) {

@@ -420,14 +420,14 @@ class controller {
         io().start(qid, *command);
       } else {
         const command_result ended = io_handlers{s_, s_.group}.execute(*command);
-        complete(qid, command->command_id(), ended, &*command);
+        complete_now(qid, command->command_id(), ended, &*command);
       }
       if (!s_.regs.running() || sq.deleting) return;
     }
     if (s_.shadow.enabled() && sq.empty()) arm_shadow(qid);
   }
 
-  void execute_admin(const submission_entry& command) noexcept {
+  [[gnu::noinline]] void execute_admin(const submission_entry& command) noexcept {
     const std::size_t deferred = s_.deferred.size();
     const command_result ended = admin_handlers{s_}.execute(command);
     if (!ended.later) return complete(0, command.command_id(), ended, &command);
@@ -438,8 +438,14 @@ class controller {
     if constexpr (asynchronous) progress_deferred();
   }
 
-  void complete(std::uint16_t qid, std::uint16_t command_id, const command_result& ended,
-                const submission_entry* command) noexcept {
+  [[gnu::noinline]] void complete(std::uint16_t qid, std::uint16_t command_id,
+                                  const command_result& ended,
+                                  const submission_entry* command) noexcept {
+    complete_now(qid, command_id, ended, command);
+  }
+  PHASEBIT_ALWAYS_INLINE void complete_now(std::uint16_t qid, std::uint16_t command_id,
+                                           const command_result& ended,
+                                           const submission_entry* command) noexcept {
     const auto& sq = s_.queues.sq[qid];
     nvme::status status = ended.status;
     if (!status.ok() && command != nullptr) {
@@ -457,7 +463,8 @@ class controller {
   }
 
   // The entry of the error log that the More bit speaks of.
-  void record(std::uint16_t qid, const submission_entry& c, nvme::status status) noexcept {
+  [[gnu::noinline]] void record(std::uint16_t qid, const submission_entry& c,
+                                nvme::status status) noexcept {
     error_information entry{};
     entry.sqid = qid;
     entry.command_id = c.command_id();
@@ -469,7 +476,7 @@ class controller {
   }
 
   // See completion_filter.hpp for what true and false mean.
-  bool post(outgoing_completion c) noexcept {
+  PHASEBIT_ALWAYS_INLINE bool post(outgoing_completion c) noexcept {
     auto& cq = s_.queues.cq[c.completion_queue];
     if (!cq.exists() || !s_.regs.completing()) return true;
     if (cq.full()) {

@@ -160,16 +160,8 @@ class data_transfer {
 
     status_code operator()(bus_addr at, std::uint64_t bytes) noexcept {
       while (bytes != 0) {
-        const auto range = block::map_dma(*dma, at, bytes, wanted);
-        if (!range) return status_code::data_transfer_error;
-        std::uint64_t passed = range->bytes;
-        status_code done = status_code::success;
-        if (range->domain == block::memory_domain::local) {
-          done = each(
-              std::span{pointer_of(local_addr{range->address}), static_cast<std::size_t>(passed)});
-        } else {
-          done = through_copy(at, passed);
-        }
+        std::uint64_t passed = 0;
+        const status_code done = next(at, bytes, passed);
         if (done != status_code::success) return done;
         at += passed;
         bytes -= passed;
@@ -183,6 +175,25 @@ class data_transfer {
     }
 
    private:
+    PHASEBIT_ALWAYS_INLINE status_code next(bus_addr at, std::uint64_t bytes,
+                                            std::uint64_t& passed) noexcept {
+      local_addr local{};
+      if constexpr (DmaTranslator<Dma>) {
+        const auto segment = dma->translate(at, bytes, wanted);
+        if (!segment || segment->bytes == 0 || segment->bytes > bytes) {
+          return status_code::data_transfer_error;
+        }
+        passed = segment->bytes;
+        local = segment->begin;
+      } else {
+        const auto range = block::map_dma(*dma, at, bytes, wanted);
+        if (!range) return status_code::data_transfer_error;
+        passed = range->bytes;
+        if (range->domain != block::memory_domain::local) return through_copy(at, passed);
+        local = local_addr{range->address};
+      }
+      return each(std::span{pointer_of(local), static_cast<std::size_t>(passed)});
+    }
     status_code through_copy(bus_addr at, std::uint64_t& passed) noexcept {
       if constexpr (block::DmaPort<Dma>) {
         std::array<std::byte, 512> copy;

@@ -20,12 +20,19 @@ namespace phasebit::nvme::device {
 // one where the host's memory is mapped.
 template <class T, block::AnyDma Dma>
 [[nodiscard]] T* local_object(Dma& dma, bus_addr where, access wanted) noexcept {
-  const auto range = block::map_dma(dma, where, sizeof(T), wanted);
-  if (!range || range->bytes < sizeof(T) || range->domain != block::memory_domain::local ||
-      !is_aligned(local_addr{range->address}, alignof(T))) {
-    return nullptr;
+  local_addr at{};
+  if constexpr (DmaTranslator<Dma>) {
+    const auto segment = dma.translate(where, sizeof(T), wanted);
+    if (!segment || segment->bytes < sizeof(T)) return nullptr;
+    at = segment->begin;
+  } else {
+    const auto range = block::map_dma(dma, where, sizeof(T), wanted);
+    if (!range || range->bytes < sizeof(T) || range->domain != block::memory_domain::local) {
+      return nullptr;
+    }
+    at = local_addr{range->address};
   }
-  return reinterpret_cast<T*>(pointer_of(local_addr{range->address}));
+  return is_aligned(at, alignof(T)) ? reinterpret_cast<T*>(pointer_of(at)) : nullptr;
 }
 
 // A copy of the T at `where`; nothing where the memory cannot be reached.

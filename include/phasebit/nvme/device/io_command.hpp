@@ -28,7 +28,8 @@ template <class Media>
 struct io_command {
   nvm_opcode opcode = nvm_opcode::flush;
   Media* media = nullptr;
-  block_range range{};
+  std::uint64_t lba = 0;
+  std::uint32_t blocks = 0;
   std::uint64_t bytes = 0;  // of data that moves between host and media
   bool stable = false;      // what is written is stable before the command completes
 };
@@ -53,11 +54,23 @@ inline constexpr std::array nvm_commands{
     nvm_command{nvm_opcode::dataset_management, commands_supported_log::lbcc.of(true),
                 identify_controller::oncs_dataset_management.of<std::uint16_t>(true)}};
 
-[[nodiscard]] constexpr bool is_supported(nvm_opcode opcode) noexcept {
+namespace detail {
+
+// One bit for each opcode of the table.
+inline constexpr auto supported_nvm_opcodes = [] {
+  std::array<std::uint32_t, 8> bits{};
   for (const nvm_command& one : nvm_commands) {
-    if (one.opcode == opcode) return true;
+    const auto opcode = static_cast<std::size_t>(one.opcode);
+    bits[opcode / 32] |= std::uint32_t{1} << (opcode % 32);
   }
-  return false;
+  return bits;
+}();
+
+}  // namespace detail
+
+[[nodiscard]] constexpr bool is_supported(nvm_opcode opcode) noexcept {
+  const auto at = static_cast<std::size_t>(opcode);
+  return (detail::supported_nvm_opcodes[at / 32] >> (at % 32) & 1U) != 0;
 }
 [[nodiscard]] constexpr bool moves_data(nvm_opcode opcode) noexcept {
   return opcode == nvm_opcode::read || opcode == nvm_opcode::write || opcode == nvm_opcode::compare;
@@ -69,9 +82,9 @@ inline constexpr std::array nvm_commands{
 // Fields, namespace, size, range and write protection, in the order in which a host sees them.
 // Dataset Management and Copy are checked further when their lists were read.
 template <class State, class Namespaces>
-[[nodiscard]] status_code check_io_command(
-    const State& s, Namespaces& namespaces, const submission_entry& c,
-    io_command<typename Namespaces::media_type>& out) noexcept {
+[[nodiscard]] PHASEBIT_ALWAYS_INLINE status_code
+check_io_command(const State& s, Namespaces& namespaces, const submission_entry& c,
+                 io_command<typename Namespaces::media_type>& out) noexcept {
   if (c.psdt() == data_pointer::reserved || c.fuse() != fused::none ||
       (c.psdt() != data_pointer::prp && !s.config.scatter_gather_lists)) {
     return status_code::invalid_field;
@@ -104,14 +117,16 @@ template <class State, class Namespaces>
     default:
       break;
   }
-  out.range = block_range_of(c);
-  out.bytes = std::uint64_t{out.range.blocks} << block::block_shift(*media);
-  out.stable = stable(out.range.fua);
+  const std::uint32_t dw12 = c.cdw12;
+  out.lba = c.cdw10_11();
+  out.blocks = std::uint32_t{block_command::nlb.get(dw12)} + 1;
+  out.bytes = std::uint64_t{out.blocks} << block::block_shift(*media);
+  out.stable = changes_blocks(opcode) && stable(block_command::fua.get(dw12));
   if (moves_data(opcode) && s.config.mdts != 0 &&
       out.bytes > std::uint64_t{4096} << s.config.mdts) {
     return status_code::invalid_field;
   }
-  if (!block::in_range(*media, out.range.lba, out.range.blocks)) {
+  if (!block::in_range(*media, out.lba, out.blocks)) {
     return status_code::lba_out_of_range;
   }
   if (changes_blocks(opcode) && block::read_only(*media)) {

@@ -26,7 +26,7 @@ class io_handlers {
  public:
   constexpr io_handlers(State& s, group_type& g) noexcept : s_(s), g_(g) {}
 
-  [[nodiscard]] command_result execute(const submission_entry& c) noexcept {
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE command_result execute(const submission_entry& c) noexcept {
     command what;
     if (const auto bad = check_io_command(s_, *g_.namespaces, c, what);
         bad != status_code::success) {
@@ -39,25 +39,31 @@ class io_handlers {
   }
 
  private:
-  [[nodiscard]] command_result execute_checked(const submission_entry& c,
-                                               const command& what) noexcept {
-    if (what.media == nullptr) return flush_all();
-    media_type& media = *what.media;
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE command_result
+  execute_checked(const submission_entry& c, const command& what) noexcept {
     switch (what.opcode) {
-      case nvm_opcode::flush:
-        return status_of(media.flush());
       case nvm_opcode::read:
-        return move(c, what.bytes, access::write, block_read{media, g_.buffer, what.range.lba});
+        return move(c, what.bytes, access::write, block_read{*what.media, g_.buffer, what.lba});
       case nvm_opcode::write:
         return settle(
-            what, move(c, what.bytes, access::read, block_write{media, g_.buffer, what.range.lba}));
+            what, move(c, what.bytes, access::read, block_write{*what.media, g_.buffer, what.lba}));
+      case nvm_opcode::flush:
+        return what.media == nullptr ? flush_all() : command_result{status_of(what.media->flush())};
+      default:
+        return execute_rare(c, what);
+    }
+  }
+  // Apart, so that the commands above need no stack for the lists of these.
+  [[nodiscard, gnu::noinline]] command_result execute_rare(const submission_entry& c,
+                                                           const command& what) noexcept {
+    media_type& media = *what.media;
+    switch (what.opcode) {
       case nvm_opcode::compare:
-        return move(c, what.bytes, access::read, block_compare{media, g_.buffer, what.range.lba});
+        return move(c, what.bytes, access::read, block_compare{media, g_.buffer, what.lba});
       case nvm_opcode::verify:
-        return verify(media, what.range);
+        return verify(media, what);
       case nvm_opcode::write_zeroes:
-        return settle(what,
-                      status_of(block::write_zeroes(media, what.range.lba, what.range.blocks)));
+        return settle(what, status_of(block::write_zeroes(media, what.lba, what.blocks)));
       case nvm_opcode::dataset_management:
         return dataset_management(c, media);
       case nvm_opcode::copy:
@@ -81,7 +87,7 @@ class io_handlers {
                                                           : written;
   }
 
-  [[nodiscard]] command_result flush_all() noexcept {
+  [[nodiscard, gnu::noinline]] command_result flush_all() noexcept {
     for (std::uint32_t nsid = 1; nsid <= g_.namespaces->highest_nsid(); ++nsid) {
       media_type* const media = g_.namespaces->find(nsid);
       if (media == nullptr) continue;
@@ -91,7 +97,7 @@ class io_handlers {
     return status_code::success;
   }
 
-  [[nodiscard]] command_result verify(media_type& media, const block_range& range) noexcept {
+  [[nodiscard]] command_result verify(media_type& media, const command& range) noexcept {
     const unsigned shift = block::block_shift(media);
     const std::uint64_t at_once = block::max_block_size >> shift;
     for (std::uint64_t done = 0; done != range.blocks;) {

@@ -112,7 +112,7 @@ class pending_io {
     }
     count_command(g_.health, what.opcode, what.bytes);
     p.media = what.media;
-    p.lba = what.range.lba;
+    p.lba = what.lba;
     p.bytes = what.bytes;
     p.fua = what.stable;
     advance(at);
