@@ -180,7 +180,8 @@ class pending_io {
     pending_command& p = g_.table[at];
     p.state = command_state::active;
     if (p.discarded) return end(at, status_code::success);
-    if (after(p, status)) return end(at, p.result);
+    const bool cut_short = p.cancelled && status == block::media_status::cancelled;
+    if (!cut_short && after(p, status)) return end(at, p.result);
     if (p.cancelled) return end(at, {p.cancel_status, p.result.dw0});
     advance(at);
   }
