@@ -86,6 +86,7 @@ class planned_media {
  public:
   planned_media(Media& media, std::span<planned_operation> operations, Plan plan = {}) noexcept
       : blocks_(media), media_(&media), operations_(operations), plan_(plan) {
+    PHASEBIT_EXPECTS(!operations.empty(), "planned media hold one operation at least");
     for (planned_operation& o : operations_) o = planned_operation{};
   }
 
@@ -103,14 +104,11 @@ class planned_media {
       ++delivered_;
       return media_answer::done(perform(request, fate.status));
     }
-    for (std::size_t i = 0; i != operations_.size(); ++i) {
-      planned_operation& o = operations_[next_ = next_ + 1 < operations_.size() ? next_ + 1 : 0];
-      if (o.used) continue;
-      o = {.request = request, .tag = tag, .sequence = sequence, .fate = fate, .used = true};
-      ++in_flight_;
-      return media_answer::pending();
-    }
-    return media_answer::busy();
+    planned_operation* const o = free_slot(tag);
+    if (o == nullptr) return media_answer::busy();
+    *o = {.request = request, .tag = tag, .sequence = sequence, .fate = fate, .used = true};
+    ++in_flight_;
+    return media_answer::pending();
   }
 
   // Delivers what is due. An operation that is submitted from the sink is due at the next poll.
@@ -136,6 +134,11 @@ class planned_media {
   }
 
   void cancel(media_tag tag) noexcept {
+    planned_operation& likely = operations_[preferred(tag)];
+    if (likely.used && likely.tag == tag) {
+      likely.cancelled = true;
+      return;
+    }
     for (planned_operation& o : operations_) {
       if (o.used && o.tag == tag) o.cancelled = true;
     }
@@ -173,6 +176,16 @@ class planned_media {
   [[nodiscard]] Plan& plan() noexcept { return plan_; }
 
  private:
+  // Tags of a device side mostly differ in their low bits: thousands of them are found at once.
+  [[nodiscard]] std::size_t preferred(media_tag tag) const noexcept {
+    return static_cast<std::uint32_t>(tag) % operations_.size();
+  }
+  [[nodiscard]] planned_operation* free_slot(media_tag tag) noexcept {
+    if (in_flight_ == operations_.size()) return nullptr;
+    std::size_t at = preferred(tag);
+    while (operations_[at].used) at = at + 1 < operations_.size() ? at + 1 : 0;
+    return &operations_[at];
+  }
   [[nodiscard]] planned_operation* oldest(std::size_t index) noexcept {
     planned_operation* found = nullptr;
     std::uint64_t above = 0;
@@ -208,7 +221,6 @@ class planned_media {
   Media* media_;
   std::span<planned_operation> operations_;
   Plan plan_;
-  std::size_t next_ = 0;
   std::size_t in_flight_ = 0;
   std::uint64_t submitted_ = 0;
   std::uint64_t delivered_ = 0;
