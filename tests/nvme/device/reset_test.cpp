@@ -323,6 +323,7 @@ class crowd {
     m_.ring_tail(q, m_.pairs[q].tail);
   }
   void reap(std::uint16_t q) {
+    if (m_.pairs[q].depth == 0) return;
     while (const auto c = m_.reap(q)) {
       const std::uint16_t id = c->command_id();
       REQUIRE(c->sq_id == q);
@@ -382,7 +383,8 @@ class crowd {
     for (std::uint16_t q = 1; q <= queues; ++q) create(q);
   }
   void create(std::uint16_t q) {
-    auto ring = rings_[q];
+    const auto ring = rings_[q];
+    m_.pairs[q] = {};
     std::memset(m_.ram.at(ring.cq), 0, std::size_t{depth} * 16);
     REQUIRE(admin(admin::create_io_cq({.qid = q, .entries = depth, .memory = ring.cq, .vector = 1}))
                 .status()
