@@ -8,8 +8,8 @@
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/memory/translators.hpp>
-#include <phasebit/nvme/device/queues.hpp>
-#include <phasebit/nvme/device/ring_memory.hpp>
+#include <phasebit/nvme/device/completion_queue.hpp>
+#include <phasebit/nvme/device/submission_queue.hpp>
 #include <phasebit/nvme/spec/completion.hpp>
 #include <phasebit/nvme/spec/status.hpp>
 

@@ -5,8 +5,9 @@
 #include <phasebit/core/copy.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/memory/translate.hpp>
+#include <phasebit/nvme/device/completion_queue.hpp>
 #include <phasebit/nvme/device/doorbells.hpp>
-#include <phasebit/nvme/device/ring_memory.hpp>
+#include <phasebit/nvme/device/submission_queue.hpp>
 #include <phasebit/nvme/driver/queue_pair.hpp>
 #include <phasebit/ring/doorbell.hpp>
 

@@ -270,8 +270,8 @@ TEST_CASE(
     s.volatile_write_cache = cache;
     device::controller_state<memory, interrupts, device::single_namespace<flushed>, thread_order,
                              device::default_policy>
-        state{ram, irq, spaces, words, s, {}};
-    device::io_handlers io{state};
+        state{ram, irq, spaces, words, s, {}, {}};
+    device::io_handlers io{state, state.group};
     const auto on = [&](submission_entry e) {
       e.prp1 = memory::base;
       REQUIRE(io.execute(e).ok());

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // Data by PRPs and SGLs that a hostile or merely unusual host writes.
 #include <phasebit/nvme/device/block_moves.hpp>
-#include <phasebit/nvme/device/host_data.hpp>
+#include <phasebit/nvme/device/data_transfer.hpp>
 
 #include <doctest/doctest.h>
 #include <nvme/device/test_host.hpp>
@@ -190,8 +190,8 @@ TEST_CASE("media that fail are the media's errors, and are counted") {
   device::settings s;
   device::controller_state<memory, interrupts, device::single_namespace<failing>, thread_order,
                            device::default_policy>
-      state{ram, irq, spaces, words, s, {}};
-  device::io_handlers io{state};
+      state{ram, irq, spaces, words, s, {}, {}};
+  device::io_handlers io{state, state.group};
   const auto on = [&](submission_entry e) {
     e.prp1 = memory::base;
     return io.execute(e).status;
@@ -205,5 +205,5 @@ TEST_CASE("media that fail are the media's errors, and are counted") {
   CHECK(on(nvm::write({.nsid = 1})) == write_fault);
   CHECK(on(nvm::flush(1)) == write_fault);
   CHECK(on(nvm::flush(all_namespaces)) == write_fault);
-  CHECK(state.health.media_errors == 6);
+  CHECK(state.group.health.media_errors == 6);
 }

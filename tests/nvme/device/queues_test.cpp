@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/nvme/device/queues.hpp>
+#include <phasebit/nvme/device/submission_queue.hpp>
 
 #include <deque>
 #include <set>
@@ -11,7 +11,7 @@ using namespace test_host;
 
 namespace {
 
-using device::doorbell_verdict;
+using device::doorbell_update;
 using device::ring_side;
 
 // Every interleaving of "submit one", "poll" and "reap one" up to a length, against a count of what
@@ -187,27 +187,27 @@ TEST_CASE("two submission queues share a completion queue, and each entry says w
 TEST_CASE("doorbell values that no ring has are refused, and told once") {
   device::submission_queue sq;
   sq.entries = 8;
-  CHECK(sq.set_tail(8) == doorbell_verdict::invalid);
-  CHECK(sq.set_tail(8) == doorbell_verdict::unchanged);
-  CHECK(sq.set_tail(0xffff'ffff) == doorbell_verdict::invalid);
-  CHECK(sq.set_tail(8) == doorbell_verdict::invalid);
+  CHECK(sq.set_tail(8) == doorbell_update::invalid);
+  CHECK(sq.set_tail(8) == doorbell_update::unchanged);
+  CHECK(sq.set_tail(0xffff'ffff) == doorbell_update::invalid);
+  CHECK(sq.set_tail(8) == doorbell_update::invalid);
   CHECK(sq.tail == 0);
-  CHECK(sq.set_tail(7) == doorbell_verdict::moved);
+  CHECK(sq.set_tail(7) == doorbell_update::moved);
   // Full: no further value is possible.
-  for (std::uint32_t v = 0; v != 7; ++v) CHECK(sq.set_tail(v) == doorbell_verdict::invalid);
+  for (std::uint32_t v = 0; v != 7; ++v) CHECK(sq.set_tail(v) == doorbell_update::invalid);
   CHECK(sq.tail == 7);
 
   device::completion_queue cq;
   cq.entries = 8;
-  CHECK(cq.set_head(1) == doorbell_verdict::invalid);
+  CHECK(cq.set_head(1) == doorbell_update::invalid);
   cq.advance();
   cq.advance();
-  CHECK(cq.set_head(0) == doorbell_verdict::unchanged);
-  CHECK(cq.set_head(3) == doorbell_verdict::invalid);
-  CHECK(cq.set_head(8) == doorbell_verdict::invalid);
-  CHECK(cq.set_head(2) == doorbell_verdict::moved);
-  CHECK(cq.set_head(1) == doorbell_verdict::invalid);
-  CHECK(cq.set_head(0) == doorbell_verdict::invalid);
+  CHECK(cq.set_head(0) == doorbell_update::unchanged);
+  CHECK(cq.set_head(3) == doorbell_update::invalid);
+  CHECK(cq.set_head(8) == doorbell_update::invalid);
+  CHECK(cq.set_head(2) == doorbell_update::moved);
+  CHECK(cq.set_head(1) == doorbell_update::invalid);
+  CHECK(cq.set_head(0) == doorbell_update::invalid);
   CHECK(cq.used() == 0);
 }
 
@@ -222,12 +222,12 @@ TEST_CASE("the tail is believed exactly when the ring could hold what it says") 
           q.tail = (head + waiting) % entries;
           std::uint32_t added = 0;
           while (added != entries && (q.tail + added) % entries != value) ++added;
-          const auto expected = added == 0                      ? doorbell_verdict::unchanged
-                                : added + waiting > entries - 1 ? doorbell_verdict::invalid
-                                                                : doorbell_verdict::moved;
+          const auto expected = added == 0                      ? doorbell_update::unchanged
+                                : added + waiting > entries - 1 ? doorbell_update::invalid
+                                                                : doorbell_update::moved;
           REQUIRE(q.set_tail(value) == expected);
           REQUIRE(q.tail ==
-                  (expected == doorbell_verdict::moved ? value : (head + waiting) % entries));
+                  (expected == doorbell_update::moved ? value : (head + waiting) % entries));
         }
       }
     }
@@ -245,9 +245,9 @@ TEST_CASE("the head is believed exactly when so many entries were posted") {
           q.tail = (head + used) % entries;
           std::uint32_t read = 0;
           while (read != entries && (head + read) % entries != value) ++read;
-          const auto expected = read == 0     ? doorbell_verdict::unchanged
-                                : read > used ? doorbell_verdict::invalid
-                                              : doorbell_verdict::moved;
+          const auto expected = read == 0     ? doorbell_update::unchanged
+                                : read > used ? doorbell_update::invalid
+                                              : doorbell_update::moved;
           REQUIRE(q.set_head(value) == expected);
         }
       }

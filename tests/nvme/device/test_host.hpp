@@ -17,6 +17,7 @@
 #include <map>
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 namespace test_host {
@@ -84,11 +85,26 @@ struct queue_pair {
   bool phase = true;
 };
 
-using namespaces = device::namespace_table<block::memory_media, 4>;
+// What a machine keeps its blocks in: memory, done at once. Namespace 2 is never attached.
+struct memory_backing {
+  using media_type = block::memory_media;
+  using namespaces = device::namespace_table<media_type, 4>;
 
-template <class Policy = device::default_policy>
-struct machine {
-  using controller_type = device::controller<memory, interrupts, namespaces, thread_order, Policy>;
+  explicit memory_backing(std::uint32_t block_size) : store(1U << 20), media(store, block_size) {
+    spaces.attach(1, media);
+  }
+  device::pending_memory pending() noexcept { return {}; }
+
+  std::vector<std::byte> store;
+  media_type media;
+  namespaces spaces;
+};
+using namespaces = memory_backing::namespaces;
+
+template <class Policy = device::default_policy, class Backing = memory_backing>
+struct machine : Backing {
+  using controller_type =
+      device::controller<memory, interrupts, typename Backing::namespaces, thread_order, Policy>;
 
   static device::settings small() noexcept {
     device::settings s;
@@ -98,12 +114,14 @@ struct machine {
     return s;
   }
 
-  explicit machine(const device::settings& s = small(), std::uint32_t block_size = 512)
-      : config(s),
-        store(1U << 20),
-        media(store, block_size),
+  template <class... Rest>
+  explicit machine(const device::settings& s = small(), std::uint32_t block_size = 512,
+                   std::size_t memory_bytes = 8U << 20, Rest&&... rest)
+      : Backing(block_size, std::forward<Rest>(rest)...),
+        config(s),
+        ram(memory_bytes),
         words((std::size_t{s.io_queue_pairs} + 1) * 2 << s.doorbell_stride),
-        controller(ram, irq, attached(), words, s) {}
+        controller(ram, irq, this->spaces, words, s, this->pending()) {}
 
   // -- registers --
   template <class Register>
@@ -222,25 +240,15 @@ struct machine {
   }
 
   device::settings config;
-  memory ram{8U << 20};
+  memory ram;
   std::size_t next = 0;
   interrupts irq;
-  std::vector<std::byte> store;
-  block::memory_media media;
-  namespaces spaces;
   std::vector<std::uint32_t> words;
   std::map<std::uint16_t, queue_pair> pairs;
   std::optional<bus_addr> admin_memory;
   std::deque<completion_entry> strays;
   std::uint16_t next_cid = 0x100;
   controller_type controller;
-
- private:
-  // Namespace 2 is never attached.
-  namespaces& attached() {
-    spaces.attach(1, media);
-    return spaces;
-  }
 };
 
 // The entry with a data pointer of at most two pages.

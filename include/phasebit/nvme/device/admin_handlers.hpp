@@ -2,12 +2,13 @@
 // The admin commands that a controller of this library answers: NVMe Base 2.0, section 5.
 #pragma once
 
-#include <phasebit/nvme/device/host_data.hpp>
+#include <phasebit/nvme/device/data_transfer.hpp>
 #include <phasebit/nvme/device/identify.hpp>
 #include <phasebit/nvme/device/queue_commands.hpp>
 #include <phasebit/nvme/device/state.hpp>
 #include <phasebit/nvme/spec/admin_commands.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -15,68 +16,114 @@
 namespace phasebit::nvme::device {
 
 // Executes one admin command of the copy `c`; everything it does to the outside is in the state.
+// One table says which commands there are: dispatch, the Commands Supported and Effects log and the
+// OACS field of Identify Controller follow from it.
 template <class State>
 class admin_handlers {
  public:
   explicit constexpr admin_handlers(State& s) noexcept : s_(s) {}
 
+  // `later`: the command is in flight, or an event request that waits.
   [[nodiscard]] command_result execute(const submission_entry& c) noexcept {
     // Base 2.0, figure 87: admin commands over PCIe use PRPs, and nothing here is fused.
     if (c.psdt() != data_pointer::prp || c.fuse() != fused::none) return status_code::invalid_field;
-    // All commands but event requests end before the next is fetched, so that only those can
-    // be in flight.
-    if (s_.events.has_request(c.command_id())) return status_code::command_id_conflict;
-    switch (static_cast<admin_opcode>(c.opcode())) {
-      case admin_opcode::delete_io_sq:
-        return delete_submission_queue(s_, c);
-      case admin_opcode::create_io_sq:
-        return create_submission_queue(s_, c);
-      case admin_opcode::get_log_page:
-        return get_log_page(c);
-      case admin_opcode::delete_io_cq:
-        return delete_completion_queue(s_, c);
-      case admin_opcode::create_io_cq:
-        return create_completion_queue(s_, c);
-      case admin_opcode::identify:
-        return identify(c);
-      case admin_opcode::abort:
-        return abort(c);
-      case admin_opcode::set_features:
-        return set_features(c);
-      case admin_opcode::get_features:
-        return get_features(c);
-      case admin_opcode::async_event_request:
-        return async_event_request(c);
-      case admin_opcode::keep_alive:
-        s_.silence_ms = 0;
-        return status_code::success;
-      case admin_opcode::doorbell_buffer_config:
-        if (s_.config.shadow_doorbells) return doorbell_buffer_config(c);
-        return status_code::invalid_opcode;
-      case admin_opcode::virtualization_management:
-        if constexpr (State::secondary_type::present) {
-          return s_.secondary.execute(c, s_.config.controller_id);
-        }
-        return status_code::invalid_opcode;
-      default:
-        return status_code::invalid_opcode;
+    if (s_.events.has_request(c.command_id()) || s_.deferred.has(c.command_id())) {
+      return status_code::command_id_conflict;
     }
+    for (const entry& e : table) {
+      if (static_cast<std::uint8_t>(e.opcode) != c.opcode()) continue;
+      if (!available(e)) break;
+      return (this->*e.handler)(c);
+    }
+    return status_code::invalid_opcode;
   }
 
  private:
+  enum class needs : std::uint8_t { nothing, shadow_doorbells, secondary_controllers };
+
+  struct entry {
+    admin_opcode opcode;
+    command_result (admin_handlers::*handler)(const submission_entry&) noexcept;
+    std::uint32_t effects = 0;  // beside CSUPP
+    std::uint16_t oacs = 0;     // bits that announce it
+    needs requires_ = needs::nothing;
+  };
+  static constexpr std::array<entry, 13> table{{
+      {admin_opcode::delete_io_sq, &admin_handlers::delete_io_sq},
+      {admin_opcode::create_io_sq, &admin_handlers::create_io_sq},
+      {admin_opcode::get_log_page, &admin_handlers::get_log_page},
+      {admin_opcode::delete_io_cq, &admin_handlers::delete_io_cq},
+      {admin_opcode::create_io_cq, &admin_handlers::create_io_cq},
+      {admin_opcode::identify, &admin_handlers::identify},
+      {admin_opcode::abort, &admin_handlers::abort},
+      {admin_opcode::set_features, &admin_handlers::set_features},
+      {admin_opcode::get_features, &admin_handlers::get_features},
+      {admin_opcode::async_event_request, &admin_handlers::async_event_request},
+      {admin_opcode::keep_alive, &admin_handlers::keep_alive},
+      {admin_opcode::virtualization_management, &admin_handlers::virtualization_management, 0,
+       identify_controller::oacs_virtualization.of<std::uint16_t>(true),
+       needs::secondary_controllers},
+      {admin_opcode::doorbell_buffer_config, &admin_handlers::doorbell_buffer_config, 0,
+       identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
+  }};
+
+  [[nodiscard]] bool available(const entry& e) const noexcept {
+    switch (e.requires_) {
+      case needs::nothing:
+        return true;
+      case needs::shadow_doorbells:
+        return s_.config.shadow_doorbells;
+      case needs::secondary_controllers:
+        return State::secondary_type::present;
+    }
+    return false;
+  }
+
+  [[nodiscard]] command_result delete_io_sq(const submission_entry& c) noexcept {
+    const command_result done = delete_submission_queue(s_, c);
+    if (done.later) {
+      s_.deferred.add({.what = deferred_command::kind::delete_queue,
+                       .command_id = c.command_id(),
+                       .sqid = create_queue_command::qid_bits.get(c.cdw10.get())});
+    }
+    return done;
+  }
+  [[nodiscard]] command_result create_io_sq(const submission_entry& c) noexcept {
+    return create_submission_queue(s_, c);
+  }
+  [[nodiscard]] command_result delete_io_cq(const submission_entry& c) noexcept {
+    return delete_completion_queue(s_, c);
+  }
+  [[nodiscard]] command_result create_io_cq(const submission_entry& c) noexcept {
+    return create_completion_queue(s_, c);
+  }
+  [[nodiscard]] command_result keep_alive(const submission_entry&) noexcept {
+    s_.keep_alive_elapsed_ms = 0;
+    return status_code::success;
+  }
+  [[nodiscard]] command_result virtualization_management(const submission_entry& c) noexcept {
+    if constexpr (State::secondary_type::present) {
+      return s_.secondary.execute(c, s_.config.controller_id);
+    }
+    return status_code::invalid_opcode;
+  }
+
   using page_span = std::span<std::byte, block::max_block_size>;
 
   [[nodiscard]] page_span cleared_page() noexcept {
-    s_.buffer.bytes.fill(std::byte{0});
-    return s_.buffer.bytes;
+    s_.group.buffer.bytes.fill(std::byte{0});
+    return s_.group.buffer.bytes;
   }
-  [[nodiscard]] host_data<typename State::dma_type> data_of(const submission_entry& c) noexcept {
+  [[nodiscard]] data_transfer<typename State::dma_type> data_of(
+      const submission_entry& c) noexcept {
     return {*s_.dma, c, s_.regs.page_shift()};
   }
 
   [[nodiscard]] command_result identify(const submission_entry& c) noexcept {
-    const fixed_limits limits{State::policy::async_events, State::policy::error_log_entries,
-                              State::secondary_type::present};
+    controller_limits limits{State::policy::async_events, State::policy::error_log_entries, 0};
+    for (const entry& e : table) {
+      if (available(e)) limits.oacs = static_cast<std::uint16_t>(limits.oacs | e.oacs);
+    }
     const page_span page = cleared_page();
     if constexpr (State::secondary_type::present) {
       const auto what = identify_command::cns_bits.get(c.cdw10.get());
@@ -113,7 +160,7 @@ class admin_handlers {
         reported = async_event_type::error;
         break;
       case log_page_id::health:
-        size = write_health(page, s_.health, s_.errors.count());
+        size = write_health(page, s_.group.health, s_.errors.count());
         reported = async_event_type::health;
         break;
       case log_page_id::firmware_slots:
@@ -124,8 +171,7 @@ class admin_handlers {
         reported = async_event_type::notice;
         break;
       case log_page_id::commands_supported:
-        size = write_commands_supported(page, s_.config.shadow_doorbells,
-                                        State::secondary_type::present);
+        size = write_commands_supported(page);
         break;
       default:
         return status_code::invalid_log_page;
@@ -141,13 +187,39 @@ class admin_handlers {
     return sent;
   }
 
-  // Every command but an event request is over before this one was fetched.
+  // Base 2.0, 5.1. The Abort ends when the command that it names has: only then may the host use the
+  // buffers again. DW0 says whether it was aborted.
   [[nodiscard]] command_result abort(const submission_entry& c) noexcept {
     const std::uint16_t sqid = abort_command::sqid_bits.get(c.cdw10.get());
     const std::uint16_t cid = abort_command::cid_bits.get(c.cdw10.get());
     if (sqid > s_.queues.pairs || !s_.queues.sq[sqid].exists()) return status_code::invalid_field;
     if (sqid == 0 && s_.events.abort_request(cid)) return status_code::success;
-    return {status_code::success, abort_command::not_aborted.of(true)};
+    if (sqid == 0 || s_.queues.sq[sqid].in_flight == 0) {
+      return {status_code::success, abort_command::not_aborted.of(true)};
+    }
+    if (s_.deferred.aborts() == max_aborts) return status_code::abort_limit_exceeded;
+    s_.deferred.add({.what = deferred_command::kind::abort,
+                     .command_id = c.command_id(),
+                     .sqid = sqid,
+                     .target_id = cid});
+    command_result waits;
+    waits.later = true;
+    return waits;
+  }
+
+  std::size_t write_commands_supported(page_span page) const noexcept {
+    using log = commands_supported_log;
+    constexpr std::uint32_t supported = log::csupp.of(true);
+    const auto put = [&](std::size_t index, std::uint32_t effects) noexcept {
+      store_wire(page.subspan(index * 4), le<std::uint32_t>{supported | effects});
+    };
+    for (const entry& e : table) {
+      if (available(e)) put(static_cast<std::size_t>(e.opcode), e.effects);
+    }
+    for (const nvm_command& one : nvm_commands) {
+      put(256 + static_cast<std::size_t>(one.opcode), one.effects);
+    }
+    return sizeof(log);
   }
 
   [[nodiscard]] command_result set_features(const submission_entry& c) noexcept {
@@ -164,7 +236,7 @@ class admin_handlers {
         return got;
       }
       case feature_id::keep_alive_timer:
-        s_.silence_ms = 0;
+        s_.keep_alive_elapsed_ms = 0;
         return s_.features.set(c);
       default:
         return s_.features.set(c);

@@ -9,7 +9,7 @@
 
 namespace phasebit::nvme::device {
 
-// What goes into the completion; `later` says that none is posted now.
+// Status and DW0 of a completion; `later` says that none is posted now.
 struct command_result {
   nvme::status status{};
   std::uint32_t dw0 = 0;
@@ -24,16 +24,23 @@ struct command_result {
   [[nodiscard]] constexpr bool ok() const noexcept { return status.ok(); }
 
  private:
-  // Whoever sends a bad command again gets the same answer, and DNR says so; memory and media may
-  // be better next time.
+  // Do Not Retry is set where the same command fails again. Memory, media and aborted commands may
+  // succeed next time.
   [[nodiscard]] static constexpr bool may_work_later(status_code code) noexcept {
     return code == status_code::success || code == status_code::data_transfer_error ||
            code == status_code::internal_error || code == status_code::abort_requested ||
-           code == status_code::capacity_exceeded || nvme::status{code}.sct() == status_type::media;
+           code == status_code::aborted_queue_deletion || code == status_code::capacity_exceeded ||
+           nvme::status{code}.sct() == status_type::media;
   }
 };
 
-// A media's failure in NVMe's words.
+// Whether a status counts as a media error in the health log. A Compare that finds a difference has
+// done its work.
+[[nodiscard]] constexpr bool is_media_error(nvme::status s) noexcept {
+  return s.sct() == status_type::media && !(s == status_code::compare_failure);
+}
+
+// A media's failure as an NVMe status.
 [[nodiscard]] constexpr status_code status_of(block::media_status media) noexcept {
   switch (media) {
     case block::media_status::good:
@@ -50,6 +57,8 @@ struct command_result {
       return status_code::write_fault;
     case block::media_status::not_supported:
       return status_code::invalid_opcode;
+    case block::media_status::cancelled:
+      return status_code::abort_requested;
   }
   return status_code::internal_error;
 }

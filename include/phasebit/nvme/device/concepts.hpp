@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a controller asks of whoever hosts it.
+// What a controller asks of the program that it runs in.
 #pragma once
 
-#include <phasebit/block/media.hpp>
+#include <phasebit/block/async_media.hpp>
 
 #include <concepts>
 #include <cstdint>
@@ -17,7 +17,7 @@ concept InterruptSink = requires(T& sink, std::uint16_t vector) {
   { sink.raise(vector) } noexcept;
 };
 
-// Nobody is told: the host polls.
+// Raises nothing: the host polls.
 struct no_interrupts {
   static constexpr void raise(std::uint16_t) noexcept {}
 };
@@ -26,12 +26,18 @@ static_assert(InterruptSink<no_interrupts>);
 // The namespaces of a controller. find(nsid) gives the media of an active namespace, null for every
 // other number, whichever it is; highest_nsid() is the Identify field NN and never changes.
 // Active namespaces may change between two calls of the controller's poll(), not during one.
+// Media that complete later are polled through for_each_media(visit), which visits at least every
+// media that may have operations in flight, active or not.
 template <class T>
-concept NamespaceSet = requires(T& set, std::uint32_t nsid) {
-  typename T::media_type;
-  requires block::BlockMedia<typename T::media_type>;
-  { set.find(nsid) } noexcept -> std::same_as<typename T::media_type*>;
-  { set.highest_nsid() } noexcept -> std::same_as<std::uint32_t>;
-};
+concept NamespaceSet =
+    requires(T& set, std::uint32_t nsid) {
+      typename T::media_type;
+      requires block::AnyBlockMedia<typename T::media_type>;
+      { set.find(nsid) } noexcept -> std::same_as<typename T::media_type*>;
+      { set.highest_nsid() } noexcept -> std::same_as<std::uint32_t>;
+    } && (block::BlockMedia<typename T::media_type> ||
+          requires(T& set, void (&visit)(typename T::media_type&) noexcept) {
+            { set.for_each_media(visit) } noexcept;
+          });
 
 }  // namespace phasebit::nvme::device

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: BSL-1.0
-// An NVMe controller in software: the other end of every queue, for simulated devices, for virtual
-// functions that a DPU shows to a guest, and for whoever tests a driver.
+// An NVMe controller in software: the device side of every queue, for simulated devices, for virtual
+// functions that a DPU presents to a guest, and for tests of drivers.
 #pragma once
 
 #include <phasebit/nvme/device/admin_handlers.hpp>
 #include <phasebit/nvme/device/io_handlers.hpp>
+#include <phasebit/nvme/device/pending_io.hpp>
 #include <phasebit/nvme/device/state.hpp>
 
 #include <cstdint>
@@ -12,17 +13,25 @@
 
 namespace phasebit::nvme::device {
 
-// Shows `Namespaces` to a host through registers, doorbells and queues in the host's memory, which
+// Presents `Namespaces` to a host through registers, doorbells and queues in the host's memory, which
 // it reaches through `Dma`. Allocates nothing; keeps references to all that it is given.
 //
-// All calls come from one thread at a time; whoever gives the host's register accesses another
-// thread than the one that polls takes a lock around both. Doorbells are no calls: the host stores
-// to the words that the constructor was given, and poll() finds them.
+// All calls come from one thread at a time; a program that handles the host's register accesses on
+// another thread than the one that polls takes a lock around both. Doorbells are no calls: the host
+// stores to the words that the constructor was given, and poll() finds them.
+//
+// Media that are done at once (BlockMedia) are used in place. With media that complete later
+// (AsyncBlockMedia), commands lie in the memory of `pending` meanwhile, fetching goes on, and
+// commands complete in the order in which the media deliver them.
+//
+// Resets drain. After CC.EN was cleared, or reset() was called, operations at the media are asked to
+// end; CSTS.RDY stays 1 until all have, so that a host which waits for RDY = 0 finds its memory
+// untouched from then on. drained() says the same to the program.
 //
 // The host is not trusted. Commands are copied once and the copy is executed; indices, identifiers
-// and addresses are checked; a ring that can not be reached is CSTS.CFS, data that can not be is
+// and addresses are checked; a ring that cannot be reached is CSTS.CFS, data that cannot be is
 // Data Transfer Error. Work per call is bounded, whatever the rings hold.
-template <DmaTranslator Dma, InterruptSink Interrupts, NamespaceSet Namespaces,
+template <block::AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces,
           RingOrder Order = thread_order, class Policy = default_policy>
   requires CompletionFilter<typename Policy::completion_filter>
 class controller {
@@ -30,12 +39,17 @@ class controller {
   using filter_type = typename Policy::completion_filter;
 
   // `doorbells` is BAR memory from offset 1000h on: two words for each queue pair, the admin pair
-  // first, each 4 << settings.doorbell_stride bytes from the next.
+  // first, each 4 << settings.doorbell_stride bytes from the next. `pending` is used with media that
+  // complete later, and required then.
   controller(Dma& dma, Interrupts& interrupts, Namespaces& namespaces,
-             std::span<std::uint32_t> doorbells, const settings& s = {},
-             filter_type filter = {}) noexcept
-      : s_(dma, interrupts, namespaces, doorbells, s, static_cast<filter_type&&>(filter)),
+             std::span<std::uint32_t> doorbells, const settings& s = {}, filter_type filter = {},
+             const pending_memory& pending = {}) noexcept
+      : s_(dma, interrupts, namespaces, doorbells, s, static_cast<filter_type&&>(filter), pending),
         presence_(s.starts_offline ? presence::never_online : presence::online) {}
+  controller(Dma& dma, Interrupts& interrupts, Namespaces& namespaces,
+             std::span<std::uint32_t> doorbells, const settings& s,
+             const pending_memory& pending) noexcept
+      : controller(dma, interrupts, namespaces, doorbells, s, filter_type{}, pending) {}
   controller(const controller&) = delete;
   controller& operator=(const controller&) = delete;
 
@@ -63,43 +77,81 @@ class controller {
         enable();
         break;
       case register_event::disable:
-        forget();
+        begin_reset();
         break;
       case register_event::shutdown:
-        shut_down();
+        begin_shutdown();
         break;
       case register_event::unmask:
-        announce();
+        raise_interrupts();
         break;
     }
   }
 
-  // One round: looks at every doorbell, fetches at most settings.fetch_burst commands of each queue,
-  // executes and completes them. Returns how many commands and events that were: 0 is idle.
+  // One round: delivers what media have finished, looks at every doorbell, fetches at most
+  // settings.fetch_burst commands of each queue, executes and completes them. Returns how many
+  // commands, deliveries and events that were: 0 is idle.
   unsigned poll() noexcept {
-    if (!s_.regs.running()) return 0;
     done_ = 0;
+    if constexpr (asynchronous) poll_media();
+    if (!s_.regs.running()) return done_;
     s_.filter.poll(poster{this});
     for (std::uint16_t q = 0; q <= s_.queues.highest && s_.regs.running(); ++q) {
       // A register is looked at in each round, if only to find out about impossible values; a shadow
-      // costs a DMA access, and is read when room is needed.
+      // costs a DMA access, and is read when a slot is needed.
       if (s_.queues.cq[q].exists() && !shadowed(q)) update_head(q);
       if (s_.queues.sq[q].exists()) serve(q);
     }
     if (s_.regs.running()) report_events();
-    if (done_ == 0 && s_.regs.running()) look_for_strangers();
-    if (posted_) announce();
+    if (done_ == 0 && s_.regs.running()) check_unbacked_doorbells();
+    if (posted_) raise_interrupts();
     return done_;
   }
 
-  // Function-level reset: as after power-on. What was in flight is gone.
+  // Function-level reset: registers as after power-on, commands in flight end without a completion.
+  // The program lets the host go on when drained() is true, and polls until then.
   void reset() noexcept {
-    s_.regs.reset();
-    forget();
+    cancel_all();
+    s_.regs.reset(drained());
+    if (drained()) {
+      clear_state();
+    } else {
+      stop_fetching();
+    }
   }
 
-  // A secondary controller goes online and offline as its primary says: offline it forgets all,
-  // has a fatal status (all zeros before it was ever online) and takes no writes (Base 2.0, 8.26.3).
+  // No media operation is in flight: neither media nor controller touch memory of the host until
+  // commands are fetched again.
+  [[nodiscard]] bool drained() const noexcept {
+    if constexpr (asynchronous) {
+      return s_.group.table.in_flight() == 0 && !flushing_;
+    } else {
+      return true;
+    }
+  }
+  // Whether commands of a namespace are in flight: its media may be destroyed when none is.
+  [[nodiscard]] bool in_flight(std::uint32_t nsid) noexcept {
+    bool any = flushing_ && next_flush_ == nsid;
+    if constexpr (asynchronous) {
+      for (std::uint32_t at = 0; at != s_.group.table.size(); ++at) {
+        const pending_command& p = s_.group.table[at];
+        any = any || (p.state != command_state::free &&
+                      (p.entry.nsid == nsid || p.entry.nsid == all_namespaces));
+      }
+    }
+    return any;
+  }
+  // Commands in flight, of all namespaces.
+  [[nodiscard]] std::uint32_t in_flight() const noexcept {
+    if constexpr (asynchronous) {
+      return s_.group.table.in_flight();
+    } else {
+      return 0;
+    }
+  }
+
+  // A secondary controller goes online and offline as its primary says: offline it is reset, has a
+  // fatal status (all zeros before it was ever online) and takes no writes (Base 2.0, 8.26.3).
   void set_online(bool online) noexcept {
     if (online == (presence_ == presence::online)) return;
     reset();
@@ -114,19 +166,33 @@ class controller {
   // Of a primary controller: Policy::secondary.
   [[nodiscard]] typename Policy::secondary& secondary() noexcept { return s_.secondary; }
 
-  // Time passes: for the timestamp and the keep-alive timer, which stand still otherwise.
+  // Time passes: for the timestamp, the keep-alive timer and the limit of a drain, which stand still
+  // otherwise.
   void advance(std::uint32_t milliseconds) noexcept {
     s_.clock.advance(milliseconds);
+    if (s_.regs.disabling()) {
+      drain_ms_ = saturating_sum(drain_ms_, milliseconds);
+      // Media that never answer: the host finds out, and RDY stays 1, for its memory is still in use.
+      if (drain_ms_ > s_.config.drain_limit_ms) s_.regs.set_fatal();
+      return;
+    }
     const std::uint32_t limit = s_.features.stored(feature_id::keep_alive_timer);
     if (limit == 0 || !s_.regs.running()) return;
-    const std::uint32_t silence = s_.silence_ms + milliseconds;
-    s_.silence_ms = silence < milliseconds ? 0xffff'ffff : silence;
-    // Base 2.0, 3.9: the controller stops and says so.
-    if (s_.silence_ms > limit) s_.regs.set_fatal();
+    s_.keep_alive_elapsed_ms = saturating_sum(s_.keep_alive_elapsed_ms, milliseconds);
+    // Base 2.0, 3.9: the controller stops and reports a fatal status.
+    if (s_.keep_alive_elapsed_ms > limit) s_.regs.set_fatal();
   }
 
-  // A namespace came, went or changed its size: the host is told if it wants to be.
+  // A namespace came, went or changed its size: an event where the host has enabled them. Commands
+  // in flight to a namespace that is inactive now are asked to end.
   void namespace_changed(std::uint32_t nsid) noexcept {
+    if constexpr (asynchronous) {
+      if (s_.namespaces->find(nsid) == nullptr) {
+        io().cancel([nsid](const pending_command& p) noexcept { return p.entry.nsid == nsid; },
+                    status_code::invalid_namespace_or_format);
+        if (posted_) raise_interrupts();
+      }
+    }
     s_.changed.add(nsid);
     const async_event_configuration wanted{
         s_.features.stored(feature_id::async_event_configuration)};
@@ -140,6 +206,8 @@ class controller {
  private:
   using state = controller_state<Dma, Interrupts, Namespaces, Order, Policy>;
 
+  static constexpr bool asynchronous = state::group_type::asynchronous;
+
   enum class presence : std::uint8_t { never_online, offline, online };
 
   // What a filter posts with.
@@ -147,9 +215,20 @@ class controller {
     controller* self;
     bool operator()(const outgoing_completion& c) const noexcept { return self->post(c); }
   };
+  // Ends commands that were in flight.
+  struct finisher {
+    controller* self;
+    void operator()(const pending_command& p) const noexcept { self->finish(p); }
+  };
+
+  [[nodiscard]] auto io() noexcept {
+    return pending_io<state, finisher>{s_, s_.group, finisher{this}};
+  }
+
+  // -- life cycle --
 
   void enable() noexcept {
-    forget();
+    clear_state();
     auto& sq = s_.queues.sq[0];
     auto& cq = s_.queues.cq[0];
     sq.base = s_.regs.admin_sq();
@@ -161,32 +240,170 @@ class controller {
   }
 
   // Controller reset: queues, requests, features and shadow doorbells are gone (3.7.2).
-  void forget() noexcept {
+  void clear_state() noexcept {
+    stop_fetching();
     s_.queues.clear();
+    s_.features.reset();
+    if constexpr (Policy::secondary::present) s_.secondary.primary_reset();
+    s_.keep_alive_elapsed_ms = 0;
+  }
+  // What must not outlive the begin of a reset: requests, completions that are held back, and pages
+  // of the host that are no command's.
+  void stop_fetching() noexcept {
     s_.doorbells.clear_all();
     s_.shadow.disable();
     s_.events.reset();
-    s_.features.reset();
+    s_.deferred.clear();
     s_.filter.reset();
-    if constexpr (Policy::secondary::present) s_.secondary.primary_reset();
-    s_.silence_ms = 0;
+    drain_ms_ = 0;
   }
 
-  void shut_down() noexcept {
-    for (std::uint32_t nsid = 1; nsid <= s_.namespaces->highest_nsid(); ++nsid) {
-      if (auto* media = s_.namespaces->find(nsid)) static_cast<void>(media->flush());
-    }
-    s_.regs.set_shutdown_complete();
+  // CC.EN was cleared.
+  void begin_reset() noexcept {
+    cancel_all();
+    stop_fetching();
+    complete_reset();
   }
+  void complete_reset() noexcept {
+    if (!drained()) return;
+    clear_state();
+    shutting_down_ = false;
+    if (s_.regs.complete_disable() == register_event::enable) enable();
+  }
+  void cancel_all() noexcept {
+    if constexpr (asynchronous) {
+      io().cancel([](const pending_command&) noexcept { return true; }, status_code::success);
+      if (flushing_) flushed_media_->cancel(flush_tag);
+    }
+  }
+
+  // Base 2.0, 3.6: commands in flight complete, then caches are flushed, then SHST says so.
+  void begin_shutdown() noexcept {
+    s_.regs.set_shutdown(shutdown_status::occurring);
+    shutting_down_ = true;
+    next_flush_ = 0;
+    progress_shutdown();
+  }
+  void progress_shutdown() noexcept {
+    if (!shutting_down_ || !drained()) return;
+    while (next_flush_ != s_.namespaces->highest_nsid()) {
+      auto* const media = s_.namespaces->find(next_flush_ + 1);
+      if (media == nullptr) {
+        ++next_flush_;
+        continue;
+      }
+      if constexpr (asynchronous) {
+        const auto answer = media->submit({.operation = block::media_operation::flush}, flush_tag);
+        if (answer.is_busy()) return;
+        ++next_flush_;
+        if (answer.is_pending()) {
+          flushing_ = true;
+          flushed_media_ = media;
+          return;
+        }
+      } else {
+        ++next_flush_;
+        static_cast<void>(media->flush());
+      }
+    }
+    shutting_down_ = false;
+    s_.regs.set_shutdown(shutdown_status::complete);
+  }
+
+  // -- commands in flight --
+
+  // Delivers completions of the media, and goes on with what waits for them.
+  void poll_media() noexcept {
+    done_ += static_cast<unsigned>(io().poll());
+    if (flushing_) {
+      flushed_media_->poll([this](block::media_tag tag, block::media_status) noexcept {
+        if (tag == flush_tag) flushing_ = false;
+      });
+    }
+    if (!s_.deferred.empty()) progress_deferred();
+    if (posted_) raise_interrupts();
+    if (s_.regs.disabling()) {
+      if (!drained()) return;
+      ++done_;
+      return complete_reset();
+    }
+    progress_shutdown();
+  }
+
+  void finish(const pending_command& p) noexcept {
+    if (p.discarded) return;
+    auto& sq = s_.queues.sq[p.sqid];
+    --sq.in_flight;
+    --s_.queues.cq[sq.completion_queue].reserved;
+    if (!s_.deferred.empty()) {
+      s_.deferred.command_ended(p.sqid, p.entry.command_id(),
+                                p.result.status == status_code::abort_requested);
+    }
+    complete(p.sqid, p.entry.command_id(), p.result, &p.entry);
+  }
+
+  // Admin commands that wait for commands of an I/O queue.
+  void progress_deferred() noexcept {
+    for (std::size_t i = 0; i < s_.deferred.size();) {
+      if (!s_.deferred[i].started) start_deferred(i);
+      const deferred_command d = s_.deferred[i];
+      command_result result{status_code::success};
+      if (d.what == deferred_command::kind::delete_queue) {
+        if (s_.queues.sq[d.sqid].in_flight != 0) {
+          ++i;
+          continue;
+        }
+        remove_submission_queue(s_, d.sqid);
+      } else {
+        if (!d.target_ended) {
+          ++i;
+          continue;
+        }
+        result.dw0 = abort_command::not_aborted.of(!d.target_aborted);
+      }
+      s_.deferred.remove(i);
+      --s_.queues.sq[0].in_flight;
+      --s_.queues.cq[0].reserved;
+      ++done_;
+      complete(0, d.command_id, result, nullptr);
+    }
+  }
+  void start_deferred(std::size_t at) noexcept {
+    deferred_command& d = s_.deferred[at];
+    d.started = true;
+    if constexpr (asynchronous) {
+      if (d.what == deferred_command::kind::delete_queue) {
+        io().cancel([sqid = d.sqid](const pending_command& p) noexcept { return p.sqid == sqid; },
+                    status_code::aborted_queue_deletion);
+        return;
+      }
+      // Nothing of that id in flight: there is nothing to abort.
+      const bool found = io().cancel(
+          [sqid = d.sqid, id = d.target_id](const pending_command& p) noexcept {
+            return p.sqid == sqid && p.entry.command_id() == id;
+          },
+          status_code::abort_requested);
+      d.target_ended = d.target_ended || !found;
+    } else {
+      d.target_ended = true;
+    }
+  }
+
+  // -- queues --
 
   void serve(std::uint16_t qid) noexcept {
     auto& sq = s_.queues.sq[qid];
     auto& cq = s_.queues.cq[sq.completion_queue];
+    if (sq.deleting) return;
     update_tail(qid);
     for (unsigned burst = s_.config.fetch_burst; burst != 0 && !sq.empty(); --burst) {
-      if (cq.full()) {
+      if (cq.committed()) {
         update_head(sq.completion_queue);
-        if (!s_.regs.running() || cq.full()) return;
+        if (!s_.regs.running() || cq.committed()) return;
+      }
+      // No place for another command in flight: it stays in the ring.
+      if constexpr (asynchronous) {
+        if (qid == 0 ? s_.deferred.full() : s_.group.table.full()) return;
       }
       const auto command = fetch_command(*s_.dma, sq.next_entry());
       if (!command) {
@@ -195,16 +412,40 @@ class controller {
       }
       sq.advance();
       ++done_;
-      const command_result ended =
-          qid == 0 ? admin_handlers{s_}.execute(*command) : io_handlers{s_}.execute(*command);
-      if (!ended.later) complete(qid, command->command_id(), ended, &*command);
-      if (!s_.regs.running()) return;
+      if (qid == 0) {
+        execute_admin(*command);
+      } else if constexpr (asynchronous) {
+        ++sq.in_flight;
+        ++cq.reserved;
+        io().start(qid, *command);
+      } else {
+        const command_result ended = io_handlers{s_, s_.group}.execute(*command);
+        complete_now(qid, command->command_id(), ended, &*command);
+      }
+      if (!s_.regs.running() || sq.deleting) return;
     }
-    if (s_.shadow.enabled() && sq.empty()) rest(qid);
+    if (s_.shadow.enabled() && sq.empty()) arm_shadow(qid);
   }
 
-  void complete(std::uint16_t qid, std::uint16_t command_id, const command_result& ended,
-                const submission_entry* command) noexcept {
+  [[gnu::noinline]] void execute_admin(const submission_entry& command) noexcept {
+    const std::size_t deferred = s_.deferred.size();
+    const command_result ended = admin_handlers{s_}.execute(command);
+    if (!ended.later) return complete(0, command.command_id(), ended, &command);
+    // An event request keeps no slot of the completion queue, a command that will end does.
+    if (s_.deferred.size() == deferred) return;
+    ++s_.queues.sq[0].in_flight;
+    ++s_.queues.cq[0].reserved;
+    if constexpr (asynchronous) progress_deferred();
+  }
+
+  [[gnu::noinline]] void complete(std::uint16_t qid, std::uint16_t command_id,
+                                  const command_result& ended,
+                                  const submission_entry* command) noexcept {
+    complete_now(qid, command_id, ended, command);
+  }
+  PHASEBIT_ALWAYS_INLINE void complete_now(std::uint16_t qid, std::uint16_t command_id,
+                                           const command_result& ended,
+                                           const submission_entry* command) noexcept {
     const auto& sq = s_.queues.sq[qid];
     nvme::status status = ended.status;
     if (!status.ok() && command != nullptr) {
@@ -222,7 +463,8 @@ class controller {
   }
 
   // The entry of the error log that the More bit speaks of.
-  void record(std::uint16_t qid, const submission_entry& c, nvme::status status) noexcept {
+  [[gnu::noinline]] void record(std::uint16_t qid, const submission_entry& c,
+                                nvme::status status) noexcept {
     error_information entry{};
     entry.sqid = qid;
     entry.command_id = c.command_id();
@@ -234,9 +476,9 @@ class controller {
   }
 
   // See completion_filter.hpp for what true and false mean.
-  bool post(outgoing_completion c) noexcept {
+  PHASEBIT_ALWAYS_INLINE bool post(outgoing_completion c) noexcept {
     auto& cq = s_.queues.cq[c.completion_queue];
-    if (!cq.exists() || !s_.regs.running()) return true;
+    if (!cq.exists() || !s_.regs.completing()) return true;
     if (cq.full()) {
       update_head(c.completion_queue);
       if (cq.full()) return false;
@@ -254,8 +496,8 @@ class controller {
   void report_events() noexcept {
     auto& cq = s_.queues.cq[0];
     for (;;) {
-      if (cq.full()) update_head(0);
-      if (cq.full()) return;
+      if (cq.committed()) update_head(0);
+      if (cq.committed()) return;
       const auto due = s_.events.next();
       if (!due) return;
       ++done_;
@@ -264,12 +506,12 @@ class controller {
   }
 
   // Interrupts for what was posted since the last ones. A masked vector waits for its unmasking.
-  void announce() noexcept {
+  void raise_interrupts() noexcept {
     posted_ = false;
     for (std::uint16_t q = 0; q <= s_.queues.highest; ++q) {
       auto& cq = s_.queues.cq[q];
-      if (!cq.announce || (cq.interrupts && s_.regs.masked(cq.vector))) continue;
-      cq.announce = false;
+      if (!cq.interrupt_pending || (cq.interrupts && s_.regs.masked(cq.vector))) continue;
+      cq.interrupt_pending = false;
       if (cq.interrupts) s_.interrupts->raise(cq.vector);
     }
   }
@@ -277,8 +519,8 @@ class controller {
   [[nodiscard]] bool shadowed(std::uint16_t qid) const noexcept {
     return qid != 0 && s_.shadow.enabled();
   }
-  void believe(doorbell_verdict build_result) noexcept {
-    if (build_result == doorbell_verdict::invalid) {
+  void report_doorbell(doorbell_update update) noexcept {
+    if (update == doorbell_update::invalid) {
       s_.events.raise(async_event::of(error_event::invalid_doorbell_value));
     }
   }
@@ -286,7 +528,7 @@ class controller {
   void update_tail(std::uint16_t qid) noexcept {
     auto& sq = s_.queues.sq[qid];
     if (!shadowed(qid)) {
-      believe(sq.set_tail(s_.doorbells.load(qid, ring_side::submission)));
+      report_doorbell(sq.set_tail(s_.doorbells.load(qid, ring_side::submission)));
       return;
     }
     // A kick: taken first, then answered, so that none is lost between the two.
@@ -298,41 +540,43 @@ class controller {
     if (!sq.kicked) return;
     const auto tail = s_.shadow.load(qid, ring_side::submission);
     if (!tail) return s_.regs.set_fatal();
-    believe(sq.set_tail(*tail));
+    report_doorbell(sq.set_tail(*tail));
   }
 
-  // The queue is empty: from here on the host has to kick.
-  void rest(std::uint16_t qid) noexcept {
+  // The queue is empty: the event index asks the host to write the register from here on.
+  void arm_shadow(std::uint16_t qid) noexcept {
     auto& sq = s_.queues.sq[qid];
     if (!sq.kicked) return;
-    const auto tail = s_.shadow.ask(qid, ring_side::submission, sq.tail);
+    const auto tail = s_.shadow.arm(qid, ring_side::submission, sq.tail);
     if (!tail) return s_.regs.set_fatal();
-    believe(sq.set_tail(*tail));
+    report_doorbell(sq.set_tail(*tail));
     sq.kicked = !sq.empty();
   }
 
   void update_head(std::uint16_t qid) noexcept {
     auto& cq = s_.queues.cq[qid];
     if (!shadowed(qid)) {
-      believe(cq.set_head(s_.doorbells.load(qid, ring_side::completion)));
+      report_doorbell(cq.set_head(s_.doorbells.load(qid, ring_side::completion)));
       return;
     }
     auto head = s_.shadow.load(qid, ring_side::completion);
-    if (head && *head == cq.head) head = s_.shadow.ask(qid, ring_side::completion, cq.head);
+    if (head && *head == cq.head) head = s_.shadow.arm(qid, ring_side::completion, cq.head);
     if (!head) return s_.regs.set_fatal();
-    believe(cq.set_head(*head));
+    report_doorbell(cq.set_head(*head));
   }
 
   // Doorbells of queues that do not exist, a few in each idle round.
-  void look_for_strangers() noexcept {
+  void check_unbacked_doorbells() noexcept {
     const std::size_t pairs = s_.doorbells.pairs();
-    for (std::size_t i = 0; i != pairs && i != strangers_per_round; ++i) {
-      next_stranger_ = next_stranger_ + 1 < pairs ? next_stranger_ + 1 : 0;
-      check_stranger(next_stranger_, ring_side::submission, has_submission_queue(next_stranger_));
-      check_stranger(next_stranger_, ring_side::completion, has_completion_queue(next_stranger_));
+    for (std::size_t i = 0; i != pairs && i != unbacked_per_round; ++i) {
+      next_unbacked_ = next_unbacked_ + 1 < pairs ? next_unbacked_ + 1 : 0;
+      check_unbacked_doorbell(next_unbacked_, ring_side::submission,
+                              has_submission_queue(next_unbacked_));
+      check_unbacked_doorbell(next_unbacked_, ring_side::completion,
+                              has_completion_queue(next_unbacked_));
     }
   }
-  void check_stranger(std::size_t qid, ring_side side, bool exists) noexcept {
+  void check_unbacked_doorbell(std::size_t qid, ring_side side, bool exists) noexcept {
     if (exists) return;
     const std::uint32_t value = s_.doorbells.load(qid, side);
     if (value == 0) return;
@@ -347,13 +591,27 @@ class controller {
     return qid < s_.queues.cq.size() && s_.queues.cq[qid].exists();
   }
 
-  static constexpr std::size_t strangers_per_round = 16;
+  static constexpr std::size_t unbacked_per_round = 16;
 
   state s_;
   presence presence_;
   unsigned done_ = 0;
   bool posted_ = false;
-  std::size_t next_stranger_ = 0;
+  std::size_t next_unbacked_ = 0;
+
+  [[nodiscard]] static constexpr std::uint32_t saturating_sum(std::uint32_t a,
+                                                              std::uint32_t b) noexcept {
+    return a + b < a ? 0xffff'ffff : a + b;
+  }
+
+  // The flush of a shutdown, which is no command's; no entry of the table has this tag.
+  static constexpr block::media_tag flush_tag = ~block::media_tag{0};
+
+  typename Namespaces::media_type* flushed_media_ = nullptr;
+  std::uint32_t next_flush_ = 0;  // namespaces below it are flushed
+  std::uint32_t drain_ms_ = 0;    // since the reset began
+  bool shutting_down_ = false;
+  bool flushing_ = false;
 };
 
 }  // namespace phasebit::nvme::device

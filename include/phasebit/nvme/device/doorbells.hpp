@@ -6,7 +6,7 @@
 
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/expects.hpp>
-#include <phasebit/nvme/device/ring_memory.hpp>
+#include <phasebit/nvme/device/dma_object.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +26,7 @@ class doorbell_words {
   constexpr doorbell_words(std::span<std::uint32_t> words, std::uint8_t stride) noexcept
       : words_(words), stride_(stride) {
     PHASEBIT_EXPECTS(stride <= 8, "a doorbell stride of more than a kilobyte");
-    PHASEBIT_EXPECTS(pairs() >= 1, "room for the doorbells of the admin queue at least");
+    PHASEBIT_EXPECTS(pairs() >= 1, "a controller has the doorbells of the admin queue at least");
   }
 
   // Queue pairs that have doorbells, the admin queue included.
@@ -63,7 +63,7 @@ inline constexpr std::uint32_t doorbell_seen = 0xffff'ffff;
 
 // The two pages that Doorbell Buffer Config names. The admin queue never uses them, for a host
 // need not keep its shadow.
-template <RingOrder Order, DmaTranslator Dma>
+template <RingOrder Order, block::AnyDma Dma>
 class shadow_doorbells {
  public:
   constexpr shadow_doorbells(Dma& dma, std::uint8_t stride) noexcept
@@ -86,9 +86,9 @@ class shadow_doorbells {
     return store_word<Order>(*dma_, shadow_ + at(qid, side), index) &&
            store_word<Order>(*dma_, events_ + at(qid, side), index);
   }
-  // "Wake me when you go beyond `index`", then looks again, for the host may have gone beyond it
-  // before it could see this.
-  [[nodiscard]] std::optional<std::uint32_t> ask(std::size_t qid, ring_side side,
+  // Sets the event index, beyond which the host writes the register, and loads the shadow again: the
+  // host may have gone beyond it before it could see the event index.
+  [[nodiscard]] std::optional<std::uint32_t> arm(std::size_t qid, ring_side side,
                                                  std::uint32_t index) noexcept {
     if (!store_word<Order>(*dma_, events_ + at(qid, side), index)) return std::nullopt;
     Order::full();

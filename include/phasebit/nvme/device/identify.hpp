@@ -4,6 +4,8 @@
 
 #include <phasebit/nvme/device/command_result.hpp>
 #include <phasebit/nvme/device/concepts.hpp>
+#include <phasebit/nvme/device/deferred_commands.hpp>
+#include <phasebit/nvme/device/io_command.hpp>
 #include <phasebit/nvme/device/registers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
 #include <phasebit/nvme/spec/admin_commands.hpp>
@@ -17,16 +19,11 @@
 
 namespace phasebit::nvme::device {
 
-// Limits of Copy, which Identify Namespace announces: ranges in all, blocks of one, blocks in all.
-inline constexpr std::uint32_t max_copy_ranges = 16;
-inline constexpr std::uint32_t max_copy_range_blocks = 65'535;
-inline constexpr std::uint32_t max_copy_blocks = max_copy_ranges * max_copy_range_blocks;
-
-// What the policy fixed, for whoever is not a template of it.
-struct fixed_limits {
+// What follows from the policy and from the tables of commands.
+struct controller_limits {
   std::size_t async_events = 1;
   std::size_t error_log_entries = 1;
-  bool virtualization = false;
+  std::uint16_t oacs = 0;
 };
 
 // EUI-64 of a namespace. Made from the serial number where the settings give none: FNV-1a, marked as
@@ -44,7 +41,7 @@ struct fixed_limits {
 // Fills `page`, which is zero, with the answer.
 class identify_pages {
  public:
-  constexpr identify_pages(const settings& s, fixed_limits limits) noexcept
+  constexpr identify_pages(const settings& s, controller_limits limits) noexcept
       : settings_(&s), limits_(limits) {}
 
   template <NamespaceSet Namespaces>
@@ -98,9 +95,8 @@ class identify_pages {
     id.oaes =
         async_event_configuration{}.with(async_event_configuration::namespace_attributes, true).raw;
     id.cntrltype = controller_type::io;
-    id.oacs = static_cast<std::uint16_t>(ic::oacs_doorbell_buffer.of(s.shadow_doorbells) |
-                                         ic::oacs_virtualization.of(limits_.virtualization));
-    id.acl = 3;
+    id.oacs = limits_.oacs;
+    id.acl = max_aborts - 1;
     id.aerl = static_cast<std::uint8_t>(limits_.async_events - 1);
     id.frmw = 0x03;  // one slot, read only: 5.17.2.1, FRMW
     id.lpa = 0x06;   // Commands Supported and Effects; offsets in Get Log Page
@@ -112,10 +108,12 @@ class identify_pages {
     id.cqes = 0x44;
     id.nn = highest_nsid;
     id.mnan = 0;
-    id.oncs = static_cast<std::uint16_t>(
-        ic::oncs_compare.of(true) | ic::oncs_dataset_management.of(true) |
-        ic::oncs_write_zeroes.of(true) | ic::oncs_save_select.of(true) |
-        ic::oncs_timestamp.of(true) | ic::oncs_verify.of(true) | ic::oncs_copy.of(true));
+    std::uint16_t oncs =
+        static_cast<std::uint16_t>(ic::oncs_save_select.of(true) | ic::oncs_timestamp.of(true));
+    for (const nvm_command& one : nvm_commands) {
+      oncs = static_cast<std::uint16_t>(oncs | one.oncs);
+    }
+    id.oncs = oncs;
     id.vwc = static_cast<std::uint8_t>(ic::vwc_present.of(s.volatile_write_cache) |
                                        ic::vwc_flush_all.of(std::uint8_t{3}));
     id.ocfs = 1;  // Copy with descriptors of format 0
@@ -130,14 +128,15 @@ class identify_pages {
     return id;
   }
 
-  template <block::BlockMedia Media>
+  template <block::AnyBlockMedia Media>
   [[nodiscard]] identify_namespace of_namespace(const Media& media,
                                                 std::uint32_t nsid) const noexcept {
     using in = identify_namespace;
     identify_namespace id{};
     id.nsze = id.ncap = id.nuse = media.block_count();
     id.dlfeat = static_cast<std::uint8_t>(
-        in::dlfeat_write_zeroes.of(block::TrimmableMedia<Media>));  // what is read then: unsaid
+        in::dlfeat_write_zeroes.of(block::TrimmableMedia<Media> ||
+                                   block::AsyncBlockMedia<Media>));  // what is read then: unsaid
     id.nvmcap.low = media.block_count() << block::block_shift(media);
     id.mssrl = static_cast<std::uint16_t>(max_copy_range_blocks);
     id.mcl = max_copy_blocks;
@@ -166,7 +165,7 @@ class identify_pages {
   }
 
   // CNS 08h: what is the same in every command set.
-  template <block::BlockMedia Media>
+  template <block::AnyBlockMedia Media>
   [[nodiscard]] static independent_namespace independent(const Media& media) noexcept {
     independent_namespace id{};
     id.nsattr =
@@ -237,7 +236,7 @@ class identify_pages {
   }
 
   const settings* settings_;
-  fixed_limits limits_;
+  controller_limits limits_;
 };
 
 }  // namespace phasebit::nvme::device

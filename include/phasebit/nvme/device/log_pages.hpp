@@ -139,39 +139,4 @@ class changed_namespaces {
   return sizeof log;
 }
 
-// Which commands there are: the one list that dispatch and this log page share.
-inline constexpr std::array admin_commands{
-    admin_opcode::delete_io_sq, admin_opcode::create_io_sq,
-    admin_opcode::get_log_page, admin_opcode::delete_io_cq,
-    admin_opcode::create_io_cq, admin_opcode::identify,
-    admin_opcode::abort,        admin_opcode::set_features,
-    admin_opcode::get_features, admin_opcode::async_event_request,
-    admin_opcode::keep_alive};
-inline constexpr std::array nvm_commands{
-    nvm_opcode::flush,        nvm_opcode::write,  nvm_opcode::read, nvm_opcode::compare,
-    nvm_opcode::write_zeroes, nvm_opcode::verify, nvm_opcode::copy, nvm_opcode::dataset_management};
-
-[[nodiscard]] inline std::size_t write_commands_supported(std::span<std::byte> page,
-                                                          bool shadow_doorbells,
-                                                          bool virtualization) noexcept {
-  using log = commands_supported_log;
-  constexpr std::uint32_t supported = log::csupp.of(true);
-  const auto put = [&](std::size_t index, std::uint32_t effects) noexcept {
-    store_wire(page.subspan(index * 4), le<std::uint32_t>{effects});
-  };
-  for (admin_opcode opcode : admin_commands) put(static_cast<std::size_t>(opcode), supported);
-  if (virtualization) {
-    put(static_cast<std::size_t>(admin_opcode::virtualization_management), supported);
-  }
-  if (shadow_doorbells) {
-    put(static_cast<std::size_t>(admin_opcode::doorbell_buffer_config), supported);
-  }
-  for (nvm_opcode opcode : nvm_commands) {
-    const bool changes = opcode == nvm_opcode::write || opcode == nvm_opcode::write_zeroes ||
-                         opcode == nvm_opcode::copy || opcode == nvm_opcode::dataset_management;
-    put(256 + static_cast<std::size_t>(opcode), supported | log::lbcc.of(changes));
-  }
-  return sizeof(log);
-}
-
 }  // namespace phasebit::nvme::device

@@ -13,7 +13,7 @@
 namespace phasebit::nvme::device {
 
 // Namespace 1 and no other. Keeps a reference.
-template <block::BlockMedia Media>
+template <block::AnyBlockMedia Media>
 class single_namespace {
  public:
   using media_type = Media;
@@ -24,6 +24,10 @@ class single_namespace {
     return nsid == 1 ? media_ : nullptr;
   }
   [[nodiscard]] static constexpr std::uint32_t highest_nsid() noexcept { return 1; }
+  template <class Visit>
+  constexpr void for_each_media(Visit&& visit) noexcept {
+    visit(*media_);
+  }
 
  private:
   Media* media_;
@@ -32,8 +36,10 @@ class single_namespace {
 static_assert(NamespaceSet<single_namespace<block::null_media>>);
 
 // Namespaces 1 to Capacity, each there or not. Keeps references. Changed by the thread that polls
-// the controller; tell the controller afterwards (namespace_changed), and it tells its host.
-template <block::BlockMedia Media, std::size_t Capacity>
+// the controller, and reported to it by controller::namespace_changed(). A namespace whose media
+// complete later is removed in three steps: hide(), namespace_changed(), and detach() once
+// controller::in_flight(nsid) is false.
+template <block::AnyBlockMedia Media, std::size_t Capacity>
 class namespace_table {
   static_assert(Capacity >= 1 && Capacity <= 1024, "a controller here has 1 to 1024 namespaces");
 
@@ -45,14 +51,28 @@ class namespace_table {
     PHASEBIT_EXPECTS(nsid >= 1 && nsid <= Capacity, "no such namespace number");
     PHASEBIT_EXPECTS(media_[nsid - 1] == nullptr, "the namespace number is in use");
     media_[nsid - 1] = &media;
+    hidden_[nsid - 1] = false;
+    if (nsid > used_) used_ = nsid;
   }
   constexpr void detach(std::uint32_t nsid) noexcept {
     PHASEBIT_EXPECTS(nsid >= 1 && nsid <= Capacity, "no such namespace number");
     media_[nsid - 1] = nullptr;
+    while (used_ != 0 && media_[used_ - 1] == nullptr) --used_;
+  }
+  // The host finds the namespace inactive; its media is polled until detach().
+  constexpr void hide(std::uint32_t nsid) noexcept {
+    PHASEBIT_EXPECTS(nsid >= 1 && nsid <= Capacity, "no such namespace number");
+    hidden_[nsid - 1] = true;
   }
 
   [[nodiscard]] constexpr Media* find(std::uint32_t nsid) const noexcept {
-    return nsid >= 1 && nsid <= Capacity ? media_[nsid - 1] : nullptr;
+    return nsid >= 1 && nsid <= Capacity && !hidden_[nsid - 1] ? media_[nsid - 1] : nullptr;
+  }
+  template <class Visit>
+  constexpr void for_each_media(Visit&& visit) noexcept {
+    for (std::uint32_t i = 0; i != used_; ++i) {
+      if (media_[i] != nullptr) visit(*media_[i]);
+    }
   }
   [[nodiscard]] static constexpr std::uint32_t highest_nsid() noexcept {
     return static_cast<std::uint32_t>(Capacity);
@@ -60,6 +80,8 @@ class namespace_table {
 
  private:
   std::array<Media*, Capacity> media_{};
+  std::array<bool, Capacity> hidden_{};
+  std::uint32_t used_ = 0;  // no media above this number
 };
 
 static_assert(NamespaceSet<namespace_table<block::null_media, 2>>);

@@ -87,18 +87,33 @@ template <class State>
   return status_code::success;
 }
 
-// Commands that were not fetched are gone without a completion, as 3.3.1.3 has it.
+// The queue is gone: its commands are completed or were never fetched.
 template <class State>
-[[nodiscard]] command_result delete_submission_queue(State& s, const submission_entry& c) noexcept {
-  const std::uint16_t qid = create_queue_command::qid_bits.get(c.cdw10.get());
-  if (qid == 0 || qid > s.queues.pairs || !s.queues.sq[qid].exists()) {
-    return status_code::invalid_queue_id;
-  }
+void remove_submission_queue(State& s, std::uint16_t qid) noexcept {
   --s.queues.cq[s.queues.sq[qid].completion_queue].users;
   s.queues.sq[qid] = submission_queue{};
   s.doorbells.store(qid, ring_side::submission, 0);
   s.queues.find_highest();
-  return status_code::success;
+}
+
+// Nothing is fetched any more: commands that the host submitted and the controller did not fetch end
+// without a completion, as 3.3.1.3 has it. The queue goes when none of its commands is in flight;
+// `later` says that some are.
+template <class State>
+[[nodiscard]] command_result delete_submission_queue(State& s, const submission_entry& c) noexcept {
+  const std::uint16_t qid = create_queue_command::qid_bits.get(c.cdw10.get());
+  if (qid == 0 || qid > s.queues.pairs || !s.queues.sq[qid].exists() || s.queues.sq[qid].deleting) {
+    return status_code::invalid_queue_id;
+  }
+  auto& sq = s.queues.sq[qid];
+  sq.deleting = true;
+  if (sq.in_flight == 0) {
+    remove_submission_queue(s, qid);
+    return status_code::success;
+  }
+  command_result drains;
+  drains.later = true;
+  return drains;
 }
 
 template <class State>

@@ -16,7 +16,7 @@ namespace phasebit::nvme::device {
 enum class register_event : std::uint8_t { none, enable, disable, shutdown, unmask };
 
 // Holds the registers; knows nothing of queues. One thread at a time. A host can write anything
-// anywhere: unknown offsets and read-only registers swallow writes, and a configuration that can not
+// anywhere: unknown offsets and read-only registers swallow writes, and a configuration that cannot
 // work ends in CSTS.CFS.
 class registers {
  public:
@@ -99,8 +99,19 @@ class registers {
     return register_event::none;
   }
 
-  // As after power-on.
-  constexpr void reset() noexcept {
+  // The controller has drained after `disable`: CSTS.RDY is 0 from here on. A host that has set CC.EN
+  // again meanwhile finds that remembered: `enable` is what remains to be done then.
+  constexpr register_event complete_disable() noexcept {
+    disabling_ = false;
+    csts_ = csts{};
+    return cc_[cc::en] ? start() : register_event::none;
+  }
+  [[nodiscard]] constexpr bool disabling() const noexcept { return disabling_; }
+
+  // As after power-on, but that a controller which has to drain first starts only after
+  // complete_disable().
+  constexpr void reset(bool drained = true) noexcept {
+    disabling_ = !drained;
     cc_ = cc{};
     csts_ = csts{};
     aqa_ = aqa{};
@@ -108,15 +119,17 @@ class registers {
     mask_ = 0;
   }
 
-  // Commands are fetched: enabled, sound, and no shutdown under way.
+  // Commands are fetched: enabled, no fatal status, and neither reset nor shutdown in progress.
   [[nodiscard]] constexpr bool running() const noexcept {
-    return csts_[csts::rdy] && !csts_[csts::cfs] &&
+    return csts_[csts::rdy] && !disabling_ && !csts_[csts::cfs] &&
            csts_[csts::shst] == shutdown_status::normal_operation;
   }
-  constexpr void set_fatal() noexcept { csts_ = csts_.with(csts::cfs, true); }
-  constexpr void set_shutdown_complete() noexcept {
-    csts_ = csts_.with(csts::shst, shutdown_status::complete);
+  // Completions are posted: also those of commands that a shutdown waits for.
+  [[nodiscard]] constexpr bool completing() const noexcept {
+    return csts_[csts::rdy] && !disabling_ && !csts_[csts::cfs];
   }
+  constexpr void set_fatal() noexcept { csts_ = csts_.with(csts::cfs, true); }
+  constexpr void set_shutdown(shutdown_status now) noexcept { csts_ = csts_.with(csts::shst, now); }
 
   [[nodiscard]] constexpr nvme::cap capabilities() const noexcept { return cap_; }
   [[nodiscard]] constexpr nvme::cc configuration() const noexcept { return cc_; }
@@ -155,24 +168,27 @@ class registers {
   constexpr register_event configure(nvme::cc wanted) noexcept {
     const nvme::cc before = cc_;
     cc_ = wanted;
+    // Until the reset has completed, only the newest value counts: complete_disable() reads it.
+    if (disabling_) return register_event::none;
     if (before[cc::en] && !wanted[cc::en]) {
-      csts_ = csts{};
+      disabling_ = true;
       mask_ = 0;
       return register_event::disable;
     }
-    if (!before[cc::en] && wanted[cc::en]) {
-      if (!can_start()) {
-        set_fatal();
-        return register_event::none;
-      }
-      csts_ = csts{}.with(csts::rdy, true);
-      return register_event::enable;
-    }
+    if (!before[cc::en] && wanted[cc::en]) return start();
     const auto shn = wanted[cc::shn];
     if (shn != shutdown_notification::none && before[cc::shn] != shn) {
       return register_event::shutdown;
     }
     return register_event::none;
+  }
+  constexpr register_event start() noexcept {
+    if (!can_start()) {
+      set_fatal();
+      return register_event::none;
+    }
+    csts_ = csts{}.with(csts::rdy, true);
+    return register_event::enable;
   }
 
   // Base 2.0, 3.1.3.5 and 3.1.3.9: page size within what CAP offers, a command set and arbitration
@@ -194,6 +210,7 @@ class registers {
   std::uint64_t asq_ = 0;
   std::uint64_t acq_ = 0;
   std::uint32_t mask_ = 0;
+  bool disabling_ = false;
 };
 
 }  // namespace phasebit::nvme::device

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What kind of controller it is: chosen once by whoever builds it, shown in registers and Identify.
+// What kind of controller it is: chosen once when it is built, reported in registers and Identify.
 #pragma once
 
 #include <phasebit/nvme/device/completion_filter.hpp>
@@ -41,7 +41,9 @@ struct settings {
   std::uint8_t mdts = 5;             // longest transfer, 2^mdts pages of 4 KiB; 0 is no limit
   std::uint8_t largest_page = 4;     // CAP.MPSMAX: 4096 << largest_page bytes
   std::uint8_t ready_timeout = 2;    // CAP.TO, in 500 ms: for how long a driver should wait
-  std::uint8_t fetch_burst = 32;     // commands per queue and round; at least 1
+  // A reset that takes the media longer is a fatal status; below CAP.TO, which is ready_timeout.
+  std::uint32_t drain_limit_ms = 800;
+  std::uint8_t fetch_burst = 32;  // commands per queue and round; at least 1
   bool volatile_write_cache = true;
   bool scatter_gather_lists = true;
   bool shadow_doorbells = true;

@@ -4,18 +4,22 @@
 
 #include <phasebit/nvme/device/async_events.hpp>
 #include <phasebit/nvme/device/block_moves.hpp>
+#include <phasebit/nvme/device/completion_queue.hpp>
 #include <phasebit/nvme/device/concepts.hpp>
+#include <phasebit/nvme/device/deferred_commands.hpp>
 #include <phasebit/nvme/device/doorbells.hpp>
 #include <phasebit/nvme/device/features.hpp>
 #include <phasebit/nvme/device/log_pages.hpp>
-#include <phasebit/nvme/device/queues.hpp>
+#include <phasebit/nvme/device/pending_commands.hpp>
 #include <phasebit/nvme/device/registers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
+#include <phasebit/nvme/device/submission_queue.hpp>
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 namespace phasebit::nvme::device {
 
@@ -42,7 +46,22 @@ struct queue_table {
   }
 };
 
-template <DmaTranslator Dma, InterruptSink Interrupts, NamespaceSet Namespaces, RingOrder Order,
+struct no_pending_table {};
+
+// What the I/O queues of one thread have to themselves: media, memory and counters.
+template <NamespaceSet Namespaces>
+struct io_group {
+  static constexpr bool asynchronous = block::AsyncBlockMedia<typename Namespaces::media_type>;
+  using table_type = std::conditional_t<asynchronous, pending_table, no_pending_table>;
+
+  Namespaces* namespaces = nullptr;
+  [[no_unique_address]] table_type table{};
+  block::bounce_pool* bounce = nullptr;
+  block_buffer buffer{};
+  health_counters health{};
+};
+
+template <block::AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces, RingOrder Order,
           class Policy>
 struct controller_state {
   using filter_type = typename Policy::completion_filter;
@@ -51,10 +70,11 @@ struct controller_state {
   using order = Order;
   using secondary_type = typename Policy::secondary;
   using policy = Policy;
+  using group_type = io_group<Namespaces>;
 
   controller_state(Dma& dma_in, Interrupts& interrupts_in, Namespaces& namespaces_in,
-                   std::span<std::uint32_t> words, const settings& s,
-                   filter_type filter_in) noexcept
+                   std::span<std::uint32_t> words, const settings& s, filter_type filter_in,
+                   const pending_memory& memory) noexcept
       : dma(&dma_in),
         interrupts(&interrupts_in),
         namespaces(&namespaces_in),
@@ -66,6 +86,15 @@ struct controller_state {
         filter(static_cast<filter_type&&>(filter_in)) {
     PHASEBIT_EXPECTS(s.fetch_burst != 0, "a controller that fetches nothing");
     PHASEBIT_EXPECTS(s.mdts <= 32, "MDTS beyond what a command can transfer");
+    group.namespaces = namespaces;
+    if constexpr (group_type::asynchronous) {
+      PHASEBIT_EXPECTS(memory.bounce != nullptr && memory.bounce->capacity() >= 2,
+                       "media that complete later need a pool of two bounce buffers at least");
+      group.table = pending_table{memory};
+      group.bounce = memory.bounce;
+    } else {
+      static_cast<void>(memory);
+    }
     offer(s.io_queue_pairs, s.interrupt_vectors);
   }
 
@@ -92,11 +121,11 @@ struct controller_state {
   feature_set features;
   async_events<Policy::async_events> events{};
   error_log<Policy::error_log_entries> errors{};
-  health_counters health{};
-  block_buffer buffer{};
+  group_type group{};
+  deferred_commands deferred{};
   changed_namespaces changed{};
   timestamp_clock clock{};
-  std::uint32_t silence_ms = 0;  // since the last Keep Alive
+  std::uint32_t keep_alive_elapsed_ms = 0;  // since the last Keep Alive
   [[no_unique_address]] filter_type filter;
   [[no_unique_address]] secondary_type secondary{};
 };

@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: BSL-1.0
+// How a device model reaches its host's memory: it maps a range where the memory is reachable, and
+// copies through the port where it is not.
+#pragma once
+
+#include <phasebit/block/async_media.hpp>
+#include <phasebit/core/copy.hpp>
+#include <phasebit/core/result.hpp>
+#include <phasebit/memory/dma_copy.hpp>
+#include <phasebit/memory/translate.hpp>
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit::block {
+
+// The domain of memory that no load or store reaches: only DmaPort::read and write do.
+inline constexpr memory_domain unmapped_domain{0xffff};
+
+// The first contiguous part of a range as the device side may address it: 1 to the bytes asked for.
+struct mapped_range {
+  std::uint64_t address = 0;
+  std::uint64_t bytes = 0;
+  memory_domain domain = memory_domain::local;
+};
+
+// map(at, bytes, access)  where the range begins, in which domain and how far that holds. In domain
+//                         `local` the address is a pointer. In unmapped_domain it has no meaning.
+// read(at, to)            copies from the host's memory, wherever it is; returns when it is done.
+// write(at, from)         copies to it. Writes become visible to the host in the order of the calls.
+// Errors: not_mapped, access_denied and what the path to the host reports; error::value is the
+// address. A mapping is valid until the device side has drained: whoever revokes it waits for that.
+// Called by the threads that poll the device; a port of several poll groups takes several threads.
+template <class T>
+concept DmaPort = requires(T& port, bus_addr at, std::uint64_t bytes, access wanted,
+                           std::span<std::byte> to, std::span<const std::byte> from) {
+  { port.map(at, bytes, wanted) } noexcept -> std::same_as<result<mapped_range>>;
+  { port.read(at, to) } noexcept -> std::same_as<result<>>;
+  { port.write(at, from) } noexcept -> std::same_as<result<>>;
+};
+
+// What device models take: a port, or a translator whose memory is all reachable by pointers.
+template <class T> concept AnyDma = DmaTranslator<T> || DmaPort<T>;
+
+template <AnyDma Dma>
+[[nodiscard]] PHASEBIT_ALWAYS_INLINE result<mapped_range> map_dma(Dma& dma, bus_addr at,
+                                                                  std::uint64_t bytes,
+                                                                  access wanted) noexcept {
+  if constexpr (DmaPort<Dma>) {
+    auto range = dma.map(at, bytes, wanted);
+    if (range && (range->bytes == 0 || range->bytes > bytes)) {
+      return failure(errc::protocol, "the DMA port maps an impossible length", at.value());
+    }
+    return range;
+  } else {
+    const auto piece = dma.translate(at, bytes, wanted);
+    if (!piece) return piece.error();
+    if (piece->bytes == 0 || piece->bytes > bytes) {
+      return failure(errc::protocol, "the translator answered with an impossible length",
+                     at.value());
+    }
+    return mapped_range{piece->begin.value(), piece->bytes, memory_domain::local};
+  }
+}
+
+template <AnyDma Dma>
+[[nodiscard]] result<> read_dma(Dma& dma, bus_addr at, std::span<std::byte> to) noexcept {
+  if constexpr (DmaPort<Dma>) {
+    return dma.read(at, to);
+  } else {
+    return dma_read(dma, at, to);
+  }
+}
+template <AnyDma Dma>
+[[nodiscard]] result<> write_dma(Dma& dma, bus_addr at, std::span<const std::byte> from) noexcept {
+  if constexpr (DmaPort<Dma>) {
+    return dma.write(at, from);
+  } else {
+    return dma_write(dma, at, from);
+  }
+}
+
+// Lets code that reads lists through a LocalTranslator work over any DMA: memory without pointers is
+// copied into a buffer of this object first, so that an answer is valid until the next call.
+template <AnyDma Dma>
+class list_access {
+ public:
+  using from = bus_space;
+  using to = local_space;
+
+  explicit constexpr list_access(Dma& dma) noexcept : dma_(&dma) {}
+
+  [[nodiscard]] result<segment<local_space>> translate(bus_addr at, std::uint64_t bytes,
+                                                       access wanted) noexcept {
+    if constexpr (DmaTranslator<Dma>) {
+      return dma_->translate(at, bytes, wanted);
+    } else {
+      if (bytes > copy_.size()) bytes = copy_.size();
+      const auto range = map_dma(*dma_, at, bytes, wanted);
+      if (!range) return range.error();
+      if (range->domain == memory_domain::local) {
+        return segment<local_space>{local_addr{range->address}, range->bytes};
+      }
+      if (writes(wanted)) {
+        return failure(errc::access_denied, "a list is not written through a copy", at.value());
+      }
+      const auto copied = std::span{copy_}.first(static_cast<std::size_t>(range->bytes));
+      if (const auto done = dma_->read(at, copied); !done) return done.error();
+      return segment<local_space>{to_local(copied.data()), range->bytes};
+    }
+  }
+
+ private:
+  struct nothing {};
+  static constexpr std::size_t copy_bytes = DmaTranslator<Dma> ? 1 : 512;
+
+  Dma* dma_;
+  alignas(16) std::array<std::byte, copy_bytes> copy_;
+};
+
+}  // namespace phasebit::block

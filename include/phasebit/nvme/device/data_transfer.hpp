@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: BSL-1.0
+// A command's data in the host's memory: found by its PRPs or SGL, segment by segment, and never
+// beyond the bytes that the command is for.
+#pragma once
+
+#include <phasebit/block/dma_port.hpp>
+#include <phasebit/core/copy.hpp>
+#include <phasebit/nvme/device/command_result.hpp>
+#include <phasebit/nvme/prp/walk.hpp>
+#include <phasebit/nvme/sgl/walk.hpp>
+#include <phasebit/nvme/spec/submission.hpp>
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit::nvme::device {
+
+// More descriptors than any driver writes for a transfer of MDTS, and few enough to bound the work.
+inline constexpr std::uint32_t max_sgl_descriptors = 4096;
+
+// A visitor returns this to end a walk early and successfully. No command ends with it.
+inline constexpr auto walk_finished = status_code{0x7ff};
+
+// Walks one command's data pointer. The host may change lists and data meanwhile: each list entry is
+// read once, and what it names is validated before it is used.
+template <block::AnyDma Dma>
+class data_transfer {
+ public:
+  data_transfer(Dma& dma, const submission_entry& command, unsigned page_shift) noexcept
+      : dma_(&dma), command_(&command), page_shift_(page_shift) {}
+
+  // Calls each(bus_addr, bytes) for the segments of the data, in order, together `bytes` long, and
+  // each.skip(bytes), where it has that, for bit buckets. A visitor returns success, walk_finished,
+  // or the status that the command ends with. PRPs and SGLs are refused as prp::walk and sgl::walk
+  // say; segments before a fault have been visited.
+  template <class Each>
+  [[nodiscard]] status_code for_each_range(std::uint64_t bytes, access wanted,
+                                           Each&& each) noexcept {
+    block::list_access<Dma> lists{*dma_};
+    // PRP1 and SGL lengths can reach past the end of the address space.
+    const auto range = [&](bus_addr at, std::uint64_t count) noexcept {
+      if (!range_end(at, count)) [[unlikely]]
+        return status_code::data_transfer_error;
+      return each(at, count);
+    };
+    status_code ended = status_code::success;
+    if (command_->psdt() == data_pointer::prp) {
+      ended = prp::walk(lists, {command_->prp1, command_->prp2}, bytes, page_shift_, range);
+    } else {
+      const sgl::limits allowed{.wanted = wanted,
+                                .max_descriptors = max_sgl_descriptors,
+                                .longer_than_data = true,
+                                .dword_granularity = false};
+      ended = sgl::walk(lists, command_->sgl(), bytes, allowed, range,
+                        [&](std::uint64_t count) noexcept {
+                          if constexpr (requires { each.skip(count); }) {
+                            return each.skip(count);
+                          } else {
+                            return status_code::sgl_descriptor_type_invalid;
+                          }
+                        });
+    }
+    return ended == walk_finished ? status_code::success : ended;
+  }
+
+  // Calls each(std::span<std::byte>) for the data as local memory, in pieces of any length. Memory
+  // without pointers is copied through a small buffer, before the call if it is read and after it if
+  // it is written. Data Transfer Error where memory cannot be reached.
+  template <class Each>
+  [[nodiscard]] status_code for_each(std::uint64_t bytes, access wanted, Each&& each) noexcept {
+    return for_each_range(bytes, wanted, local_visitor<Each>{dma_, wanted, each});
+  }
+
+  // The bytes [offset, offset + data.size()) of data that is `bytes` long.
+  [[nodiscard]] status_code to_host(std::uint64_t bytes, std::uint64_t offset,
+                                    std::span<const std::byte> data) noexcept {
+    return for_each(bytes, access::write, part_of_data{offset, data, copy_out{}});
+  }
+  [[nodiscard]] status_code from_host(std::uint64_t bytes, std::uint64_t offset,
+                                      std::span<std::byte> data) noexcept {
+    return for_each(bytes, access::read, part_of_data{offset, data, copy_in{}});
+  }
+  // Whether those bytes equal `data`: Compare Failure where not.
+  [[nodiscard]] status_code compare(std::uint64_t bytes, std::uint64_t offset,
+                                    std::span<const std::byte> data) noexcept {
+    return for_each(bytes, access::read, part_of_data{offset, data, compare_in{}});
+  }
+  // All of it.
+  [[nodiscard]] status_code to_host(std::span<const std::byte> data) noexcept {
+    return to_host(data.size(), 0, data);
+  }
+  [[nodiscard]] status_code from_host(std::span<std::byte> data) noexcept {
+    return from_host(data.size(), 0, data);
+  }
+
+ private:
+  struct copy_out {
+    status_code operator()(std::span<std::byte> host,
+                           std::span<const std::byte> mine) const noexcept {
+      copy_shared(host, mine);
+      return status_code::success;
+    }
+  };
+  struct copy_in {
+    status_code operator()(std::span<std::byte> host, std::span<std::byte> mine) const noexcept {
+      copy_shared(mine, host);
+      return status_code::success;
+    }
+  };
+  struct compare_in {
+    status_code operator()(std::span<std::byte> host,
+                           std::span<const std::byte> mine) const noexcept {
+      return __builtin_memcmp(host.data(), mine.data(), mine.size()) == 0
+                 ? status_code::success
+                 : status_code::compare_failure;
+    }
+  };
+
+  // Passes the part of the data that begins `before` bytes in and is as long as `mine`, and ends the
+  // walk behind it.
+  template <class Byte, class Move>
+  struct part_of_data {
+    std::uint64_t before;
+    std::span<Byte> mine;
+    Move move;
+
+    part_of_data(std::uint64_t offset, std::span<Byte> data, Move m) noexcept
+        : before(offset), mine(data), move(m) {}
+
+    status_code operator()(std::span<std::byte> host) noexcept {
+      if (before >= host.size()) {
+        before -= host.size();
+        return status_code::success;
+      }
+      host = host.subspan(static_cast<std::size_t>(before));
+      before = 0;
+      const std::size_t count = host.size() < mine.size() ? host.size() : mine.size();
+      const status_code done = move(host.first(count), mine.first(count));
+      if (done != status_code::success) return done;
+      mine = mine.subspan(count);
+      return mine.empty() ? walk_finished : status_code::success;
+    }
+    status_code skip(std::uint64_t bytes) noexcept {
+      const std::uint64_t unused = before < bytes ? before : bytes;
+      before -= unused;
+      bytes -= unused;
+      const std::size_t count = bytes < mine.size() ? static_cast<std::size_t>(bytes) : mine.size();
+      mine = mine.subspan(count);
+      return mine.empty() ? walk_finished : status_code::success;
+    }
+  };
+
+  template <class Each>
+  struct local_visitor {
+    Dma* dma;
+    access wanted;
+    Each& each;
+
+    status_code operator()(bus_addr at, std::uint64_t bytes) noexcept {
+      while (bytes != 0) {
+        std::uint64_t passed = 0;
+        const status_code done = next(at, bytes, passed);
+        if (done != status_code::success) return done;
+        at += passed;
+        bytes -= passed;
+      }
+      return status_code::success;
+    }
+    status_code skip(std::uint64_t bytes) noexcept
+      requires requires(Each& e) { e.skip(std::uint64_t{}); }
+    {
+      return each.skip(bytes);
+    }
+
+   private:
+    PHASEBIT_ALWAYS_INLINE status_code next(bus_addr at, std::uint64_t bytes,
+                                            std::uint64_t& passed) noexcept {
+      local_addr local{};
+      if constexpr (DmaTranslator<Dma>) {
+        const auto segment = dma->translate(at, bytes, wanted);
+        if (!segment || segment->bytes == 0 || segment->bytes > bytes) {
+          return status_code::data_transfer_error;
+        }
+        passed = segment->bytes;
+        local = segment->begin;
+      } else {
+        const auto range = block::map_dma(*dma, at, bytes, wanted);
+        if (!range) return status_code::data_transfer_error;
+        passed = range->bytes;
+        if (range->domain != block::memory_domain::local) return through_copy(at, passed);
+        local = local_addr{range->address};
+      }
+      return each(std::span{pointer_of(local), static_cast<std::size_t>(passed)});
+    }
+    status_code through_copy(bus_addr at, std::uint64_t& passed) noexcept {
+      if constexpr (block::DmaPort<Dma>) {
+        std::array<std::byte, 512> copy;
+        if (passed > copy.size()) passed = copy.size();
+        const auto bytes = std::span{copy}.first(static_cast<std::size_t>(passed));
+        if (reads(wanted) && !dma->read(at, bytes)) return status_code::data_transfer_error;
+        const status_code done = each(bytes);
+        if (done != status_code::success && done != walk_finished) return done;
+        if (writes(wanted) && !dma->write(at, bytes)) return status_code::data_transfer_error;
+        return done;
+      }
+      return status_code::data_transfer_error;
+    }
+  };
+
+  Dma* dma_;
+  const submission_entry* command_;
+  unsigned page_shift_;
+};
+
+}  // namespace phasebit::nvme::device

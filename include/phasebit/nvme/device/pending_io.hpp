@@ -1,0 +1,532 @@
+// SPDX-License-Identifier: BSL-1.0
+// The commands of the NVM command set over media that complete later: NVM Command Set 1.0, 3.2. Each
+// command is a sequence of media operations; between two of them it lies in the pending table.
+#pragma once
+
+#include <phasebit/block/async_media.hpp>
+#include <phasebit/nvme/device/data_transfer.hpp>
+#include <phasebit/nvme/device/io_command.hpp>
+#include <phasebit/nvme/device/pending_commands.hpp>
+#include <phasebit/nvme/device/state.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit::nvme::device {
+
+// Collects the segments of a command's data that the media reaches as they are, from `skip` bytes on,
+// and stops at the first that it does not reach, or when the array is full.
+template <class Dma, class Media>
+class segment_collector {
+ public:
+  segment_collector(Dma& dma, const Media& media, access wanted, std::uint64_t skip,
+                    std::span<block::media_segment> to) noexcept
+      : dma_(&dma), media_(&media), to_(to), skip_(skip), wanted_(wanted) {}
+
+  status_code operator()(bus_addr at, std::uint64_t bytes) noexcept {
+    if (skip_ >= bytes) {
+      skip_ -= bytes;
+      return status_code::success;
+    }
+    at += skip_;
+    bytes -= skip_;
+    skip_ = 0;
+    const std::uint64_t alignment_mask = block::segment_alignment(*media_) - 1;
+    while (bytes != 0) {
+      const auto range = block::map_dma(*dma_, at, bytes, wanted_);
+      if (!range) return status_code::data_transfer_error;
+      if (!media_->reaches(range->domain) || count_ == to_.size() ||
+          ((range->address | range->bytes) & alignment_mask) != 0 || range->bytes > 0xffff'ffff) {
+        return walk_finished;
+      }
+      to_[count_++] = {.address = range->address,
+                       .bytes = static_cast<std::uint32_t>(range->bytes),
+                       .domain = range->domain};
+      total_ += range->bytes;
+      at += range->bytes;
+      bytes -= range->bytes;
+    }
+    return status_code::success;
+  }
+  // Bytes that the host does not want go through a buffer.
+  status_code skip(std::uint64_t bytes) noexcept {
+    if (skip_ >= bytes) {
+      skip_ -= bytes;
+      return status_code::success;
+    }
+    return walk_finished;
+  }
+
+  // The segments of as many whole blocks as were collected, at most `most` bytes.
+  [[nodiscard]] std::span<const block::media_segment> whole(std::uint64_t block_bytes,
+                                                            std::uint64_t most) noexcept {
+    std::uint64_t keep = total_ < most ? total_ : most;
+    keep &= ~(block_bytes - 1);
+    while (total_ > keep) {
+      auto& last = to_[count_ - 1];
+      const std::uint64_t extra = total_ - keep;
+      if (extra < last.bytes) {
+        last.bytes -= static_cast<std::uint32_t>(extra);
+        total_ = keep;
+      } else {
+        total_ -= last.bytes;
+        --count_;
+      }
+    }
+    return to_.first(count_);
+  }
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return total_; }
+
+ private:
+  Dma* dma_;
+  const Media* media_;
+  std::span<block::media_segment> to_;
+  std::size_t count_ = 0;
+  std::uint64_t total_ = 0;
+  std::uint64_t skip_;
+  access wanted_;
+};
+
+// Works on the pending table of one poll group. `Finish` is called as finish(const pending_command&)
+// for a command that has ended and is to be completed; it is free afterwards.
+template <class State, class Finish>
+class pending_io {
+  using media_type = typename State::media_type;
+  using group_type = typename State::group_type;
+  using command = io_command<media_type>;
+
+ public:
+  pending_io(State& s, group_type& g, Finish finish) noexcept : s_(s), g_(g), finish_(finish) {}
+
+  // Takes a command that was fetched from queue `sqid`. The table is not full.
+  void start(std::uint16_t sqid, const submission_entry& c) noexcept {
+    const std::uint32_t at = g_.table.take();
+    pending_command& p = g_.table[at];
+    p.entry = c;
+    p.sqid = sqid;
+    command what;
+    if (const auto bad = check_io_command(s_, *g_.namespaces, c, what);
+        bad != status_code::success) {
+      return end(at, bad);
+    }
+    count_command(g_.health, what.opcode, what.bytes);
+    p.media = what.media;
+    p.lba = what.lba;
+    p.bytes = what.bytes;
+    p.fua = what.stable;
+    advance(at);
+  }
+
+  // Media's completions and commands that waited: once in each round, before commands are fetched.
+  // Returns how many operations were delivered.
+  std::size_t poll() noexcept {
+    if (g_.table.in_flight() == 0) return 0;
+    std::size_t delivered = 0;
+    const auto sink = [this](block::media_tag tag, block::media_status status) noexcept {
+      this->deliver(tag, status);
+    };
+    g_.namespaces->for_each_media(
+        [&](media_type& media) noexcept { delivered += media.poll(sink); });
+    retry();
+    return delivered;
+  }
+
+  // Asks every command that `picks(const pending_command&)` accepts to end early: with `status`, or
+  // without a completion where that is success. Commands that wait end now; operations at the media
+  // end when the media delivers them. Returns whether there was any.
+  template <class Picks>
+  bool cancel(Picks&& picks, status_code status) noexcept {
+    bool any = false;
+    const auto ends = [&](std::uint32_t at) noexcept {
+      pending_command& p = g_.table[at];
+      if (!picks(p)) return false;
+      any = true;
+      p.state = command_state::active;
+      mark(p, status);
+      end(at, status);
+      return true;
+    };
+    g_.table.for_media.remove_if(g_.table, ends);
+    g_.table.for_buffers.remove_if(g_.table, ends);
+    for (std::uint32_t at = 0; at != g_.table.size(); ++at) {
+      pending_command& p = g_.table[at];
+      if (p.state != command_state::submitted || !picks(p)) continue;
+      any = true;
+      mark(p, status);
+      media_of(p).cancel(g_.table.tag(at));
+    }
+    return any;
+  }
+
+ private:
+  enum class next_step : std::uint8_t { submit, wait_for_buffer, ended };
+
+  [[nodiscard]] static media_type& media_of(pending_command& p) noexcept {
+    return *static_cast<media_type*>(p.media);
+  }
+  [[nodiscard]] auto data_of(const pending_command& p) noexcept {
+    return data_transfer{*s_.dma, p.entry, s_.regs.page_shift()};
+  }
+  static void mark(pending_command& p, status_code status) noexcept {
+    p.cancelled = true;
+    p.cancel_status = status;
+    p.discarded = p.discarded || status == status_code::success;
+  }
+
+  void deliver(block::media_tag tag, block::media_status status) noexcept {
+    const std::uint32_t at = g_.table.find(tag);
+    if (at == pending_table::none) return;
+    pending_command& p = g_.table[at];
+    p.state = command_state::active;
+    if (p.discarded) return end(at, status_code::success);
+    const bool cut_short = p.cancelled && status == block::media_status::cancelled;
+    if (!cut_short && after(p, status)) return end(at, p.result);
+    if (p.cancelled) return end(at, {p.cancel_status, p.result.dw0});
+    advance(at);
+  }
+
+  // Submits operations until one is pending, the command has to wait, or it has ended.
+  void advance(std::uint32_t at) noexcept {
+    for (;;) {
+      pending_command& p = g_.table[at];
+      switch (prepare(at, p)) {
+        case next_step::ended:
+          return end(at, p.result);
+        case next_step::wait_for_buffer:
+          p.state = command_state::waits_for_buffer;
+          return g_.table.for_buffers.push_back(g_.table, at);
+        case next_step::submit:
+          break;
+      }
+      if (!submit(at, p)) return;
+    }
+  }
+  // Returns whether the operation was done at once and the command goes on.
+  bool submit(std::uint32_t at, pending_command& p) noexcept {
+    const block::media_answer answer = media_of(p).submit(p.request, g_.table.tag(at));
+    if (answer.is_pending()) {
+      p.state = command_state::submitted;
+      return false;
+    }
+    p.state = command_state::active;
+    if (answer.is_busy()) {
+      p.state = command_state::waits_for_media;
+      g_.table.for_media.push_back(g_.table, at);
+      return false;
+    }
+    if (!after(p, answer.status())) return true;
+    end(at, p.result);
+    return false;
+  }
+
+  void end(std::uint32_t at, const command_result& result) noexcept {
+    pending_command& p = g_.table[at];
+    release(p.buffer);
+    release(p.list);
+    p.result = result;
+    if (is_media_error(result.status)) ++g_.health.media_errors;
+    finish_(p);
+    g_.table.give(at);
+  }
+
+  // Commands that wait, each once, in the order in which they began to.
+  void retry() noexcept {
+    for (std::uint32_t n = g_.table.for_media.size(); n != 0; --n) {
+      const std::uint32_t at = g_.table.for_media.pop_front(g_.table);
+      if (submit(at, g_.table[at])) advance(at);
+    }
+    // A command that waits for buffers is served before those that came later.
+    while (!g_.table.for_buffers.empty() && g_.bounce->available() != 0) {
+      const std::uint32_t at = g_.table.for_buffers.pop_front(g_.table);
+      first_in_line_ = at;
+      g_.table[at].state = command_state::active;
+      const next_step step = prepare(at, g_.table[at]);
+      first_in_line_ = pending_table::none;
+      if (step == next_step::wait_for_buffer) {
+        g_.table[at].state = command_state::waits_for_buffer;
+        return g_.table.for_buffers.push_front(g_.table, at);
+      }
+      if (step == next_step::ended) {
+        end(at, g_.table[at].result);
+      } else if (submit(at, g_.table[at])) {
+        advance(at);
+      }
+    }
+  }
+
+  // -- bounce buffers --
+
+  [[nodiscard]] bool may_take(std::uint32_t at, std::uint32_t buffers) const noexcept {
+    return g_.bounce->available() >= buffers &&
+           (g_.table.for_buffers.empty() || first_in_line_ == at);
+  }
+  void release(std::uint32_t& buffer) noexcept {
+    if (buffer == pending_command::none) return;
+    g_.bounce->give(buffer);
+    buffer = pending_command::none;
+  }
+  [[nodiscard]] std::span<const block::media_segment> bounce_segment(std::uint32_t at,
+                                                                     std::uint32_t bytes) noexcept {
+    auto segment = block::media_segment::of(g_.bounce->bytes(g_.table[at].buffer).first(bytes));
+    segment.domain = g_.bounce->domain();
+    const auto to = g_.table.segments(at).first(1);
+    to[0] = segment;
+    return to;
+  }
+
+  // -- the next operation of a command --
+
+  next_step ended(pending_command& p, const command_result& result) noexcept {
+    p.result = result;
+    return next_step::ended;
+  }
+
+  [[nodiscard]] next_step prepare(std::uint32_t at, pending_command& p) noexcept {
+    switch (static_cast<nvm_opcode>(p.entry.opcode())) {
+      case nvm_opcode::read:
+        return prepare_transfer(at, p, block::media_operation::read);
+      case nvm_opcode::write:
+        return prepare_transfer(at, p, block::media_operation::write);
+      case nvm_opcode::compare:
+      case nvm_opcode::verify:
+        return prepare_inspection(at, p);
+      case nvm_opcode::write_zeroes:
+        return prepare_zeroes(at, p);
+      case nvm_opcode::flush:
+        return prepare_flush(p);
+      case nvm_opcode::dataset_management:
+        return prepare_discard(at, p);
+      case nvm_opcode::copy:
+        return prepare_copy(at, p);
+      default:
+        return ended(p, status_code::invalid_opcode);
+    }
+  }
+
+  void request(pending_command& p, block::media_operation operation, std::uint64_t lba,
+               std::uint64_t bytes, std::span<const block::media_segment> segments) noexcept {
+    p.part = static_cast<std::uint32_t>(bytes);
+    p.request = {.operation = operation,
+                 .fua = p.fua && operation != block::media_operation::read,
+                 .lba = lba,
+                 .blocks = bytes >> block::block_shift(media_of(p)),
+                 .segments = segments};
+  }
+  [[nodiscard]] std::uint64_t here(pending_command& p) noexcept {
+    return p.lba + (p.offset >> block::block_shift(media_of(p)));
+  }
+  [[nodiscard]] std::uint32_t buffer_part(std::uint64_t left) const noexcept {
+    const std::uint32_t most = g_.bounce->buffer_bytes();
+    return left < most ? static_cast<std::uint32_t>(left) : most;
+  }
+
+  // Straight between host and media where the media reaches the host's memory, else by a buffer.
+  [[nodiscard]] next_step prepare_transfer(std::uint32_t at, pending_command& p,
+                                           block::media_operation operation) noexcept {
+    const bool reading = operation == block::media_operation::read;
+    media_type& media = media_of(p);
+    segment_collector direct{*s_.dma, media, reading ? access::write : access::read, p.offset,
+                             g_.table.segments(at)};
+    const auto walked =
+        data_of(p).for_each_range(p.bytes, reading ? access::write : access::read, direct);
+    if (walked != status_code::success) return ended(p, walked);
+    const auto segments = direct.whole(media.block_size(), 0x8000'0000);
+    if (direct.bytes() != 0) {
+      request(p, operation, here(p), direct.bytes(), segments);
+      return next_step::submit;
+    }
+    if (!may_take(at, 1)) return next_step::wait_for_buffer;
+    p.buffer = g_.bounce->take();
+    const std::uint32_t part = buffer_part(p.bytes - p.offset);
+    if (!reading) {
+      const auto got =
+          data_of(p).from_host(p.bytes, p.offset, g_.bounce->bytes(p.buffer).first(part));
+      if (got != status_code::success) return ended(p, got);
+    }
+    request(p, operation, here(p), part, bounce_segment(at, part));
+    return next_step::submit;
+  }
+
+  // Compare and Verify: blocks into a buffer.
+  [[nodiscard]] next_step prepare_inspection(std::uint32_t at, pending_command& p) noexcept {
+    if (p.buffer == pending_command::none) {
+      if (!may_take(at, 1)) return next_step::wait_for_buffer;
+      p.buffer = g_.bounce->take();
+    }
+    const std::uint32_t part = buffer_part(p.bytes - p.offset);
+    request(p, block::media_operation::read, here(p), part, bounce_segment(at, part));
+    return next_step::submit;
+  }
+
+  [[nodiscard]] next_step prepare_zeroes(std::uint32_t at, pending_command& p) noexcept {
+    if (!p.filling) {
+      p.request = {.operation = block::media_operation::write_zeroes,
+                   .fua = p.fua,
+                   .lba = p.lba,
+                   .blocks = p.bytes >> block::block_shift(media_of(p))};
+      return next_step::submit;
+    }
+    if (p.buffer == pending_command::none) {
+      if (!may_take(at, 1)) return next_step::wait_for_buffer;
+      p.buffer = g_.bounce->take();
+    }
+    const std::uint32_t part = buffer_part(p.bytes - p.offset);
+    __builtin_memset(g_.bounce->bytes(p.buffer).data(), 0, part);
+    request(p, block::media_operation::write, here(p), part, bounce_segment(at, part));
+    return next_step::submit;
+  }
+
+  [[nodiscard]] next_step prepare_flush(pending_command& p) noexcept {
+    if (p.entry.nsid == all_namespaces) {
+      auto& spaces = *g_.namespaces;
+      do {
+        if (p.index == spaces.highest_nsid()) return ended(p, status_code::success);
+        p.media = spaces.find(++p.index);
+      } while (p.media == nullptr);
+    }
+    p.request = {.operation = block::media_operation::flush};
+    return next_step::submit;
+  }
+
+  // The list is copied once, and the operations resume from its index.
+  [[nodiscard]] next_step prepare_discard(std::uint32_t at, pending_command& p) noexcept {
+    const std::size_t bytes = dataset_list_bytes(p.entry);
+    if (p.list == pending_command::none) {
+      if (!may_take(at, 1)) return next_step::wait_for_buffer;
+      p.list = g_.bounce->take();
+      const auto list = g_.bounce->bytes(p.list).first(bytes);
+      if (const auto got = data_of(p).from_host(list); got != status_code::success) {
+        return ended(p, got);
+      }
+      const auto bad = check_dataset_ranges(p.entry, media_of(p), list);
+      if (bad != status_code::success) return ended(p, bad);
+      if (!dataset_management_command::ad.get(p.entry.cdw11.get())) {
+        return ended(p, status_code::success);
+      }
+    }
+    for (; p.index * sizeof(dataset_range) != bytes; ++p.index) {
+      const auto range = load_wire<dataset_range>(
+          g_.bounce->bytes(p.list).subspan(p.index * sizeof(dataset_range)));
+      if (range.blocks == 0) continue;
+      p.request = {
+          .operation = block::media_operation::discard, .lba = range.lba, .blocks = range.blocks};
+      return next_step::submit;
+    }
+    return ended(p, status_code::success);
+  }
+
+  // `lba` is where the current range goes, `offset` its bytes that are copied.
+  [[nodiscard]] next_step prepare_copy(std::uint32_t at, pending_command& p) noexcept {
+    const std::size_t bytes = copy_list_bytes(p.entry);
+    if (p.list == pending_command::none) {
+      if (const auto bad = check_copy_fields(p.entry); bad != status_code::success) {
+        return ended(p, bad);
+      }
+      if (!may_take(at, 2)) return next_step::wait_for_buffer;
+      p.list = g_.bounce->take();
+      p.buffer = g_.bounce->take();
+      const auto list = g_.bounce->bytes(p.list).first(bytes);
+      if (const auto got = data_of(p).from_host(list); got != status_code::success) {
+        return ended(p, got);
+      }
+      const auto bad = check_copy_ranges(p.entry, media_of(p), list);
+      if (bad != status_code::success) return ended(p, bad);
+      p.lba = p.entry.cdw10_11();
+    }
+    if (p.index * sizeof(copy_range) == bytes) return ended(p, status_code::success);
+    const unsigned shift = block::block_shift(media_of(p));
+    const auto range = current_copy_range(p);
+    const std::uint64_t blocks = std::uint64_t{range.nlb.get()} + 1;
+    const std::uint64_t done = p.offset >> shift;
+    const std::uint64_t part = buffer_part((blocks - done) << shift) >> shift;
+    const std::uint64_t first = next_copy_part(range.lba, p.lba, blocks, done, part);
+    const auto segments = bounce_segment(at, static_cast<std::uint32_t>(part << shift));
+    if (p.writing) {
+      request(p, block::media_operation::write, p.lba + first, part << shift, segments);
+    } else {
+      request(p, block::media_operation::read, range.lba + first, part << shift, segments);
+    }
+    return next_step::submit;
+  }
+  [[nodiscard]] copy_range current_copy_range(const pending_command& p) const noexcept {
+    return load_wire<copy_range>(g_.bounce->bytes(p.list).subspan(p.index * sizeof(copy_range)));
+  }
+
+  // -- an operation has finished --
+
+  // Returns whether the command has ended; its result is in `result`.
+  [[nodiscard]] bool after(pending_command& p, block::media_status status) noexcept {
+    const auto opcode = static_cast<nvm_opcode>(p.entry.opcode());
+    if (status == block::media_status::not_supported) {
+      // A hint, and an operation that a write replaces.
+      if (opcode == nvm_opcode::dataset_management) status = block::media_status::good;
+      if (opcode == nvm_opcode::write_zeroes && !p.filling) {
+        p.filling = true;
+        return false;
+      }
+    }
+    if (opcode == nvm_opcode::copy) return after_copy(p, status);
+    if (status != block::media_status::good) return finished(p, status_of(status));
+    switch (opcode) {
+      case nvm_opcode::read:
+        if (p.buffer != pending_command::none) {
+          const auto sent =
+              data_of(p).to_host(p.bytes, p.offset, g_.bounce->bytes(p.buffer).first(p.part));
+          if (sent != status_code::success) return finished(p, sent);
+          release(p.buffer);
+        }
+        break;
+      case nvm_opcode::write:
+        release(p.buffer);
+        break;
+      case nvm_opcode::compare: {
+        const auto same =
+            data_of(p).compare(p.bytes, p.offset, g_.bounce->bytes(p.buffer).first(p.part));
+        if (same != status_code::success) return finished(p, same);
+        break;
+      }
+      case nvm_opcode::verify:
+        break;
+      case nvm_opcode::write_zeroes:
+        if (!p.filling) return finished(p, status_code::success);
+        break;
+      case nvm_opcode::flush:
+        return p.entry.nsid != all_namespaces && finished(p, status_code::success);
+      default:  // Dataset Management
+        ++p.index;
+        return false;
+    }
+    p.offset += p.part;
+    return p.offset == p.bytes && finished(p, status_code::success);
+  }
+  [[nodiscard]] bool after_copy(pending_command& p, block::media_status status) noexcept {
+    // DW0 of a Copy that failed: the first range that was not copied whole.
+    p.result.dw0 = p.index;
+    if (status != block::media_status::good) {
+      p.result = {status_of(status), p.index};
+      return true;
+    }
+    p.writing = !p.writing;
+    if (p.writing) return false;
+    const std::uint64_t blocks = std::uint64_t{current_copy_range(p).nlb.get()} + 1;
+    p.offset += p.part;
+    if (p.offset >> block::block_shift(media_of(p)) == blocks) {
+      p.offset = 0;
+      p.lba += blocks;
+      ++p.index;
+    }
+    return false;
+  }
+  [[nodiscard]] static bool finished(pending_command& p, status_code status) noexcept {
+    p.result = status;
+    return true;
+  }
+
+  State& s_;
+  group_type& g_;
+  Finish finish_;
+  std::uint32_t first_in_line_ = pending_table::none;
+};
+
+}  // namespace phasebit::nvme::device
