@@ -3,7 +3,6 @@
 #pragma once
 
 #include <phasebit/backend/simulated/address_map.hpp>
-#include <phasebit/backend/simulated/amd_unit.hpp>
 #include <phasebit/backend/simulated/bar.hpp>
 #include <phasebit/backend/simulated/bus_node.hpp>
 #include <phasebit/backend/simulated/completion_faults.hpp>
@@ -13,6 +12,7 @@
 #include <phasebit/backend/simulated/dma_fault.hpp>
 #include <phasebit/backend/simulated/dma_memory.hpp>
 #include <phasebit/backend/simulated/dma_path.hpp>
+#include <phasebit/backend/simulated/emulated_iommu.hpp>
 #include <phasebit/backend/simulated/fabric.hpp>
 #include <phasebit/backend/simulated/fabric_clock.hpp>
 #include <phasebit/backend/simulated/fabric_state.hpp>
@@ -21,14 +21,9 @@
 #include <phasebit/backend/simulated/function_description.hpp>
 #include <phasebit/backend/simulated/function_node.hpp>
 #include <phasebit/backend/simulated/interrupts.hpp>
-#include <phasebit/backend/simulated/iommu.hpp>
-#include <phasebit/backend/simulated/iommu_memory.hpp>
-#include <phasebit/backend/simulated/iommu_unit.hpp>
+#include <phasebit/backend/simulated/iommu_bar.hpp>
 #include <phasebit/backend/simulated/model_node.hpp>
 #include <phasebit/backend/simulated/msix_model.hpp>
 #include <phasebit/backend/simulated/nvme_disk.hpp>
-#include <phasebit/backend/simulated/riscv_unit.hpp>
-#include <phasebit/backend/simulated/smmuv3_unit.hpp>
+#include <phasebit/backend/simulated/remapping_iommu.hpp>
 #include <phasebit/backend/simulated/ticket_lock.hpp>
-#include <phasebit/backend/simulated/unit_bar.hpp>
-#include <phasebit/backend/simulated/vtd_unit.hpp>

@@ -1,42 +1,63 @@
 // SPDX-License-Identifier: BSL-1.0
-// An SMMUv3 of the simulated machine, by its registers (Arm IHI 0070, chapter 6).
+// An emulated SMMUv3 (Arm IHI 0070, chapter 6).
 #pragma once
 
-#include <phasebit/backend/simulated/iommu_unit.hpp>
+#include <phasebit/iommu/ats/pri_messages.hpp>
+#include <phasebit/iommu/device/device_base.hpp>
+#include <phasebit/iommu/device/split_register.hpp>
 #include <phasebit/iommu/smmuv3/command_codec.hpp>
 #include <phasebit/iommu/smmuv3/fault_codec.hpp>
 #include <phasebit/iommu/smmuv3/spec/registers.hpp>
 #include <phasebit/iommu/smmuv3/translation.hpp>
+#include <phasebit/pcie/device/interrupt_sink.hpp>
 
 #include <cstdint>
 
-namespace phasebit::backend::simulated {
+namespace phasebit::iommu::smmuv3 {
 
-// See iommu_unit. Stage 2 of all granules, stream tables of one or two levels; no stage 1, no ATS, no
-// PRI, no stalls, no messages of its own. What is changed while SMMUEN is set counts at the next
-// write of CR0.
-class smmuv3_unit final
-    : public iommu_unit<smmuv3_unit, iommu::smmuv3::remapping, iommu::smmuv3::event_queue_format,
-                        iommu::smmuv3::command_codec> {
-  using base = iommu_unit<smmuv3_unit, iommu::smmuv3::remapping, iommu::smmuv3::event_queue_format,
-                          iommu::smmuv3::command_codec>;
+namespace detail {
+
+template <class Memory>
+using event_records = fault_queue<event_queue_format, Memory>;
+
+}  // namespace detail
+
+// An SMMUv3: stage 2 of all granules, stream tables of one or two levels; with a link to functions
+// also ATS and PRI. No stage 1, no stalls, wired interrupts. Changes made while SMMUEN is set take
+// effect at the next write of CR0. Registers by read32 and write32, offsets below register_bytes.
+// See device_base.
+template <DmaPort<host_space> Port, InterruptSink Interrupts, iommu::device::DeviceClock Clock,
+          iommu::device::FunctionLink Functions = iommu::device::no_functions>
+class device final
+    : public iommu::device::device_base<device<Port, Interrupts, Clock, Functions>, remapping,
+                                        detail::event_records, command_codec, Port, Interrupts,
+                                        Clock, Functions> {
+  using base = iommu::device::device_base<device, remapping, detail::event_records, command_codec,
+                                          Port, Interrupts, Clock, Functions>;
   friend base;
+  using iommu_interrupt = iommu::device::interrupt_source;
+  using split_register = iommu::device::split_register;
 
  public:
-  static constexpr std::uint32_t register_bytes = iommu::smmuv3::registers_bytes;
+  static constexpr std::uint32_t register_bytes = registers_bytes;
 
-  explicit smmuv3_unit(fabric& machine, unsigned address_bits = 48) noexcept
-      : base(machine, {.address_bits = address_bits},
-             {.msi = false, .device_tlbs = false, .page_requests = false, .stalls = false}) {}
+  device(Port& memory, Interrupts& interrupts, Clock& clock, unsigned address_bits = 48) noexcept
+    requires(!base::has_functions)
+      : base(memory, interrupts, clock, nullptr, {.address_bits = address_bits}, codec()) {}
+  device(Port& memory, Interrupts& interrupts, Clock& clock, Functions& functions,
+         unsigned address_bits = 48) noexcept
+    requires(base::has_functions)
+      : base(memory, interrupts, clock, &functions, {.address_bits = address_bits}, codec()) {}
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) const noexcept {
-    using namespace iommu::smmuv3;
     switch (offset) {
       case idr0::offset:
         return idr0{}
             .with(idr0::s2p, true)
             .with(idr0::ttf, 2)
             .with(idr0::cohacc, true)
+            .with(idr0::ats, base::has_functions)
+            .with(idr0::pri, base::has_functions)
             .with(idr0::vmid16, true)
             .with(idr0::ttendian, 2)
             .with(idr0::stall_model, 1)
@@ -95,7 +116,6 @@ class smmuv3_unit final
   }
 
   void write32(std::uint32_t offset, std::uint32_t value) noexcept {
-    using namespace iommu::smmuv3;
     switch (offset) {
       case cr0::offset:
         turn(cr0{value & 0x1f});
@@ -118,7 +138,7 @@ class smmuv3_unit final
         gerrorn_ = value;
         if (!differs(gerror::cmdq_err.mask<std::uint32_t>) && commands_.stopped()) {
           commands_.resume();
-          carry_out();
+          work();
         }
         if (!differs(gerror::eventq_abt_err.mask<std::uint32_t>)) faults_.clear_broken();
         break;
@@ -140,7 +160,7 @@ class smmuv3_unit final
       case cmdq_prod_offset:
         cmdq_prod_ = value;
         commands_.write_tail(value);
-        carry_out();
+        work();
         break;
       case eventq_prod_offset:
         if (!faults_.enabled()) faults_.set_producer(value);
@@ -158,6 +178,19 @@ class smmuv3_unit final
   }
 
  private:
+  using base::commands_;
+  using base::faults_;
+  using base::interrupts_;
+  using base::settings_;
+  using base::use_settings;
+  using base::work;
+
+  [[nodiscard]] static constexpr command_codec codec() noexcept {
+    return {.msi = false,
+            .device_tlbs = base::has_functions,
+            .page_requests = base::has_functions,
+            .stalls = false};
+  }
   static constexpr std::uint32_t irq_ctrl = 0x50;  // 6.3.17
   static constexpr std::uint32_t irq_ctrl_eventq = 1 << 2;
 
@@ -173,14 +206,12 @@ class smmuv3_unit final
   }
 
   void after_fault() noexcept {
-    using iommu::smmuv3::gerror;
     if (!faults_.take_event()) return;
     if (faults_.broken()) raise_error(gerror::eventq_abt_err.mask<std::uint32_t>);
-    if ((irq_ctrl_ & irq_ctrl_eventq) != 0) fault_event_.signal();
+    if ((irq_ctrl_ & irq_ctrl_eventq) != 0) this->raise(iommu_interrupt::fault);
   }
 
-  void turn(iommu::smmuv3::cr0 next) noexcept {
-    using namespace iommu::smmuv3;
+  void turn(cr0 next) noexcept {
     cr0_ = next;
     settings_.enabled = next[cr0::smmuen];
     settings_.stream_table = strtab_.value & address_mask;
@@ -200,41 +231,35 @@ class smmuv3_unit final
     if (next[cr0::cmdqen] && !commands_.enabled()) {
       commands_.enable(host_phys{cmdq_.value & address_mask}, 1U << log2_of(cmdq_.value));
       commands_.write_tail(cmdq_prod_);
-      carry_out();
+      work();
     } else if (!next[cr0::cmdqen] && commands_.enabled()) {
       commands_.disable();
       commands_.resume();
     }
   }
   [[nodiscard]] static unsigned log2_of(std::uint64_t base_register) noexcept {
-    const unsigned size =
-        iommu::smmuv3::queue_base{base_register}[iommu::smmuv3::queue_base::log2size];
+    const unsigned size = queue_base{base_register}[queue_base::log2size];
     return size < 15 ? size : 15;  // what IDR1 says
   }
 
-  void carry_out() noexcept {
-    work();
-    if (commands_.stopped()) {
-      raise_error(iommu::smmuv3::gerror::cmdq_err.mask<std::uint32_t>);
-    }
+  void after_commands() noexcept {
+    if (commands_.stopped()) raise_error(gerror::cmdq_err.mask<std::uint32_t>);
   }
 
   static constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'ffe0;
 
-  iommu::smmuv3::cr0 cr0_{};
+  cr0 cr0_{};
   std::uint32_t cr1_ = 0;
   std::uint32_t cr2_ = 0;
   std::uint32_t irq_ctrl_ = 0;
   std::uint32_t gerror_ = 0;
   std::uint32_t gerrorn_ = 0;
   split_register strtab_;
-  iommu::smmuv3::strtab_base_cfg strtab_cfg_{};
+  strtab_base_cfg strtab_cfg_{};
   split_register cmdq_;
   split_register eventq_;
   std::uint32_t cmdq_prod_ = 0;
   bool overflow_acknowledged_ = false;
 };
-static_assert(Mmio<smmuv3_unit::bar_type>);
-static_assert(iommu::CommandHandler<smmuv3_unit>);
 
-}  // namespace phasebit::backend::simulated
+}  // namespace phasebit::iommu::smmuv3
