@@ -37,11 +37,10 @@ class remapping_iommu {
   remapping_iommu& operator=(const remapping_iommu&) = delete;
   ~remapping_iommu() { fabric_->set_dma_path(nullptr); }
 
-  // Calls use(remapper) while the device thread is kept out.
+  // Calls use(remapper) while no request is translated.
   template <class Use>
   decltype(auto) with(Use&& use) noexcept {
-    return fabric_->with_devices_held(
-        [&]() noexcept -> decltype(auto) { return static_cast<Use&&>(use)(remapper_); });
+    return path_.with(static_cast<Use&&>(use));
   }
 
  private:

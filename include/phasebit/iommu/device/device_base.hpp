@@ -13,7 +13,9 @@
 #include <phasebit/memory/dma_port.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <type_traits>
 #include <utility>
 
@@ -32,8 +34,9 @@ template <class Faults, class Memory>
 // An IOMMU as its driver and the functions behind it see it. Self has
 //   after_fault()               a fault may have been recorded: raises the interrupt that is due
 //   after_commands()            commands were carried out: likewise
-//   permits_ats(requester)      the function's entry allows translation requests, and translated
-//                               requests; asked only where Functions is a link
+//   permits_ats(requester)         the function's entry allows translation requests
+//   permits_translated(requester)  translated requests pass
+//                                  (both: only where Functions is a link)
 // Commands are carried out when their tail is written, and once more by poll() while one waits.
 // What the driver and the functions send is validated; nothing of it reaches an assertion or an
 // endless loop. One thread at a time; allocates nothing. Keeps references to what it is given.
@@ -49,6 +52,10 @@ class device_base {
   device_base(const device_base&) = delete;
   device_base& operator=(const device_base&) = delete;
 
+  // Needed only where the port does not map the memory that page tables lie in: see
+  // system_memory::use_copies.
+  void use_copies(std::span<std::byte> buffer) noexcept { memory_.use_copies(buffer); }
+
   // An untranslated request. Errors: see to_error(fault).
   [[nodiscard]] result<segment<host_space>> translate(const dma_request& request,
                                                       std::uint64_t bytes) noexcept {
@@ -61,7 +68,7 @@ class device_base {
   // access_denied where the function's entry does not allow such requests.
   [[nodiscard]] result<> admit_translated(const dma_request& request) noexcept {
     if constexpr (has_functions) {
-      if (!settings_.translates() || self().permits_ats(request.requester)) return {};
+      if (self().permits_translated(request.requester)) return {};
     }
     refuse(request);
     return failure(errc::access_denied,

@@ -16,9 +16,10 @@
 namespace phasebit::iommu::device {
 
 // A TableReader and a QueueMemory over a port. Memory that the port maps is accessed in place.
-// Memory that it does not map is copied into this object, at most 64 bytes at a time; a pointer
-// into a copy is valid for the next three requests, and write_back() stores what was changed
-// through it. Atomic updates of table entries are atomic only where the port maps.
+// Memory that it does not map is copied. Entries and records, at most 64 bytes, are copied into this
+// object: a pointer to one is valid for the next three requests, and write_back() stores what was
+// changed through it. Whole page tables are copied, for reading only, into the buffer that
+// use_copies() gives; without it they are unreadable.
 // One thread at a time. Keeps a reference to the port.
 template <DmaPort<host_space> Port>
 class system_memory {
@@ -38,7 +39,15 @@ class system_memory {
       return is_aligned(begin, 8) ? reinterpret_cast<table_word*>(pointer_of(begin)) : nullptr;
     }
     if (!is_aligned(at, 8)) return nullptr;
-    return reinterpret_cast<table_word*>(copy(at, bytes, true));
+    return reinterpret_cast<table_word*>(bytes > line_bytes ? copy_table(at, bytes)
+                                                            : copy(at, bytes, true));
+  }
+  // Aligned to 8 bytes, at least twice the largest page table: 32 KiB, or 128 KiB for tables of
+  // 64 KiB. It outlives this object. A walk's pointers are valid until the next walk.
+  void use_copies(std::span<std::byte> buffer) noexcept {
+    PHASEBIT_EXPECTS(is_aligned(to_local(buffer.data()), 8), "copies of tables lie on words");
+    buffer_ = buffer;
+    used_ = 0;
   }
 
   // Errors: the port's; not_mapped for a range without pointers that cannot be copied.
@@ -91,6 +100,15 @@ class system_memory {
     l.bytes = bytes;
     return l.now.data();
   }
+  [[nodiscard]] std::byte* copy_table(host_phys at, std::size_t bytes) const noexcept {
+    if (bytes > buffer_.size() / 2) return nullptr;
+    if (bytes > buffer_.size() - used_) used_ = 0;
+    const auto part = buffer_.subspan(used_, bytes);
+    if (!port_->read(at, part)) return nullptr;
+    used_ += (bytes + 7) & ~std::size_t{7};
+    if (used_ > buffer_.size()) used_ = 0;
+    return part.data();
+  }
   // Bytes that did not change are the driver's and are not written: whole words of 8 bytes where
   // both halves changed, else halves.
   void store(line& l) const noexcept {
@@ -124,6 +142,8 @@ class system_memory {
   // Page-table views read tables through a const reference; copies are no state of theirs.
   mutable std::array<line, 4> lines_{};
   mutable std::size_t next_ = 0;
+  std::span<std::byte> buffer_{};
+  mutable std::size_t used_ = 0;
 };
 
 }  // namespace phasebit::iommu::device

@@ -7,6 +7,7 @@
 #include <phasebit/iommu/device/split_register.hpp>
 #include <phasebit/iommu/smmuv3/command_codec.hpp>
 #include <phasebit/iommu/smmuv3/fault_codec.hpp>
+#include <phasebit/iommu/smmuv3/spec/page_requests.hpp>
 #include <phasebit/iommu/smmuv3/spec/registers.hpp>
 #include <phasebit/iommu/smmuv3/translation.hpp>
 #include <phasebit/pcie/device/interrupt_sink.hpp>
@@ -49,6 +50,16 @@ class device final
     requires(base::has_functions)
       : base(memory, interrupts, clock, &functions, {.address_bits = address_bits}, codec()) {}
 
+  // A page request of a function. True where it was recorded, or answered because the queue is full
+  // or off; false without a link to functions.
+  [[nodiscard]] bool request_page(const pri_request& request) noexcept {
+    if constexpr (base::has_functions) {
+      record_page_request(request);
+      return true;
+    }
+    return false;
+  }
+
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) const noexcept {
     switch (offset) {
       case idr0::offset:
@@ -64,7 +75,8 @@ class device final
             .with(idr0::st_level, 1)
             .raw;
       case idr1::offset:
-        return idr1{}.with(idr1::sidsize, 16).with(idr1::eventqs, 15).with(idr1::cmdqs, 15).raw;
+        return idr1{}.with(idr1::sidsize, 16).with(idr1::eventqs, 15).with(idr1::cmdqs, 15).raw |
+               idr1_priqs.of<std::uint32_t>(base::has_functions ? 15 : 0);
       case idr3::offset:
         return idr3{}.with(idr3::ril, true).raw;
       case idr5::offset:
@@ -108,6 +120,13 @@ class device final
                                                                   << 24;
       case eventq_prod_offset:
         return faults_.producer() | queue_overflow.of(overflow_flag());
+      case priq_base_offset:
+      case priq_base_offset + 4:
+        return priq_.read(offset);
+      case priq_prod_offset:
+        return priq_prod_ | queue_overflow.of(pages_acknowledged_ != pages_overflow_);
+      case priq_cons_offset:
+        return priq_cons_ | queue_overflow.of(pages_acknowledged_);
       case eventq_cons_offset:
         return faults_.consumer() | queue_overflow.of(overflow_acknowledged_);
       default:
@@ -162,6 +181,20 @@ class device final
         commands_.write_tail(value);
         work();
         break;
+      case priq_base_offset:
+      case priq_base_offset + 4:
+        if (!cr0_[cr0::priqen]) priq_.write(offset, value);
+        break;
+      case priq_prod_offset:
+        if (!cr0_[cr0::priqen]) priq_prod_ = value & pages().index_mask(true);
+        break;
+      case priq_cons_offset:
+        priq_cons_ = value & pages().index_mask(true);
+        if (queue_overflow.get(value) == (pages_acknowledged_ != pages_overflow_)) {
+          pages_overflow_ = false;
+          pages_acknowledged_ = queue_overflow.get(value);
+        }
+        break;
       case eventq_prod_offset:
         if (!faults_.enabled()) faults_.set_producer(value);
         break;
@@ -192,7 +225,57 @@ class device final
             .stalls = false};
   }
   static constexpr std::uint32_t irq_ctrl = 0x50;  // 6.3.17
+  static constexpr std::uint32_t irq_ctrl_priq = 1 << 1;
   static constexpr std::uint32_t irq_ctrl_eventq = 1 << 2;
+
+  // 3.9.1: the stream table entry's EATS.
+  [[nodiscard]] bool permits_ats(pcie::requester_id requester) noexcept {
+    const address<host_space> at{settings_.stream_table};
+    const std::uint32_t id = requester.raw();
+    const unsigned log2 = settings_.log2_streams;
+    const entry_place place =
+        settings_.split == 0 || settings_.split >= log2
+            ? find_device_entry(linear_stream_table{log2}, this->memory_, at, id)
+            : find_device_entry(two_level_stream_table{log2, settings_.split}, this->memory_, at,
+                                id);
+    if (!cr0_[cr0::smmuen] || place.status != walk_status::mapped) return false;
+    const auto e = load_entry_words<stream_table_entry>(place.entry);
+    return e[stream_table_entry::v] && e[stream_table_entry::eats] == 1;
+  }
+  // 6.3.9: without ATSCHK translated requests are not checked.
+  [[nodiscard]] bool permits_translated(pcie::requester_id requester) noexcept {
+    return !cr0_[cr0::smmuen] || !cr0_[cr0::atschk] || permits_ats(requester);
+  }
+
+  [[nodiscard]] fault_ring pages() const noexcept {
+    return {priq_.value & address_mask, log2_of(priq_.value)};
+  }
+  // 8.1: what cannot be recorded is answered where it is the last request of its group, with success
+  // when the queue is full, so that the function asks again.
+  void record_page_request(const pri_request& request) noexcept {
+    const fault_ring ring = pages();
+    const bool on = cr0_[cr0::priqen];
+    if (on && !pages_overflow_ && !ring.full(priq_prod_, priq_cons_, true)) {
+      const std::uint64_t at =
+          ring.base + std::uint64_t{ring.slot(priq_prod_)} * sizeof(page_request_record);
+      table_word* const words = this->memory_.find(host_phys{at}, sizeof(page_request_record));
+      if (words != nullptr) {
+        const auto record = page_request_record::of(request);
+        for (std::size_t i = 0; i != record.word_count; ++i) {
+          iommu::detail::store_entry(words + i, record.words[i].get());
+        }
+        this->memory_.write_back();
+        priq_prod_ = (priq_prod_ + 1) & ring.index_mask(true);
+        if ((irq_ctrl_ & irq_ctrl_priq) != 0) this->raise(iommu_interrupt::page_request);
+        return;
+      }
+    } else if (on) {
+      pages_overflow_ = true;
+    }
+    if (!request.last() || request.stop_marker()) return;
+    this->functions_->respond(respond(
+        request, pages_overflow_ ? page_response_code::success : page_response_code::failure));
+  }
 
   // OVFLG: differs from what software has acknowledged while records are being lost (7.4).
   [[nodiscard]] bool overflow_flag() const noexcept {
@@ -247,6 +330,12 @@ class device final
   }
 
   static constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'ffe0;
+
+  split_register priq_;
+  std::uint32_t priq_prod_ = 0;
+  std::uint32_t priq_cons_ = 0;
+  bool pages_overflow_ = false;
+  bool pages_acknowledged_ = false;
 
   cr0 cr0_{};
   std::uint32_t cr1_ = 0;
