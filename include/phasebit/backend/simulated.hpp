@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// A PCIe fabric in this process, with devices that can be made to fail. See docs/simulated.md.
+// A PCIe fabric in this process, with devices that fail by plan. See docs/simulated.md.
 #pragma once
 
 #include <phasebit/backend/simulated/address_map.hpp>
-#include <phasebit/backend/simulated/amd_unit.hpp>
 #include <phasebit/backend/simulated/bar.hpp>
-#include <phasebit/backend/simulated/bus_node.hpp>
 #include <phasebit/backend/simulated/completion_faults.hpp>
 #include <phasebit/backend/simulated/config_view.hpp>
 #include <phasebit/backend/simulated/device_model.hpp>
@@ -13,22 +11,13 @@
 #include <phasebit/backend/simulated/dma_fault.hpp>
 #include <phasebit/backend/simulated/dma_memory.hpp>
 #include <phasebit/backend/simulated/dma_path.hpp>
+#include <phasebit/backend/simulated/emulated_iommu.hpp>
 #include <phasebit/backend/simulated/fabric.hpp>
 #include <phasebit/backend/simulated/fabric_clock.hpp>
-#include <phasebit/backend/simulated/fabric_state.hpp>
 #include <phasebit/backend/simulated/fault_plan.hpp>
 #include <phasebit/backend/simulated/function.hpp>
 #include <phasebit/backend/simulated/function_description.hpp>
-#include <phasebit/backend/simulated/function_node.hpp>
 #include <phasebit/backend/simulated/interrupts.hpp>
-#include <phasebit/backend/simulated/iommu.hpp>
-#include <phasebit/backend/simulated/iommu_memory.hpp>
-#include <phasebit/backend/simulated/iommu_unit.hpp>
-#include <phasebit/backend/simulated/model_node.hpp>
-#include <phasebit/backend/simulated/msix_model.hpp>
+#include <phasebit/backend/simulated/iommu_bar.hpp>
 #include <phasebit/backend/simulated/nvme_disk.hpp>
-#include <phasebit/backend/simulated/riscv_unit.hpp>
-#include <phasebit/backend/simulated/smmuv3_unit.hpp>
-#include <phasebit/backend/simulated/ticket_lock.hpp>
-#include <phasebit/backend/simulated/unit_bar.hpp>
-#include <phasebit/backend/simulated/vtd_unit.hpp>
+#include <phasebit/backend/simulated/remapping_iommu.hpp>

@@ -1,10 +1,16 @@
 // SPDX-License-Identifier: BSL-1.0
-// How memory is shared with whoever is at the other end of a ring: another thread, or a device.
+// How memory is shared with the other end of a ring: another thread, or a device.
 // Ordering is a property of the backend; rings take it as a parameter and contain no barrier of
 // their own. docs/memory-order.md gives guarantee, reason and instructions per architecture.
 //
-// This header and the Mmio models are the only places with volatile, asm and __atomic.
+// This header, core/arch and the Mmio models are the only places with volatile, asm and __atomic.
 #pragma once
+
+#include <phasebit/core/arch/aarch64.hpp>
+#include <phasebit/core/arch/arm.hpp>
+#include <phasebit/core/arch/generic.hpp>
+#include <phasebit/core/arch/riscv.hpp>
+#include <phasebit/core/arch/x86.hpp>
 
 #include <bit>
 #include <concepts>
@@ -38,66 +44,22 @@ concept RingOrder = requires(const std::uint32_t& shared, std::uint32_t& mine) {
 
 namespace detail {
 
-// The barriers that a device's DMA needs; each also stops the compiler. Coherent DMA is an observer
-// in the outer shareable domain of Arm, and an observer of main memory on RISC-V.
+// The barriers of the instruction set: those that a device's DMA needs, and those of threads. Each also
+// stops the compiler. ThreadSanitizer does not know them; nothing is lost by that, for data are handed
+// over by the words' own ordering.
+#if defined(__x86_64__) || defined(__i386__)
+namespace arch = x86;
+#elif defined(__aarch64__)
+namespace arch = aarch64;
+#elif defined(__riscv)
+namespace arch = riscv;
+#elif defined(__arm__)
+namespace arch = arm;
+#else
+namespace arch = generic;
+#endif
+
 inline void compiler_barrier() noexcept { asm volatile("" ::: "memory"); }
-
-// Earlier loads before later loads and stores.
-inline void dma_acquire() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-  compiler_barrier();
-#elif defined(__aarch64__)
-  asm volatile("dmb oshld" ::: "memory");
-#elif defined(__riscv)
-  asm volatile("fence r, rw" ::: "memory");
-#elif defined(__arm__)
-  asm volatile("dmb" ::: "memory");
-#else
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
-}
-
-// Earlier loads and stores before later stores, all to memory.
-inline void dma_release() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-  compiler_barrier();
-#elif defined(__aarch64__)
-  asm volatile("dmb osh" ::: "memory");  // oshst would let earlier loads pass the store
-#elif defined(__riscv)
-  asm volatile("fence rw, w" ::: "memory");
-#elif defined(__arm__)
-  asm volatile("dmb" ::: "memory");
-#else
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
-}
-
-// Earlier loads and stores before later loads and stores, all to memory.
-inline void dma_full() noexcept {
-#if defined(__x86_64__)
-  // A locked instruction is a full barrier for cached memory, and cheaper than mfence. It adds
-  // nothing to whatever lies at the top of the stack.
-  asm volatile("lock orl $0, (%%rsp)" ::: "memory", "cc");
-#elif defined(__aarch64__)
-  asm volatile("dmb osh" ::: "memory");
-#elif defined(__riscv)
-  asm volatile("fence rw, rw" ::: "memory");
-#elif defined(__arm__)
-  asm volatile("dmb" ::: "memory");
-#else
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
-}
-
-// The same between threads. ThreadSanitizer knows no fences; none is lost on it, for no data is
-// handed over by this one, only the order of two words.
-inline void thread_full() noexcept {
-#if defined(__aarch64__)
-  asm volatile("dmb ish" ::: "memory");
-#else
-  dma_full();
-#endif
-}
 
 // The integer that is as wide as a shared word.
 template <std::size_t Bytes>
@@ -139,13 +101,13 @@ struct thread_order {
   static void store(T& mine, std::type_identity_t<T> value) noexcept {
 #if defined(__riscv) && !defined(__clang__)
     // g++ stores by an atomic swap here, and calls a library where there is none of that width.
-    detail::dma_release();
+    detail::arch::dma_release();
     detail::volatile_store(&mine, std::bit_cast<detail::word_of<sizeof(T)>>(value));
 #else
     __atomic_store(&mine, &value, __ATOMIC_RELEASE);
 #endif
   }
-  static void full() noexcept { detail::thread_full(); }
+  static void full() noexcept { detail::arch::thread_full(); }
 };
 static_assert(RingOrder<thread_order>);
 
@@ -155,50 +117,26 @@ struct device_order {
   [[nodiscard]] static T load(const T& shared) noexcept {
     return std::bit_cast<T>(detail::volatile_load<detail::word_of<sizeof(T)>>(&shared));
   }
-  static void after_load() noexcept { detail::dma_acquire(); }
+  static void after_load() noexcept { detail::arch::dma_acquire(); }
   template <SharedWord T>
   static void store(T& mine, std::type_identity_t<T> value) noexcept {
-    detail::dma_release();
+    detail::arch::dma_release();
     detail::volatile_store(&mine, std::bit_cast<detail::word_of<sizeof(T)>>(value));
   }
-  static void full() noexcept { detail::dma_full(); }
+  static void full() noexcept { detail::arch::dma_full(); }
 };
 static_assert(RingOrder<device_order>);
 
-// Called by a DoorbellSink before its store to a register: whoever answers the doorbell finds the
+// Called by a DoorbellSink before its store to a register: the side that answers the doorbell finds the
 // entries. Orders earlier stores (entries that were posted) and loads (entries that were consumed,
 // whose places a CQ head gives back) of ordinary memory before later stores to device memory.
-inline void before_mmio_write() noexcept {
-#if defined(__riscv)
-  asm volatile("fence rw, ow" ::: "memory");
-#else
-  detail::dma_release();
-#endif
-}
+inline void before_mmio_write() noexcept { detail::arch::before_mmio_write(); }
 // Called after reading a register that says that memory has changed: orders the read before later
 // loads and stores of ordinary memory.
-inline void after_mmio_read() noexcept {
-#if defined(__riscv)
-  asm volatile("fence ir, rw" ::: "memory");
-#else
-  detail::dma_acquire();
-#endif
-}
+inline void after_mmio_read() noexcept { detail::arch::after_mmio_read(); }
 // Where entries are written with non-temporal stores or into write-combining memory: those stores,
-// too, are done before later stores to a register. Stronger than before_mmio_write(), and dearer.
-inline void drain_write_combining() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-  asm volatile("sfence" ::: "memory");
-#elif defined(__aarch64__)
-  asm volatile("dsb osh" ::: "memory");  // dmb would leave the gathered stores in their buffer
-#elif defined(__riscv)
-  asm volatile("fence orw, ow" ::: "memory");  // Svpbmt: such stores are output as well as memory
-#elif defined(__arm__)
-  asm volatile("dsb" ::: "memory");
-#else
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-#endif
-}
+// too, are done before later stores to a register. Stronger than before_mmio_write(), and slower.
+inline void drain_write_combining() noexcept { detail::arch::drain_write_combining(); }
 
 // One load or store of exactly this width, never merged, split, repeated or left out.
 template <class T>
@@ -212,16 +150,8 @@ inline void mmio_store(void* to, std::type_identity_t<T> value) noexcept {
   detail::volatile_store<T>(to, value);
 }
 
-// Tells the processor that this is a polling loop; orders nothing.
-inline void cpu_relax() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-  asm volatile("pause");
-#elif defined(__aarch64__) || defined(__arm__)
-  asm volatile("yield");
-#elif defined(__riscv)
-  asm volatile(".4byte 0x0100000f");           // pause (Zihintpause), a hint where it is not implemented
-#endif
-}
+// A hint to the processor that this is a polling loop; orders nothing.
+inline void cpu_relax() noexcept { detail::arch::relax(); }
 
 namespace detail {
 

@@ -134,8 +134,10 @@ TEST_CASE("one table for all requesters is a remapper too") {
   shift_translator shift{.offset = memory.bus.value() - 0x100};
   sim::one_table_remapper tables{shift};
   sim::remapped_path path{tables, fabric.address_map()};
-  const auto piece =
-      path.translate(pcie::requester_id{9, 8, 7}, bus_addr{0x110}, 1000, access::read);
+  const auto piece = path.translate(sim::dma_request{.requester = pcie::requester_id{9, 8, 7},
+                                                     .address = bus_addr{0x110},
+                                                     .wanted = access::read},
+                                    1000);
   REQUIRE(piece);
   CHECK(*piece == segment<local_space>{to_local(memory.data() + 0x10), 240});
 }

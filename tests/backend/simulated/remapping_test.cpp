@@ -175,9 +175,11 @@ TEST_CASE("the fault registers and event rings of an IOMMU hold what happened") 
   }
   SUBCASE("AMD, in the machine's own memory") {
     world<amd_linear> outer;  // the ring needs the fabric before it is made
-    sim::iommu_memory memory{outer.fabric.address_map()};
+    sim::physical_port port{outer.fabric.address_map()};
+    using system_memory = phasebit::iommu::device::system_memory<sim::physical_port>;
+    system_memory memory{port};
     const auto log = *outer.fabric.memory().allocate(4096, 4096);
-    fault_queue<amd::event_log_format, sim::iommu_memory> queue{memory};
+    fault_queue<amd::event_log_format, system_memory> queue{memory};
     const fault_ring ring{log.bus.value(), 8};
     queue.enable(ring);
     auto f = translation_fault{.requester = outer.disk.id(),
@@ -186,7 +188,7 @@ TEST_CASE("the fault registers and event rings of an IOMMU hold what happened") 
                                .domain = 3,
                                .address = 0x5000};
     queue.record(f);
-    fault_queue_reader<amd::event_log_format, sim::iommu_memory> reader{memory, ring};
+    fault_queue_reader<amd::event_log_format, system_memory> reader{memory, ring};
     const auto read = reader.next(queue.producer());
     REQUIRE(read);
     f.code = static_cast<std::uint16_t>(amd::event_code::io_page_fault);

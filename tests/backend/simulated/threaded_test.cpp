@@ -170,7 +170,7 @@ TEST_CASE("memory is allocated and released by several threads while devices tra
 }
 
 TEST_CASE("the ticket lock excludes, and serves in turn") {
-  sim::ticket_lock lock;
+  sim::detail::ticket_lock lock;
   unsigned plain = 0;
   std::vector<std::thread> threads;
   for (unsigned t = 0; t != 3; ++t) {

@@ -1,52 +1,50 @@
 // SPDX-License-Identifier: BSL-1.0
-// Who answers at a physical address of the simulated machine: its memory, or a BAR.
+// What answers at a physical address of the simulated machine: its memory, or a BAR.
 #pragma once
 
-#include <phasebit/backend/simulated/bus_node.hpp>
+#include <phasebit/backend/simulated/detail/bus_node.hpp>
 #include <phasebit/backend/simulated/dma_memory.hpp>
 #include <phasebit/memory/translate.hpp>
 
+#include <atomic>
 #include <cstdint>
-#include <optional>
 
 namespace phasebit::backend::simulated {
 
+namespace detail {
+
+struct fabric_state;
+
+}  // namespace detail
+
 // Memory first; then the plain words of BARs, where their functions decode memory at the address
 // that their BARs hold: peer to peer, as an SSD fetches from queues in an engine's BAR. Registers
-// are out of reach of DMA, and windows of ports are not looked at. Asked by whoever polls devices.
+// are out of reach of DMA, and windows of ports are not looked at. Any thread, without a lock.
 class address_map {
  public:
   using from = host_space;
   using to = local_space;
 
-  // `root` is the first of the root bus, whenever it is asked.
-  address_map(const dma_memory& memory, detail::bus_node* const& root) noexcept
-      : memory_(&memory), root_(&root) {}
-
   // Errors: not_mapped.
   [[nodiscard]] result<segment<local_space>> translate(host_phys address, std::uint64_t bytes,
                                                        access wanted) const noexcept {
-    const auto piece = memory_->translate(address, bytes, wanted);
-    if (piece) return *piece;
-    if (const auto found = find(*root_, address, bytes)) return *found;
-    return piece.error();
+    const auto found = memory_->translate(address, bytes, wanted);
+    if (found) return *found;
+    for (detail::bus_node* n = first_->load(std::memory_order_acquire); n != nullptr;
+         n = n->next_.load(std::memory_order_acquire)) {
+      if (const auto here = n->memory_at(address, bytes)) return *here;
+    }
+    return found.error();
   }
 
  private:
-  [[nodiscard]] static std::optional<segment<local_space>> find(detail::bus_node* node,
-                                                                host_phys address,
-                                                                std::uint64_t bytes) noexcept {
-    for (; node != nullptr; node = node->next_) {
-      auto found = node->memory_at(address, bytes);
-      if (!found) found = find(node->first_child_, address, bytes);
-      if (found) return found;
-    }
-    return std::nullopt;
-  }
+  friend struct detail::fabric_state;
+  address_map(const dma_memory& memory, const std::atomic<detail::bus_node*>& first) noexcept
+      : memory_(&memory), first_(&first) {}
 
   const dma_memory* memory_;
-  detail::bus_node* const* root_;
+  const std::atomic<detail::bus_node*>* first_;
 };
-static_assert(AddressTranslator<address_map>);
+static_assert(AddressTranslator<const address_map>);
 
 }  // namespace phasebit::backend::simulated

@@ -2,7 +2,7 @@
 // A simulated function's registers as its driver reaches them.
 #pragma once
 
-#include <phasebit/backend/simulated/function_node.hpp>
+#include <phasebit/backend/simulated/detail/function_node.hpp>
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/expects.hpp>
 #include <phasebit/core/ordering.hpp>
@@ -14,8 +14,8 @@
 
 namespace phasebit::backend::simulated {
 
-// One atomic store into memory that the device polls: release, which is what a doorbell owes to the
-// entries before it. No call into the device, no lock; after a removal nobody reads it.
+// One atomic store into memory that the device polls: release, so that the entries before it are
+// visible. No call into the device, no lock; after a removal the store has no effect.
 class simulated_doorbell {
  public:
   simulated_doorbell() noexcept = default;
@@ -36,8 +36,6 @@ static_assert(DoorbellSink<simulated_doorbell>);
 class simulated_bar {
  public:
   simulated_bar() noexcept = default;
-  simulated_bar(detail::function_node& node, unsigned index) noexcept
-      : node_(&node), index_(index) {}
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) noexcept {
     check(offset, 4);
@@ -67,6 +65,10 @@ class simulated_bar {
   }
 
  private:
+  friend class function;
+  simulated_bar(detail::function_node& node, unsigned index) noexcept
+      : node_(&node), index_(index) {}
+
   void check(std::uint32_t offset, std::uint32_t width) const noexcept {
     PHASEBIT_EXPECTS(offset % width == 0, "a register is accessed at its own alignment");
     PHASEBIT_EXPECTS(width <= size_bytes() && offset <= size_bytes() - width,

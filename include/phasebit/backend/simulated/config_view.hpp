@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// Configuration accesses to one place of the simulated bus, whether anybody is there or not.
+// Configuration accesses to one place of the simulated bus, whether a function is there or not.
 #pragma once
 
-#include <phasebit/backend/simulated/bus_node.hpp>
-#include <phasebit/backend/simulated/fabric_state.hpp>
+#include <phasebit/backend/simulated/detail/bus_node.hpp>
+#include <phasebit/backend/simulated/detail/fabric_state.hpp>
 #include <phasebit/pcie/concepts.hpp>
 
 #include <cstdint>
@@ -14,10 +14,6 @@ namespace phasebit::backend::simulated {
 // access follows the function, not the number, when buses are renumbered meanwhile.
 class config_view {
  public:
-  // Null is nobody: all ones.
-  config_view(detail::fabric_state& fabric, detail::bus_node* node) noexcept
-      : fabric_(&fabric), node_(node) {}
-
   [[nodiscard]] std::uint8_t read8(std::uint16_t offset) noexcept {
     return static_cast<std::uint8_t>(read(offset, 1));
   }
@@ -33,14 +29,18 @@ class config_view {
   }
 
  private:
+  friend struct detail::factory;
+  // Null answers all ones.
+  config_view(detail::fabric_state& fabric, detail::bus_node* node) noexcept
+      : fabric_(&fabric), node_(node) {}
+
   [[nodiscard]] std::uint32_t read(std::uint16_t offset, unsigned width) noexcept {
     if (node_ == nullptr) return 0xffff'ffffU >> (32 - 8 * width);
-    const detail::exclusive guard{*fabric_};
     return node_->config_read(offset, width);
   }
   void write(std::uint16_t offset, unsigned width, std::uint32_t value) noexcept {
     if (node_ == nullptr) return;
-    const detail::exclusive guard{*fabric_};
+    const detail::exclusive guard{*fabric_, *node_};
     node_->config_write(offset, width, value);
   }
 

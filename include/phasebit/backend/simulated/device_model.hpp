@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a device is, to the fabric that it sits in.
+// What the fabric asks of the model inside a function.
 #pragma once
 
 #include <concepts>
@@ -7,7 +7,9 @@
 
 namespace phasebit::backend::simulated {
 
-// The inside of one function. All four are called under the fabric's lock, never two at a time.
+// The inside of one function. Never two of these calls at a time for one model; the models of
+// different functions run concurrently where the fabric has several device threads, and a model that
+// takes long holds up no register of another function.
 //   read32, write32  registers of its register BAR, by offset; not those of its plain words and not
 //                    MSI-X, which the fabric answers itself. A 64-bit register is its two halves
 //   poll()           looks at the plain words (doorbells) and does one bounded round of work;

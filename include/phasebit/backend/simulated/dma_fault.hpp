@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// DMA that failed, as the machine remembers it.
+// DMA that failed.
 #pragma once
 
-#include <phasebit/backend/simulated/ticket_lock.hpp>
+#include <phasebit/backend/simulated/detail/ticket_lock.hpp>
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/error.hpp>
 #include <phasebit/memory/translate.hpp>
@@ -17,7 +17,7 @@
 
 namespace phasebit::backend::simulated {
 
-// A DMA that went nowhere. `reason` is what the path said (not_mapped, access_denied, protocol),
+// A DMA that failed. `reason` is the error of the path (not_mapped, access_denied, protocol),
 // not_ready where bus mastering was off, or what a fault plan ordered.
 struct dma_fault {
   pcie::requester_id requester{};
@@ -28,8 +28,7 @@ struct dma_fault {
   friend bool operator==(const dma_fault&, const dma_fault&) noexcept = default;
 };
 
-// Keeps the first faults and counts all, as fault recording registers do: the first one tells what
-// went wrong, the hundredth only that nobody looked. Any thread.
+// Keeps the first faults, which show what went wrong, and counts all. Any thread.
 class dma_fault_log {
  public:
   static constexpr std::size_t capacity = 64;
@@ -39,12 +38,12 @@ class dma_fault_log {
     ++total_;
     if (kept_ != capacity) faults_[kept_++] = fault;
   }
-  // All that were ever recorded, those that found no room included.
+  // All that were ever recorded, also those that were not kept.
   [[nodiscard]] std::uint64_t count() const noexcept {
     const std::lock_guard guard{lock_};
     return total_;
   }
-  // The oldest one that is kept, and makes room for another.
+  // The oldest one that is kept; it is kept no longer.
   [[nodiscard]] std::optional<dma_fault> take() noexcept {
     const std::lock_guard guard{lock_};
     if (kept_ == 0) return std::nullopt;
@@ -56,7 +55,7 @@ class dma_fault_log {
   }
 
  private:
-  mutable ticket_lock lock_;
+  mutable detail::ticket_lock lock_;
   std::array<dma_fault, capacity> faults_{};
   std::size_t kept_ = 0;
   std::uint64_t total_ = 0;

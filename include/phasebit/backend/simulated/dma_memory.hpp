@@ -3,7 +3,7 @@
 // which of its bytes are allocated, so that a DMA beside them is an error and not a silent success.
 #pragma once
 
-#include <phasebit/backend/simulated/ticket_lock.hpp>
+#include <phasebit/backend/simulated/detail/ticket_lock.hpp>
 #include <phasebit/core/address.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/memory/translate.hpp>
@@ -166,7 +166,7 @@ class dma_memory {
   std::byte* bytes_;
   detail::granule_map used_;
   detail::granule_map starts_;
-  ticket_lock lock_;
+  detail::ticket_lock lock_;
 };
 static_assert(DmaMemory<dma_memory>);
 static_assert(AddressTranslator<dma_memory>);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// Time as drivers of simulated functions meet it.
+// Time as drivers of simulated functions see it.
 #pragma once
 
-#include <phasebit/backend/simulated/fabric_state.hpp>
+#include <phasebit/backend/simulated/detail/fabric_state.hpp>
 #include <phasebit/core/clock.hpp>
 
 #include <cstdint>
@@ -13,11 +13,9 @@ namespace phasebit::backend::simulated {
 // Single-step mode: time is a number, and each relax() is one step of the fabric; a time-out of
 // half a minute is over at once (time runs faster while devices do nothing), and at the same step
 // in every run. Threaded mode: real time, and
-// relax() gives the processor to the device thread. The two have different origins.
+// relax() gives the processor to the device threads. The two have different origins.
 class fabric_clock {
  public:
-  explicit fabric_clock(detail::fabric_state& fabric) noexcept : fabric_(&fabric) {}
-
   [[nodiscard]] std::uint64_t now() const noexcept { return fabric_->now(); }
   void relax() noexcept {
     if (!fabric_->threaded) {
@@ -28,6 +26,9 @@ class fabric_clock {
   }
 
  private:
+  friend class fabric;
+  explicit fabric_clock(detail::fabric_state& fabric) noexcept : fabric_(&fabric) {}
+
   detail::fabric_state* fabric_;
 };
 static_assert(PollClock<fabric_clock>);

@@ -4,20 +4,44 @@
 
 #include <phasebit/backend/simulated/bar.hpp>
 #include <phasebit/backend/simulated/config_view.hpp>
+#include <phasebit/backend/simulated/detail/function_node.hpp>
 #include <phasebit/backend/simulated/fabric_clock.hpp>
 #include <phasebit/backend/simulated/fault_plan.hpp>
-#include <phasebit/backend/simulated/function_node.hpp>
 #include <phasebit/core/clock.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/spec/msix.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 
 namespace phasebit::backend::simulated {
+
+// The right to drive a function, until its end. Move-only; the fabric outlives it.
+class function_claim {
+ public:
+  function_claim(function_claim&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
+  function_claim& operator=(function_claim&& other) noexcept {
+    if (this != &other) {
+      reset();
+      node_ = std::exchange(other.node_, nullptr);
+    }
+    return *this;
+  }
+  ~function_claim() { reset(); }
+  void reset() noexcept {
+    if (node_ != nullptr) std::exchange(node_, nullptr)->release_claim();
+  }
+
+ private:
+  friend class function;
+  explicit function_claim(detail::function_node& node) noexcept : node_(&node) {}
+
+  detail::function_node* node_;
+};
 
 // A PcieBackend with interrupts and reset, like any other: a driver that runs over it runs over
 // hardware. A view that can be copied; the fabric owns the function and must outlive it.
@@ -28,10 +52,9 @@ class function {
   using bar_type = simulated_bar;
   using ring_order = thread_order;
 
-  explicit function(detail::function_node& node, fabric_clock clock) noexcept
-      : node_(&node), clock_(clock) {}
-
-  [[nodiscard]] config_view config() const noexcept { return {node_->fabric(), node_}; }
+  [[nodiscard]] config_view config() const noexcept {
+    return detail::factory::make<config_view>(node_->fabric(), node_);
+  }
   [[nodiscard]] pcie::requester_id id() const noexcept { return node_->id(); }
 
   // Errors: not_found where there is no such BAR, or it is the upper half of one.
@@ -48,7 +71,6 @@ class function {
     if (index >= pcie::type0_bars || node_->words(index).empty()) {
       return failure(errc::not_found, "the BAR has no plain memory").at(index);
     }
-    const detail::exclusive guard{node_->fabric()};
     const std::uint64_t address = node_->words_address(index);
     if (address == 0) return failure(errc::not_ready, "the BAR has no address yet").at(index);
     return dma_region{std::as_writable_bytes(node_->words(index)), bus_addr{address}};
@@ -118,7 +140,7 @@ class function {
   // Function-level reset. Command register and BAR addresses are kept, as drivers expect whose
   // kernel restores them; interrupts are disabled.
   [[nodiscard]] result<> reset() noexcept {
-    const detail::exclusive guard{node_->fabric()};
+    const detail::exclusive guard{node_->fabric(), *node_};
     if (node_->removed()) return failure(errc::removed, "the function was pulled out");
     const std::uint16_t command = node_->config_.read16(pcie::header::command);
     std::uint32_t bars[6];
@@ -131,32 +153,65 @@ class function {
     return {};
   }
 
+  // One driver at a time. Errors: busy, while a claim of this function exists.
+  [[nodiscard]] result<function_claim> claim() noexcept {
+    if (!node_->claim()) {
+      return failure(errc::busy, "another driver is attached to this function", id().raw());
+    }
+    return function_claim{*node_};
+  }
+
+  // SR-IOV. Each virtual function that is on is a function of the fabric.
+  [[nodiscard]] std::uint16_t total_virtual_functions() const noexcept {
+    return node_->total_virtual();
+  }
+  // Errors: those of pcie::enable_virtual_functions.
+  [[nodiscard]] result<> set_virtual_functions(std::uint16_t count) noexcept {
+    auto config = this->config();
+    const auto done = pcie::enable_virtual_functions(config, id(), count, clock_);
+    if (!done) return done.error();
+    return {};
+  }
+  // Errors: not_found where it is not on.
+  [[nodiscard]] result<function> virtual_function(unsigned index) noexcept {
+    const detail::exclusive guard{node_->fabric(), *node_};
+    detail::function_node* const node = node_->virtual_function(index);
+    if (node == nullptr) {
+      return failure(errc::not_found, "the virtual function is not on", index);
+    }
+    return function{*node, clock_};
+  }
+
   // What follows is not of any bus: it is how tests break the device.
 
   // From now on, what the plan says, with all its counts at 0. An empty plan ends it.
   void inject(const fault_plan& plan) noexcept {
-    const detail::exclusive guard{node_->fabric()};
+    const detail::exclusive guard{node_->fabric(), *node_};
     node_->inject(plan);
   }
   [[nodiscard]] fault_counts injected() noexcept {
-    const detail::exclusive guard{node_->fabric()};
+    const detail::exclusive guard{node_->fabric(), *node_};
     return node_->injected();
   }
   // Pulled out without notice: registers and configuration read all ones, writes and doorbells
   // vanish, no DMA and no interrupt any more.
   void remove() noexcept {
-    const detail::exclusive guard{node_->fabric()};
+    const detail::exclusive guard{node_->fabric(), *node_};
     node_->set_removed(true);
   }
   // Put back, as after power-on: not enabled, BARs not placed.
   void insert() noexcept {
-    const detail::exclusive guard{node_->fabric()};
+    const detail::exclusive guard{node_->fabric(), *node_};
     node_->function_reset();
     node_->set_removed(false);
   }
   [[nodiscard]] bool removed() const noexcept { return node_->removed(); }
 
  private:
+  friend struct detail::factory;
+  function(detail::function_node& node, fabric_clock clock) noexcept
+      : node_(&node), clock_(clock) {}
+
   [[nodiscard]] interrupt_event& event(unsigned vector) const noexcept {
     PHASEBIT_EXPECTS(vector < interrupt_vectors(), "the function has fewer vectors");
     return node_->event(vector);
@@ -168,22 +223,24 @@ class function {
 static_assert(PcieBackend<function>);
 static_assert(InterruptSource<function>);
 static_assert(ResettableFunction<function>);
+static_assert(SriovCapable<function>);
 
-// A function whose model is at hand: for what only a simulation can do, such as looking inside.
+// A function with access to its model, for what only a simulation can do.
 template <class Model>
 class device : public function {
  public:
-  device(const function& f, detail::function_node& node, Model& model) noexcept
-      : function(f), node_(&node), model_(&model) {}
-
-  // Calls `use(model)` while the device thread is kept out.
+  // Calls `use(model)` while no other thread is in the model.
   template <class Use>
   decltype(auto) with_model(Use&& use) noexcept {
-    const detail::exclusive guard{node_->fabric()};
+    const detail::exclusive guard{node_->fabric(), *node_};
     return std::forward<Use>(use)(*model_);
   }
 
  private:
+  friend struct detail::factory;
+  device(const function& f, detail::function_node& node, Model& model) noexcept
+      : function(f), node_(&node), model_(&model) {}
+
   detail::function_node* node_;
   Model* model_;
 };

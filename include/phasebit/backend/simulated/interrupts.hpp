@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// Interrupts of the simulated machine as the driver meets them: events that are counted, polled
-// and waited for.
+// Interrupts of the simulated machine as the driver sees them: events that are polled and waited for.
 #pragma once
 
+#include <phasebit/core/address.hpp>
 #include <phasebit/core/cacheline.hpp>
 
 #include <atomic>
@@ -13,11 +13,15 @@
 
 namespace phasebit::backend::simulated {
 
-// One vector's event. Any thread may signal; one thread at a time polls or waits. Signals that
-// nobody consumed meanwhile count as one, as messages do that an interrupt handler has not seen.
+// Where messages go that are interrupts, as on x86; a message to another address is a DMA write.
+inline constexpr bus_addr interrupt_window{0xfee0'0000};
+inline constexpr std::uint64_t interrupt_window_bytes = 0x10'0000;
+
+// One vector's event. Any thread may signal; one thread at a time polls or waits. Several signals
+// before a poll count as one, as messages do before the interrupt handler runs.
 class alignas(cache_line) interrupt_event {
  public:
-  // Takes a lock only while somebody sleeps. What happened before is visible to who consumes it.
+  // Takes a lock only while a thread sleeps. What happened before is visible after poll() or wait().
   void signal() noexcept {
     // An exchange, not a store: what an earlier signaller did stays visible through a later one.
     pending_.exchange(true, std::memory_order_seq_cst);
@@ -33,7 +37,7 @@ class alignas(cache_line) interrupt_event {
   // Sleeps until there is an event (-> true) or the time has passed (-> false).
   [[nodiscard]] bool wait(std::uint64_t nanoseconds) noexcept {
     if (poll()) return true;
-    // A deadline beyond what the clock can tell is no deadline that anyone lives to see.
+    // 36 years at most: longer ones would overflow the clock.
     constexpr std::uint64_t longest = std::uint64_t{1} << 60;
     const auto deadline =
         std::chrono::steady_clock::now() + std::chrono::nanoseconds{static_cast<std::int64_t>(

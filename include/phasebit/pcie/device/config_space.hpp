@@ -117,6 +117,15 @@ class config_image {
     }
   }
 
+  // Device side. Becomes a copy of `image`, dword by dword, while the host may read.
+  void restore(const config_image& image) noexcept {
+    for (std::size_t i = 0; i != words; ++i) {
+      thread_order::store(writable_[i], image.writable_[i]);
+      thread_order::store(cleared_by_ones_[i], image.cleared_by_ones_[i]);
+      thread_order::store(values_[i], image.values_[i]);
+    }
+  }
+
   // The bytes as they lie on the bus, from `offset`; zero beyond the end. For dumps and for
   // protocols that move bytes.
   void copy_out(std::uint32_t offset, std::span<std::byte> to) const noexcept {

@@ -51,6 +51,22 @@ struct sriov_description {
   bar_descriptions vf_bars{};
 };
 
+// A function with an address translation cache (10.5.1). It takes `queue_depth` invalidations at
+// once, 1 to 32.
+struct ats_description {
+  std::uint8_t queue_depth = 32;
+};
+
+// A function that requests pages (10.5.2): at most `capacity` requests in flight.
+struct page_request_description {
+  std::uint32_t capacity = 64;
+};
+
+// A function with several address spaces (7.8.8): PASIDs of `width` bits, 1 to 20.
+struct pasid_description {
+  std::uint8_t width = 20;
+};
+
 // Any other capability: `body` follows its two header bytes. `writable` has ones where the host may
 // write, and is empty for read-only. Both are read during emission only.
 struct capability_description {
@@ -77,6 +93,9 @@ struct function_description {
   std::optional<express_description> express{};
   std::optional<sriov_description> sriov{};
   std::optional<std::uint8_t> ari_next_function{};
+  std::optional<ats_description> ats{};
+  std::optional<page_request_description> page_requests{};
+  std::optional<pasid_description> pasid{};
   std::optional<std::uint64_t> serial_number{};
   std::span<const capability_description> capabilities{};
 };

@@ -8,6 +8,7 @@
 #include <phasebit/pcie/device/capability_emitter.hpp>
 #include <phasebit/pcie/device/config_space.hpp>
 #include <phasebit/pcie/device/description.hpp>
+#include <phasebit/pcie/spec/address_translation.hpp>
 #include <phasebit/pcie/spec/express.hpp>
 #include <phasebit/pcie/spec/header.hpp>
 #include <phasebit/pcie/spec/msix.hpp>
@@ -27,6 +28,9 @@ struct function_layout {
   std::uint16_t ari = 0;
   std::uint16_t sriov = 0;
   std::uint16_t serial_number = 0;
+  std::uint16_t ats = 0;
+  std::uint16_t page_request = 0;
+  std::uint16_t pasid = 0;
 };
 
 namespace detail {
@@ -49,6 +53,59 @@ template <std::size_t Bytes>
         image.set_writable(*at + 2U + b, 1, static_cast<std::uint8_t>(c.writable[b]));
       }
     }
+  }
+  return {};
+}
+
+// ATS, PRI and PASID.
+template <std::size_t Bytes>
+[[nodiscard]] result<> emit_address_translation(config_image<Bytes>& image,
+                                                capability_chain<Bytes>& chain,
+                                                const function_description& d,
+                                                function_layout& layout) noexcept {
+  if (d.ats) {
+    if (d.ats->queue_depth == 0 || d.ats->queue_depth > 32) {
+      return failure(errc::invalid_argument, "a function takes 1 to 32 ATS invalidations at once",
+                     d.ats->queue_depth);
+    }
+    const auto at = chain.add(extended_capability_id::address_translation_services, 1,
+                              pcie::ats::capability_bytes);
+    if (!at) return at.error();
+    layout.ats = *at;
+    image.set16(plus(*at, pcie::ats::capability),
+                ats_capability{}
+                    .with(ats_capability::invalidate_queue_depth, d.ats->queue_depth & 31)
+                    .with(ats_capability::page_aligned_request, true)
+                    .raw);
+    image.set_writable(plus(*at, pcie::ats::control), 2,
+                       ats_control{}
+                           .with(ats_control::smallest_translation_unit, 31)
+                           .with(ats_control::enable, true)
+                           .raw);
+  }
+  if (d.page_requests) {
+    const auto at =
+        chain.add(extended_capability_id::page_request, 1, pcie::page_request::capability_bytes);
+    if (!at) return at.error();
+    layout.page_request = *at;
+    image.set_writable(plus(*at, pcie::page_request::control), 2,
+                       page_request_control{}.with(page_request_control::enable, true).raw);
+    image.set16(plus(*at, pcie::page_request::status),
+                page_request_status{}.with(page_request_status::stopped, true).raw);
+    image.set32(plus(*at, pcie::page_request::capacity), d.page_requests->capacity);
+    image.set_writable(plus(*at, pcie::page_request::allocation), 4, 0xffff'ffff);
+  }
+  if (d.pasid) {
+    if (d.pasid->width == 0 || d.pasid->width > 20) {
+      return failure(errc::invalid_argument, "PASIDs have 1 to 20 bits", d.pasid->width);
+    }
+    const auto at = chain.add(extended_capability_id::pasid, 1, pcie::pasid::capability_bytes);
+    if (!at) return at.error();
+    layout.pasid = *at;
+    image.set16(plus(*at, pcie::pasid::capability),
+                pasid_capability{}.with(pasid_capability::width, d.pasid->width).raw);
+    image.set_writable(plus(*at, pcie::pasid::control), 2,
+                       pasid_control{}.with(pasid_control::enable, true).raw);
   }
   return {};
 }
@@ -143,6 +200,9 @@ template <std::size_t Bytes>
     const auto at = detail::emit_sriov(image, chain, *d.sriov);
     if (!at) return at.error();
     layout.sriov = *at;
+  }
+  if (const auto emitted = detail::emit_address_translation(image, chain, d, layout); !emitted) {
+    return emitted.error();
   }
   if (d.serial_number) {
     const auto at = chain.add(extended_capability_id::device_serial_number, 1, 12);

@@ -1,37 +1,49 @@
 // SPDX-License-Identifier: BSL-1.0
-// A RISC-V IOMMU of the simulated machine, by its registers (RISC-V IOMMU architecture specification
-// 1.0, chapter 5).
+// An emulated RISC-V IOMMU (RISC-V IOMMU architecture specification 1.0, chapter 5).
 #pragma once
 
-#include <phasebit/backend/simulated/iommu_unit.hpp>
+#include <phasebit/iommu/device/device_base.hpp>
+#include <phasebit/iommu/device/split_register.hpp>
 #include <phasebit/iommu/riscv/command_codec.hpp>
 #include <phasebit/iommu/riscv/fault_codec.hpp>
 #include <phasebit/iommu/riscv/spec/registers.hpp>
 #include <phasebit/iommu/riscv/translation.hpp>
+#include <phasebit/pcie/device/interrupt_sink.hpp>
 
 #include <cstdint>
 
-namespace phasebit::backend::simulated {
+namespace phasebit::iommu::riscv {
 
-// See iommu_unit. Second stage of three widths and flat MSI page tables; no first stage, no ATS, no
-// messages of its own (fault_event stands for the fault queue's interrupt). After reset nothing is
-// let through.
-class riscv_unit final
-    : public iommu_unit<riscv_unit, iommu::riscv::remapping, iommu::riscv::fault_queue_format,
-                        iommu::riscv::command_codec> {
-  using base = iommu_unit<riscv_unit, iommu::riscv::remapping, iommu::riscv::fault_queue_format,
-                          iommu::riscv::command_codec>;
+namespace detail {
+
+template <class Memory>
+using fault_records = fault_queue<fault_queue_format, Memory>;
+
+}  // namespace detail
+
+// A RISC-V IOMMU: second stage of three widths and flat MSI page tables; no first stage, no ATS,
+// wired interrupts. After a reset nothing is let through. Registers by read32 and write32, offsets
+// below register_bytes. See device_base.
+template <DmaPort<host_space> Port, InterruptSink Interrupts, iommu::device::DeviceClock Clock>
+class device final
+    : public iommu::device::device_base<device<Port, Interrupts, Clock>, remapping,
+                                        detail::fault_records, command_codec, Port, Interrupts,
+                                        Clock, iommu::device::no_functions> {
+  using base = iommu::device::device_base<device, remapping, detail::fault_records, command_codec,
+                                          Port, Interrupts, Clock, iommu::device::no_functions>;
   friend base;
+  using iommu_interrupt = iommu::device::interrupt_source;
+  using split_register = iommu::device::split_register;
 
  public:
-  static constexpr std::uint32_t register_bytes = iommu::riscv::registers_bytes;
+  static constexpr std::uint32_t register_bytes = registers_bytes;
 
-  explicit riscv_unit(fabric& machine, unsigned address_bits = 56, bool msi_flat = true) noexcept
-      : base(machine, {.address_bits = address_bits, .msi_flat = msi_flat},
-             {.device_tlbs = false}) {}
+  device(Port& memory, Interrupts& interrupts, Clock& clock, unsigned address_bits = 56,
+         bool msi_flat = true) noexcept
+      : base(memory, interrupts, clock, nullptr,
+             {.address_bits = address_bits, .msi_flat = msi_flat}, {.device_tlbs = false}) {}
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) const noexcept {
-    using namespace iommu::riscv;
     switch (offset) {
       case capabilities::offset:
       case capabilities::offset + 4:
@@ -82,7 +94,6 @@ class riscv_unit final
   }
 
   void write32(std::uint32_t offset, std::uint32_t value) noexcept {
-    using namespace iommu::riscv;
     switch (offset) {
       case ddtp::offset:
         // A reserved mode is not taken: the field keeps a legal value (5.5).
@@ -123,25 +134,33 @@ class riscv_unit final
   }
 
  private:
+  using base::command_interrupt_;
+  using base::commands_;
+  using base::faults_;
+  using base::interrupts_;
+  using base::settings_;
+  using base::use_settings;
+  using base::work;
+
   static constexpr std::uint32_t on = 1 << 16;
   static constexpr std::uint32_t enables = 3;  // cqen and cie, fqen and fie
 
   void after_fault() noexcept {
-    if (faults_.take_event() && (fqcsr_ & 2) != 0) fault_event_.signal();
+    if (faults_.take_event() && (fqcsr_ & 2) != 0) this->raise(iommu_interrupt::fault);
+  }
+  void after_commands() noexcept {
+    if (this->take_command_event() && (cqcsr_ & 2) != 0) this->raise(iommu_interrupt::command);
   }
   [[nodiscard]] static std::uint32_t entries(std::uint64_t queue) noexcept {
-    using iommu::riscv::queue_base;
     const unsigned log2 = queue_base{queue}[queue_base::log2sz_minus_1] + 1U;
     return log2 < 20 ? log2 : 20;
   }
   [[nodiscard]] static std::uint64_t place(std::uint64_t queue) noexcept {
-    using iommu::riscv::queue_base;
     return std::uint64_t{queue_base{queue}[queue_base::ppn]} << 12;
   }
 
   // 5.15. Errors are cleared by writing one, and the ring goes on; its indices are 0 when it begins.
   void turn_commands(std::uint32_t value) noexcept {
-    using namespace iommu::riscv;
     if (cqcsr::fence_w_ip.get(value)) command_interrupt_ = false;
     cqcsr_ = value & enables;
     const bool wanted = (value & 1) != 0;
@@ -157,8 +176,7 @@ class riscv_unit final
     }
   }
   // 5.16
-  void turn_faults(iommu::riscv::fqcsr value) noexcept {
-    using iommu::riscv::fqcsr;
+  void turn_faults(fqcsr value) noexcept {
     if (value[fqcsr::fqof]) faults_.clear_overflow();
     if (value[fqcsr::fqmf]) faults_.clear_broken();
     fqcsr_ = value.raw & enables;
@@ -177,7 +195,5 @@ class riscv_unit final
   std::uint32_t cqcsr_ = 0;
   std::uint32_t fqcsr_ = 0;
 };
-static_assert(Mmio<riscv_unit::bar_type>);
-static_assert(iommu::CommandHandler<riscv_unit>);
 
-}  // namespace phasebit::backend::simulated
+}  // namespace phasebit::iommu::riscv

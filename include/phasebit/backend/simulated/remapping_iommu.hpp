@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
-// An IOMMU without registers: its tables are read in the simulated machine's memory, its faults go
-// to whoever is given, and the program invalidates by calls. With registers: vtd_unit.hpp.
+// An IOMMU without registers: it reads its tables in the simulated machine's memory, records faults
+// in a sink that the program gives, and is invalidated by calls. With registers: emulated_iommu.hpp.
 #pragma once
 
 #include <phasebit/backend/simulated/dma_path.hpp>
 #include <phasebit/backend/simulated/fabric.hpp>
-#include <phasebit/backend/simulated/iommu_memory.hpp>
+#include <phasebit/iommu/device/system_memory.hpp>
 #include <phasebit/iommu/fault/fault.hpp>
 #include <phasebit/iommu/translation/remapper.hpp>
+#include <phasebit/memory/dma_port.hpp>
 
 #include <cstdint>
 
@@ -21,11 +22,13 @@ template <class Architecture, iommu::FaultSink Faults,
           iommu::remapper_caches Caches = iommu::remapper_caches{}>
 class remapping_iommu {
  public:
-  using remapper_type = iommu::remapper<Architecture, iommu_memory, Faults, Caches>;
+  using memory_type = iommu::device::system_memory<translator_port<const class address_map>>;
+  using remapper_type = iommu::remapper<Architecture, memory_type, Faults, Caches>;
 
   remapping_iommu(fabric& machine, Faults& faults, const Architecture& settings = {}) noexcept
       : fabric_(&machine),
-        memory_(machine.address_map()),
+        port_(machine.address_map()),
+        memory_(port_),
         remapper_(memory_, faults, settings),
         path_(remapper_, machine.address_map()) {
     machine.set_dma_path(&path_);
@@ -34,16 +37,16 @@ class remapping_iommu {
   remapping_iommu& operator=(const remapping_iommu&) = delete;
   ~remapping_iommu() { fabric_->set_dma_path(nullptr); }
 
-  // Calls use(remapper) while the device thread is kept out.
+  // Calls use(remapper) while no request is translated.
   template <class Use>
   decltype(auto) with(Use&& use) noexcept {
-    return fabric_->with_devices_held(
-        [&]() noexcept -> decltype(auto) { return static_cast<Use&&>(use)(remapper_); });
+    return path_.with(static_cast<Use&&>(use));
   }
 
  private:
   fabric* fabric_;
-  iommu_memory memory_;
+  translator_port<const class address_map> port_;
+  memory_type memory_;
   remapper_type remapper_;
   remapped_path<remapper_type> path_;
 };

@@ -42,13 +42,13 @@ struct prober {
   bool answered = false;
 };
 
-template <class Unit>
+template <class Iommu>
 struct rig {
   sim::fabric fabric{{.memory_bytes = 8 << 20}};
-  Unit unit{fabric};
+  Iommu emulated{fabric};
   sim::function device = make(fabric);
   sim::simulated_bar device_bar = *device.map_bar(0);
-  typename Unit::bar_type bar = unit.bar();
+  typename Iommu::bar_type bar = emulated.bar();
 
   static sim::function make(sim::fabric& fabric) {
     sim::function_description d{.device = 7};
@@ -72,20 +72,22 @@ struct rig {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("any values in any registers, and any memory behind them, end in answers", Unit,
-                   sim::vtd_unit, sim::amd_unit, sim::smmuv3_unit, sim::riscv_unit) {
-  rig<Unit> r;
+TEST_CASE_TEMPLATE("any values in any registers, and any memory behind them, end in answers", Iommu,
+                   sim::vtd_iommu, sim::amd_iommu, sim::smmuv3_iommu, sim::riscv_iommu) {
+  rig<Iommu> r;
   std::mt19937_64 random{11};
-  const auto room = *r.fabric.memory().allocate(1 << 20, 1 << 20);
-  const std::uint64_t base = room.bus.value();
+  const auto block = *r.fabric.memory().allocate(1 << 20, 1 << 20);
+  const std::uint64_t base = block.bus.value();
   // Where registers are; the rest of the block answers, too.
   std::vector<std::uint32_t> offsets;
   for (std::uint32_t at = 0; at != 0x100; at += 4) offsets.push_back(at);
   for (std::uint32_t at = 0x220; at != 0x2c0; at += 4) offsets.push_back(at);
-  for (std::uint32_t at = 0x2000; at < Unit::register_bytes && at != 0x2040; at += 4) {
+  for (std::uint32_t at = 0x2000; at < Iommu::device_type::register_bytes && at != 0x2040;
+       at += 4) {
     offsets.push_back(at);
   }
-  for (std::uint32_t at = 0x1'00a0; at < Unit::register_bytes && at != 0x1'00c0; at += 4) {
+  for (std::uint32_t at = 0x1'00a0; at < Iommu::device_type::register_bytes && at != 0x1'00c0;
+       at += 4) {
     offsets.push_back(at);
   }
   unsigned passed = 0;
@@ -108,10 +110,10 @@ TEST_CASE_TEMPLATE("any values in any registers, and any memory behind them, end
         r.bar.write32(offset, ~std::uint32_t{0});
         break;
       case 5: {
-        const std::size_t at = random() % (room.size() / 8) * 8;
+        const std::size_t at = random() % (block.size() / 8) * 8;
         std::uint64_t value = random();
         if (random() % 2 == 0) value = (base + (random() % 256 << 12)) | (value & 0xfff);
-        std::memcpy(room.data() + at, &value, 8);
+        std::memcpy(block.data() + at, &value, 8);
         break;
       }
       case 6:
@@ -130,13 +132,14 @@ TEST_CASE_TEMPLATE("any values in any registers, and any memory behind them, end
   CHECK(r.fabric.dma_faults().count() != 0);
 }
 
-TEST_CASE("a VT-d unit remaps interrupts and reports faults by messages, programmed by registers") {
-  rig<sim::vtd_unit> r;
+TEST_CASE(
+    "a VT-d IOMMU remaps interrupts and reports faults by messages, programmed by registers") {
+  rig<sim::vtd_iommu> r;
   using namespace vtd;
-  const auto room = *r.fabric.memory().allocate(0x8000, 0x1000);
-  const auto at = [&](unsigned page) { return room.bus.value() + page * 0x1000; };
+  const auto block = *r.fabric.memory().allocate(0x8000, 0x1000);
+  const auto at = [&](unsigned page) { return block.bus.value() + page * 0x1000; };
   const auto words = [&](unsigned page) {
-    return reinterpret_cast<table_word*>(room.data() + page * 0x1000);
+    return reinterpret_cast<table_word*>(block.data() + page * 0x1000);
   };
   // The device may do what it wants; its interrupts go through entry 5.
   replace_entry(words(0), root_entry::at(at(1)), []() noexcept {});
@@ -148,7 +151,7 @@ TEST_CASE("a VT-d unit remaps interrupts and reports faults by messages, program
   r.bar.write32(gcmd::offset, gcmd::sirtp.of(true));
   CHECK((r.bar.read32(gsts::offset) & gcmd::sirtp.of(true)) != 0);
   r.bar.write32(gcmd::offset, gcmd::te.of(true) | gcmd::ire.of(true));
-  CHECK(r.dma(room.bus.value(), phasebit::access::write));
+  CHECK(r.dma(block.bus.value(), phasebit::access::write));
 
   REQUIRE(r.device.enable_interrupts(4));
   REQUIRE(r.device.set_message(0, {bus_addr{remappable_address::of(5, false).raw}, 0}));
@@ -156,9 +159,9 @@ TEST_CASE("a VT-d unit remaps interrupts and reports faults by messages, program
   r.bar.write32(0x3c, 0x31);
   r.bar.write32(0x40, 0xfee0'0000);
   r.bar.write32(fectl::offset, 0);
-  CHECK_FALSE(r.unit.fault_event().poll());
+  CHECK_FALSE(r.emulated.fault_event().poll());
   r.device_bar.write32(8, 4);
-  CHECK(r.unit.fault_event().poll());
+  CHECK(r.emulated.fault_event().poll());
   CHECK(fsts{r.bar.read32(fsts::offset)}[fsts::ppf]);
   const std::uint32_t record = cap{r.bar.read64(cap::offset)}[cap::fro] * 16U;
   const fault_record what{frcd_low{r.bar.read64(record)}, frcd_high{r.bar.read64(record + 8)}};
@@ -169,11 +172,12 @@ TEST_CASE("a VT-d unit remaps interrupts and reports faults by messages, program
   replace_entry(words(2) + 10, interrupt_entry::fixed(3, 0, r.device.id().raw()), []() noexcept {});
   r.device_bar.write32(8, 4);
   CHECK(r.device.poll_interrupt(3));
-  CHECK_FALSE(r.unit.fault_event().poll());
+  CHECK_FALSE(r.emulated.fault_event().poll());
 }
 
-TEST_CASE("a VT-d unit stops at a descriptor that means nothing, and goes on when it is replaced") {
-  rig<sim::vtd_unit> r;
+TEST_CASE(
+    "a VT-d IOMMU stops at a descriptor that means nothing, and goes on when it is replaced") {
+  rig<sim::vtd_iommu> r;
   using namespace vtd;
   const auto ring = *r.fabric.memory().allocate(0x1000, 0x1000);
   auto* const words = reinterpret_cast<table_word*>(ring.data());
@@ -193,8 +197,8 @@ TEST_CASE("a VT-d unit stops at a descriptor that means nothing, and goes on whe
   CHECK(r.bar.read32(gsts::offset) == 0);
 }
 
-TEST_CASE("an AMD unit logs a command that it refuses, and halts its buffer") {
-  rig<sim::amd_unit> r;
+TEST_CASE("an AMD IOMMU logs a command that it refuses, and halts its buffer") {
+  rig<sim::amd_iommu> r;
   using namespace amd;
   const auto ring = *r.fabric.memory().allocate(0x2000, 0x1000);
   auto* const words = reinterpret_cast<table_word*>(ring.data());
@@ -210,11 +214,11 @@ TEST_CASE("an AMD unit logs a command that it refuses, and halts its buffer") {
   CHECK(now[status::eventlogint]);
   CHECK(r.bar.read32(event_tail_offset) == 0x10);
   CHECK((words[0x200] >> 60) == 5);  // ILLEGAL_COMMAND_ERROR
-  CHECK(r.unit.fault_event().poll());
+  CHECK(r.emulated.fault_event().poll());
 }
 
 TEST_CASE("an SMMU tells a refused command by GERROR, until it is acknowledged") {
-  rig<sim::smmuv3_unit> r;
+  rig<sim::smmuv3_iommu> r;
   using namespace smmuv3;
   const auto ring = *r.fabric.memory().allocate(0x1000, 0x1000);
   auto* const words = reinterpret_cast<table_word*>(ring.data());
@@ -236,8 +240,8 @@ TEST_CASE("an SMMU tells a refused command by GERROR, until it is acknowledged")
   CHECK(r.bar.read32(gbpa::offset) == gbpa::abort.of(true));
 }
 
-TEST_CASE("a RISC-V unit lets nothing through after reset, and keeps a legal mode") {
-  rig<sim::riscv_unit> r;
+TEST_CASE("a RISC-V IOMMU lets nothing through after reset, and keeps a legal mode") {
+  rig<sim::riscv_iommu> r;
   using namespace riscv;
   const auto memory = *r.fabric.memory().allocate(64, 64);
   CHECK_FALSE(r.dma(memory.bus.value(), phasebit::access::write));

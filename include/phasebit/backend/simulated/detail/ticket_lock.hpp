@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the register accesses of a driver and the device thread of a simulated fabric share.
+// A fair spin lock: for models and tables that driver threads and device threads share.
 #pragma once
 
 #include <phasebit/core/cacheline.hpp>
@@ -9,11 +9,10 @@
 #include <cstdint>
 #include <thread>
 
-namespace phasebit::backend::simulated {
+namespace phasebit::backend::simulated::detail {
 
-// A fair lock: whoever came first is served first. The device thread takes it again as soon as it
-// gave it back, and with an unfair lock a driver's register read could wait for ever.
-// Models Lockable's lock() and unlock(); never allocates and never fails.
+// Serves in the order of arrival, so that a device thread that locks again and again cannot keep a
+// driver's register access out. Models Lockable; never allocates and never fails.
 class ticket_lock {
  public:
   void lock() noexcept {
@@ -27,6 +26,12 @@ class ticket_lock {
       }
     }
   }
+  // Fails where the lock is held or waited for.
+  [[nodiscard]] bool try_lock() noexcept {
+    std::uint32_t free = serving_->load(std::memory_order_acquire);
+    return next_->compare_exchange_strong(free, free + 1, std::memory_order_acquire,
+                                          std::memory_order_relaxed);
+  }
   void unlock() noexcept {
     serving_->store(serving_->load(std::memory_order_relaxed) + 1, std::memory_order_release);
   }
@@ -38,4 +43,4 @@ class ticket_lock {
   own_line<std::atomic<std::uint32_t>> serving_{};
 };
 
-}  // namespace phasebit::backend::simulated
+}  // namespace phasebit::backend::simulated::detail

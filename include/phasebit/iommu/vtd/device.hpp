@@ -1,59 +1,48 @@
 // SPDX-License-Identifier: BSL-1.0
-// A VT-d remapping unit of the simulated machine: registers, invalidation queue, tables, caches and
-// fault registers. What drives QEMU's or a chipset's drives this one.
+// An emulated VT-d IOMMU: registers, invalidation queue, tables, caches and fault registers.
 #pragma once
 
-#include <phasebit/backend/simulated/dma_path.hpp>
-#include <phasebit/backend/simulated/fabric.hpp>
-#include <phasebit/backend/simulated/interrupts.hpp>
-#include <phasebit/backend/simulated/iommu_memory.hpp>
-#include <phasebit/backend/simulated/unit_bar.hpp>
-#include <phasebit/core/ordering.hpp>
-#include <phasebit/iommu/command_queue/consumer.hpp>
-#include <phasebit/iommu/translation/remapper.hpp>
+#include <phasebit/iommu/device/device_base.hpp>
 #include <phasebit/iommu/vtd/command_codec.hpp>
 #include <phasebit/iommu/vtd/fault_registers.hpp>
 #include <phasebit/iommu/vtd/spec/registers.hpp>
 #include <phasebit/iommu/vtd/translation.hpp>
+#include <phasebit/pcie/device/interrupt_sink.hpp>
 
 #include <cstdint>
 
-namespace phasebit::backend::simulated {
+namespace phasebit::iommu::vtd {
 
-// Stands in front of a fabric's memory from its construction to its end. Off at first: everything
-// passes. Invalidations go through the queue alone (no CCMD, no IOTLB registers), and are carried
-// out when the tail is written. Neither device TLBs nor page requests nor posted interrupts.
-// Registers are accessed by bar(); read32 and write32 are for bar() and for tests.
-class vtd_unit final : private dma_path {
-  using registers = iommu::vtd::fault_registers<8>;
-  using remapping = iommu::vtd::remapping;
-  using remapper_type = iommu::remapper<remapping, iommu_memory, registers>;
+namespace detail {
+
+template <class Memory>
+using recording_registers = fault_registers<8>;
+
+}  // namespace detail
+
+// A VT-d IOMMU. Off at first: everything passes. Invalidations go through the queue alone (no CCMD,
+// no IOTLB registers). No device TLBs, page requests or posted interrupts. Its own interrupts are
+// the messages that FEADDR and IEADDR name. Registers by read32 and write32, offsets below
+// register_bytes. See device_base.
+template <DmaPort<host_space> Port, MessageSink Interrupts, iommu::device::DeviceClock Clock>
+class device final
+    : public iommu::device::device_base<device<Port, Interrupts, Clock>, remapping,
+                                        detail::recording_registers, command_codec, Port,
+                                        Interrupts, Clock, iommu::device::no_functions> {
+  using base =
+      iommu::device::device_base<device, remapping, detail::recording_registers, command_codec,
+                                 Port, Interrupts, Clock, iommu::device::no_functions>;
+  friend base;
+  using registers = fault_registers<8>;
+  using iommu_interrupt = iommu::device::interrupt_source;
 
  public:
   static constexpr std::uint32_t register_bytes = 0x1000;
-  using bar_type = unit_bar<vtd_unit>;
 
-  explicit vtd_unit(fabric& machine, const iommu::vtd::features& features = {}) noexcept
-      : fabric_(&machine),
-        memory_(machine.address_map()),
-        settings_{.unit = features},
-        remapper_(memory_, faults_, settings_),
-        commands_(codec(false), memory_),
-        path_(remapper_, machine.address_map()) {
-    machine.set_dma_path(this);
-  }
-  vtd_unit(const vtd_unit&) = delete;
-  vtd_unit& operator=(const vtd_unit&) = delete;
-  ~vtd_unit() { fabric_->set_dma_path(nullptr); }
-
-  [[nodiscard]] bar_type bar() noexcept { return {*fabric_, *this}; }
-  // What the unit's own messages become, once software has programmed FEADDR and IEADDR with
-  // addresses of the interrupt window.
-  [[nodiscard]] interrupt_event& fault_event() noexcept { return fault_event_; }
-  [[nodiscard]] interrupt_event& completion_event() noexcept { return completion_event_; }
+  device(Port& memory, Interrupts& interrupts, Clock& clock, const features& f = {}) noexcept
+      : base(memory, interrupts, clock, nullptr, {.unit = f}, codec(false)) {}
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) const noexcept {
-    using namespace iommu::vtd;
     switch (offset) {
       case 0x00:
         return 0x10;  // VER: 1.0
@@ -111,7 +100,6 @@ class vtd_unit final : private dma_path {
   }
 
   void write32(std::uint32_t offset, std::uint32_t value) noexcept {
-    using namespace iommu::vtd;
     switch (offset) {
       case gcmd::offset:
         command(value);
@@ -176,30 +164,19 @@ class vtd_unit final : private dma_path {
     send_events();
   }
 
-  // CommandHandler.
-  [[nodiscard]] iommu::command_outcome apply(const iommu::command& c) noexcept {
-    remapper_.apply(c);
-    return iommu::command_outcome::done;
-  }
-  [[nodiscard]] bool store(std::uint64_t at, std::uint64_t data, unsigned bytes) noexcept {
-    return iommu::store_completion<thread_order>(memory_, at, data, bytes);
-  }
+  // CommandHandler: a wait's interrupt.
   void interrupt() noexcept { completion_waits_ = completion_due_ = true; }
 
  private:
-  [[nodiscard]] result<segment<local_space>> translate(pcie::requester_id requester,
-                                                       bus_addr address, std::uint64_t bytes,
-                                                       access wanted) noexcept override {
-    const auto piece = path_.translate(requester, address, bytes, wanted);
-    if (!piece) send_events();
-    return piece;
-  }
-  [[nodiscard]] result<pcie::msi_message> remap_interrupt(
-      pcie::requester_id requester, const pcie::msi_message& message) noexcept override {
-    const auto delivered = path_.remap_interrupt(requester, message);
-    if (!delivered) send_events();
-    return delivered;
-  }
+  using base::commands_;
+  using base::faults_;
+  using base::interrupts_;
+  using base::settings_;
+  using base::use_settings;
+  using base::work;
+
+  void after_fault() noexcept { send_events(); }
+  void after_commands() noexcept { send_events(); }
 
   // 11.4: registers that have no snapshot type of their own.
   static constexpr std::uint32_t fedata = 0x3c;
@@ -229,13 +206,12 @@ class vtd_unit final : private dma_path {
     m.address = bus_addr{at};
   }
 
-  [[nodiscard]] iommu::vtd::command_codec codec(bool wide) const noexcept {
+  [[nodiscard]] static constexpr command_codec codec(bool wide) noexcept {
     return {.wide = wide, .device_tlbs = false, .page_requests = false};
   }
-  [[nodiscard]] iommu::vtd::cap capabilities() const noexcept {
-    using iommu::vtd::cap;
+  [[nodiscard]] cap capabilities() const noexcept {
     const auto& f = settings_.unit;
-    const iommu::vtd::command_codec d = codec(false);
+    const command_codec d = codec(false);
     return cap{}
         .with(cap::nd, 6)
         .with(cap::sagaw, f.widths)
@@ -248,8 +224,7 @@ class vtd_unit final : private dma_path {
         .with(cap::dwd, d.drains_writes)
         .with(cap::drd, d.drains_reads);
   }
-  [[nodiscard]] iommu::vtd::ecap extended_capabilities() const noexcept {
-    using iommu::vtd::ecap;
+  [[nodiscard]] ecap extended_capabilities() const noexcept {
     const auto& f = settings_.unit;
     return ecap{}
         .with(ecap::c, true)
@@ -263,7 +238,6 @@ class vtd_unit final : private dma_path {
   }
   // IQE and ITE stand as long as the queue stands still.
   [[nodiscard]] std::uint32_t queue_errors() const noexcept {
-    using iommu::vtd::fsts;
     if (!commands_.stopped()) return 0;
     return commands_.fault().what == iommu::ring_fault::device_timeout
                ? fsts::ite.of<std::uint32_t>(true)
@@ -273,7 +247,6 @@ class vtd_unit final : private dma_path {
   // GCMD (11.4.4): each command is done at once. Bits that last follow what is written; the two
   // pointers are taken where their bits are set, which stay visible in GSTS.
   void command(std::uint32_t value) noexcept {
-    using namespace iommu::vtd;
     constexpr std::uint32_t te = gcmd::te.mask<std::uint32_t>;
     constexpr std::uint32_t qie = gcmd::qie.mask<std::uint32_t>;
     constexpr std::uint32_t ire = gcmd::ire.mask<std::uint32_t>;
@@ -294,7 +267,7 @@ class vtd_unit final : private dma_path {
     settings_.enabled = (status_ & te) != 0;
     settings_.remap_interrupts = (status_ & ire) != 0;
     settings_.compatibility = (status_ & cfi) != 0;
-    remapper_.set(settings_);
+    use_settings();
     if (((before ^ status_) & qie) == 0) return;
     if ((status_ & qie) == 0) {
       commands_.disable();
@@ -310,27 +283,17 @@ class vtd_unit final : private dma_path {
     work();
   }
 
-  // Bounded by the ring: a poll ends when the head has met the tail.
-  void work() noexcept { commands_.poll(*this, ~0U); }
-
   void send_events() noexcept {
-    if (const auto message = faults_.take_event()) deliver(*message, fault_event_);
+    if (const auto message = faults_.take_event()) send(iommu_interrupt::fault, *message);
     if (completion_due_ && !completion_masked_) {
       completion_due_ = false;
-      deliver(completion_message_, completion_event_);
+      send(iommu_interrupt::command, completion_message_);
     }
   }
-  static void deliver(const pcie::msi_message& message, interrupt_event& event) noexcept {
-    if (message.address - interrupt_window < interrupt_window_bytes) event.signal();
+  void send(iommu_interrupt source, const pcie::msi_message& message) noexcept {
+    interrupts_->send(static_cast<std::uint16_t>(source), message);
   }
 
-  fabric* fabric_;
-  iommu_memory memory_;
-  registers faults_;
-  remapping settings_;
-  remapper_type remapper_;
-  iommu::command_consumer<iommu::vtd::command_codec, thread_order, iommu_memory> commands_;
-  remapped_path<remapper_type> path_;
   std::uint32_t status_ = 0;
   std::uint32_t tail_ = 0;
   std::uint64_t rtaddr_ = 0;
@@ -340,10 +303,6 @@ class vtd_unit final : private dma_path {
   bool completion_masked_ = true;
   bool completion_waits_ = false;
   bool completion_due_ = false;
-  interrupt_event fault_event_;
-  interrupt_event completion_event_;
 };
-static_assert(Mmio<vtd_unit::bar_type>);
-static_assert(iommu::CommandHandler<vtd_unit>);
 
-}  // namespace phasebit::backend::simulated
+}  // namespace phasebit::iommu::vtd

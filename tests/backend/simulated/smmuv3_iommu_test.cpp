@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The driver that programs QEMU's smmuv3 programs the emulated unit, in the same test body.
-#include <phasebit/backend/simulated/smmuv3_unit.hpp>
+// The driver that programs QEMU's smmuv3 programs the emulated IOMMU, in the same test body.
+#include <phasebit/backend/simulated/emulated_iommu.hpp>
 #include <phasebit/iommu/smmuv3/driver.hpp>
 
 #include <backend/simulated/simulated_machine.hpp>
@@ -9,8 +9,8 @@ namespace {
 
 using namespace phasebit_test;
 
-struct simulated_smmuv3 : simulated_machine<sim::smmuv3_unit> {
-  using unit = iommu::smmuv3::driver<12, sim::smmuv3_unit::bar_type, unit_tables, sim::function>;
+struct simulated_smmuv3 : simulated_machine<sim::smmuv3_iommu> {
+  using unit = iommu::smmuv3::driver<12, sim::smmuv3_iommu::bar_type, unit_tables, sim::function>;
   using format_type = iommu::arm_stage2<12>;
 
   static result<unit> open(emulated& u, unit_tables& tables, sim::function& host) {

@@ -2,34 +2,48 @@
 // An AMD IOMMU of the simulated machine, by its registers (AMD 48882 revision 3.08, 3.4).
 #pragma once
 
-#include <phasebit/backend/simulated/iommu_unit.hpp>
 #include <phasebit/iommu/amd/command_codec.hpp>
 #include <phasebit/iommu/amd/fault_codec.hpp>
 #include <phasebit/iommu/amd/spec/registers.hpp>
 #include <phasebit/iommu/amd/translation.hpp>
+#include <phasebit/iommu/device/device_base.hpp>
+#include <phasebit/iommu/device/split_register.hpp>
+#include <phasebit/pcie/device/interrupt_sink.hpp>
 
 #include <cstdint>
+#include <utility>
 
-namespace phasebit::backend::simulated {
+namespace phasebit::iommu::amd {
 
-// See iommu_unit. Host tables of up to six levels and interrupt remapping; no guest translation, no
-// device TLBs, no page requests. Its capability, which says where the registers are, is not in any
-// configuration space: bar() is the registers.
-class amd_unit final : public iommu_unit<amd_unit, iommu::amd::remapping,
-                                         iommu::amd::event_log_format, iommu::amd::command_codec> {
-  using base = iommu_unit<amd_unit, iommu::amd::remapping, iommu::amd::event_log_format,
-                          iommu::amd::command_codec>;
+namespace detail {
+
+template <class Memory>
+using event_log = fault_queue<event_log_format, Memory>;
+
+}  // namespace detail
+
+// An AMD IOMMU: host tables of up to six levels and interrupt remapping; no guest translation, no
+// device TLBs, no page requests. Its PCI capability, which says where the registers are, is not part
+// of it. Registers by read32 and write32, offsets below register_bytes. See device_base.
+template <DmaPort<host_space> Port, InterruptSink Interrupts, iommu::device::DeviceClock Clock>
+class device final
+    : public iommu::device::device_base<device<Port, Interrupts, Clock>, remapping,
+                                        detail::event_log, command_codec, Port, Interrupts, Clock,
+                                        iommu::device::no_functions> {
+  using base = iommu::device::device_base<device, remapping, detail::event_log, command_codec, Port,
+                                          Interrupts, Clock, iommu::device::no_functions>;
   friend base;
+  using iommu_interrupt = iommu::device::interrupt_source;
+  using split_register = iommu::device::split_register;
 
  public:
-  static constexpr std::uint32_t register_bytes = iommu::amd::capability::registers_bytes;
+  static constexpr std::uint32_t register_bytes = capability::registers_bytes;
 
-  explicit amd_unit(fabric& machine, unsigned address_bits = 48) noexcept
-      : base(machine, {.address_bits = address_bits},
+  device(Port& memory, Interrupts& interrupts, Clock& clock, unsigned address_bits = 48) noexcept
+      : base(memory, interrupts, clock, nullptr, {.address_bits = address_bits},
              {.guest = false, .page_requests = false, .device_tlbs = false}) {}
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) const noexcept {
-    using namespace iommu::amd;
     const auto half = [&](std::uint64_t v) { return split_register::half(v, offset); };
     switch (offset & ~7U) {
       case device_table_base::offset:
@@ -68,7 +82,6 @@ class amd_unit final : public iommu_unit<amd_unit, iommu::amd::remapping,
   }
 
   void write32(std::uint32_t offset, std::uint32_t value) noexcept {
-    using namespace iommu::amd;
     const bool low = (offset & 4) == 0;
     switch (offset & ~7U) {
       case device_table_base::offset:
@@ -91,7 +104,7 @@ class amd_unit final : public iommu_unit<amd_unit, iommu::amd::remapping,
         if (!low) break;
         tail_ = value & pointer_mask;
         commands_.write_tail(tail_);
-        carry_out();
+        work();
         break;
       case event_head_offset:
         if (low) faults_.set_consumer((value & pointer_mask) >> 4);
@@ -111,15 +124,36 @@ class amd_unit final : public iommu_unit<amd_unit, iommu::amd::remapping,
   }
 
  private:
+  using base::command_interrupt_;
+  using base::commands_;
+  using base::faults_;
+  using base::interrupts_;
+  using base::settings_;
+  using base::use_settings;
+  using base::work;
+
   void after_fault() noexcept {
     if (!faults_.take_event()) return;
     event_happened_ = true;
-    if (iommu::amd::control{control_.value}[iommu::amd::control::eventinten]) fault_event_.signal();
+    if (control{control_.value}[control::eventinten]) this->raise(iommu_interrupt::fault);
+  }
+  // A command that is refused is an event, and halts the buffer (2.5.6, 2.5.7).
+  void after_commands() noexcept {
+    if (this->take_command_event() && control{control_.value}[control::comwaitinten]) {
+      this->raise(iommu_interrupt::command);
+    }
+    const bool stood = std::exchange(halted_, commands_.stopped());
+    if (stood || !halted_) return;
+    faults_.put(event_record{}
+                    .with(event_record::code, static_cast<event_code>(commands_.fault().code))
+                    .with(event_record::address,
+                          (command_buffer_.value & 0x000f'ffff'ffff'f000) + commands_.head()));
+    this->memory_.write_back();
+    after_fault();
   }
 
   // Control (3.4.4). A ring begins, at its base, when its enable bit becomes set.
   void turn() noexcept {
-    using namespace iommu::amd;
     const control now{control_.value};
     settings_.enabled = now[control::iommuen];
     settings_.wide_interrupts = now[control::gaen];
@@ -140,28 +174,15 @@ class amd_unit final : public iommu_unit<amd_unit, iommu::amd::remapping,
           host_phys{command_buffer_.value & 0x000f'ffff'ffff'f000},
           1U << entries(command_buffer_base{command_buffer_.value}[command_buffer_base::len]));
       commands_.write_tail(tail_);
-      carry_out();
+      work();
     } else if (!run && commands_.enabled()) {
       commands_.disable();
       commands_.resume();
+      halted_ = false;
     }
   }
   // Below 8 is reserved.
   [[nodiscard]] static unsigned entries(unsigned len) noexcept { return len < 8 ? 8 : len; }
-
-  // A command that is refused is an event, and halts the buffer (2.5.6, 2.5.7).
-  void carry_out() noexcept {
-    const bool stood = commands_.stopped();
-    work();
-    if (stood || !commands_.stopped()) return;
-    using iommu::amd::event_record;
-    faults_.put(
-        event_record{}
-            .with(event_record::code, static_cast<iommu::amd::event_code>(commands_.fault().code))
-            .with(event_record::address,
-                  (command_buffer_.value & 0x000f'ffff'ffff'f000) + commands_.head()));
-    after_fault();
-  }
 
   split_register device_table_;
   split_register command_buffer_;
@@ -169,8 +190,7 @@ class amd_unit final : public iommu_unit<amd_unit, iommu::amd::remapping,
   split_register control_;
   std::uint32_t tail_ = 0;
   bool event_happened_ = false;
+  bool halted_ = false;
 };
-static_assert(Mmio<amd_unit::bar_type>);
-static_assert(iommu::CommandHandler<amd_unit>);
 
-}  // namespace phasebit::backend::simulated
+}  // namespace phasebit::iommu::amd

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The driver that programs QEMU's riscv-iommu-pci programs the emulated unit, in the same test body.
-#include <phasebit/backend/simulated/riscv_unit.hpp>
+// The driver that programs QEMU's riscv-iommu-pci programs the emulated IOMMU, in the same test body.
+#include <phasebit/backend/simulated/emulated_iommu.hpp>
 #include <phasebit/iommu/riscv/driver.hpp>
 
 #include <backend/simulated/simulated_machine.hpp>
@@ -10,8 +10,8 @@ namespace {
 
 using namespace phasebit_test;
 
-struct simulated_riscv : simulated_machine<sim::riscv_unit>, riscv_expected {
-  using unit = iommu::riscv::driver<sim::riscv_unit::bar_type, unit_tables, sim::function>;
+struct simulated_riscv : simulated_machine<sim::riscv_iommu>, riscv_expected {
+  using unit = iommu::riscv::driver<sim::riscv_iommu::bar_type, unit_tables, sim::function>;
   using format_type = iommu::riscv_second_stage;
 
   static result<unit> open(emulated& u, unit_tables& tables, sim::function& host) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The driver that programs QEMU's amd-iommu programs the emulated unit, in the same test body.
-#include <phasebit/backend/simulated/amd_unit.hpp>
+// The driver that programs QEMU's amd-iommu programs the emulated IOMMU, in the same test body.
+#include <phasebit/backend/simulated/emulated_iommu.hpp>
 #include <phasebit/iommu/amd/driver.hpp>
 
 #include <backend/simulated/simulated_machine.hpp>
@@ -9,8 +9,8 @@ namespace {
 
 using namespace phasebit_test;
 
-struct simulated_amd : simulated_machine<sim::amd_unit> {
-  using unit = iommu::amd::driver<sim::amd_unit::bar_type, unit_tables, sim::function>;
+struct simulated_amd : simulated_machine<sim::amd_iommu> {
+  using unit = iommu::amd::driver<sim::amd_iommu::bar_type, unit_tables, sim::function>;
   using format_type = iommu::amd_v1;
 
   static result<unit> open(emulated& u, unit_tables& tables, sim::function& host) {

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: BSL-1.0
+// Barriers and the polling hint of AArch64. Included by core/ordering.hpp, which says what each
+// orders; docs/memory-order.md gives the reasons.
+#pragma once
+
+namespace phasebit::detail::aarch64 {
+
+// A device's coherent DMA is an observer in the outer shareable domain; threads are in the inner one.
+
+// Earlier loads before later loads and stores.
+inline void dma_acquire() noexcept { asm volatile("dmb oshld" ::: "memory"); }
+// Earlier loads and stores before later stores, all to memory.
+// dmb oshst would let earlier loads pass the store.
+inline void dma_release() noexcept { asm volatile("dmb osh" ::: "memory"); }
+// Earlier loads and stores before later loads and stores, all to memory.
+inline void dma_full() noexcept { asm volatile("dmb osh" ::: "memory"); }
+// The same between threads.
+inline void thread_full() noexcept { asm volatile("dmb ish" ::: "memory"); }
+// Earlier loads and stores of memory before later stores to device memory.
+inline void before_mmio_write() noexcept { dma_release(); }
+// Earlier loads of device memory before later loads and stores of memory.
+inline void after_mmio_read() noexcept { dma_acquire(); }
+// Also write-combining and non-temporal stores before later stores.
+// dmb would leave the gathered stores in their buffer.
+inline void drain_write_combining() noexcept { asm volatile("dsb osh" ::: "memory"); }
+inline void relax() noexcept { asm volatile("yield"); }
+
+}  // namespace phasebit::detail::aarch64

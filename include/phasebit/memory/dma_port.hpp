@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: BSL-1.0
+// How a device model reaches the memory of its host: it maps a range where loads and stores reach
+// the memory, and copies through the port where they do not.
+#pragma once
+
+#include <phasebit/core/result.hpp>
+#include <phasebit/memory/dma_copy.hpp>
+#include <phasebit/memory/translate.hpp>
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace phasebit {
+
+// Identifies the address space that a mapped range's address belongs to. `local` addresses are
+// pointers of this process; other numbers are agreed between the port and its users. Memory in
+// domain `unmapped` is reached by DmaPort::read and write only.
+enum class memory_domain : std::uint16_t { local = 0, unmapped = 0xffff };
+
+// The first contiguous part of a range as the device model may address it.
+struct mapped_range {
+  std::uint64_t address = 0;  // has no meaning in domain `unmapped`
+  std::uint64_t bytes = 0;    // 1 to the bytes asked for
+  memory_domain domain = memory_domain::local;
+
+  friend constexpr bool operator==(const mapped_range&, const mapped_range&) noexcept = default;
+};
+
+// map(at, bytes, access)  where the range begins, in which domain, and how far that holds
+// read(at, to)            copies from the host's memory; returns when it is done
+// write(at, from)         copies to it; the host sees writes in the order of the calls
+// Errors: not_mapped, access_denied and those of the path to the host; error::value is the address.
+// `Space` is the space of the addresses that the model uses: bus addresses for a PCIe function,
+// physical addresses for an IOMMU. A mapping is valid until the model has drained. Called by the
+// threads that run the model.
+template <class T, class Space = bus_space>
+concept DmaPort = requires(T& port, address<Space> at, std::uint64_t bytes, access wanted,
+                           std::span<std::byte> to, std::span<const std::byte> from) {
+  { port.map(at, bytes, wanted) } noexcept -> std::same_as<result<mapped_range>>;
+  { port.read(at, to) } noexcept -> std::same_as<result<>>;
+  { port.write(at, from) } noexcept -> std::same_as<result<>>;
+};
+
+// A DmaPort over a translator, whose memory is all reachable by pointers. Keeps a reference to it;
+// takes as many threads as the translator does.
+template <LocalTranslator Translator>
+class translator_port {
+ public:
+  using space = typename Translator::from;
+
+  explicit constexpr translator_port(Translator& translator) noexcept : translator_(&translator) {}
+
+  [[nodiscard]] result<mapped_range> map(address<space> at, std::uint64_t bytes,
+                                         access wanted) noexcept {
+    const auto piece = translator_->translate(at, bytes, wanted);
+    if (!piece) return piece.error();
+    return mapped_range{piece->begin.value(), piece->bytes, memory_domain::local};
+  }
+  [[nodiscard]] result<> read(address<space> at, std::span<std::byte> to) noexcept {
+    return dma_read(*translator_, at, to);
+  }
+  [[nodiscard]] result<> write(address<space> at, std::span<const std::byte> from) noexcept {
+    return dma_write(*translator_, at, from);
+  }
+
+ private:
+  Translator* translator_;
+};
+
+}  // namespace phasebit
