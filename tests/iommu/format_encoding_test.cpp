@@ -7,6 +7,7 @@
 #include <phasebit/iommu/page_table/formats/riscv.hpp>
 #include <phasebit/iommu/page_table/formats/vtd.hpp>
 #include <phasebit/iommu/page_table/formats/x86.hpp>
+#include <phasebit/iommu/smmuv3/spec/tables.hpp>
 
 namespace phasebit::page_table_harness {
 
@@ -204,6 +205,45 @@ TEST_CASE("Arm stage 2: concatenated tables save the highest level") {
   for (std::uint64_t i = 0; i != 16; ++i) {
     CHECK(table->translate(bus_addr{i << 39}, 1, access::read)->begin == host_phys{(i + 1) << 12});
   }
+}
+
+TEST_CASE("Arm stage 2: every input width begins at a level that S2SL0 can name") {
+  // DDI 0487, VTCR_EL2.SL0: 4 KiB granules begin at level 2 at the lowest, the others at level 3. A
+  // start level is right where its tables, at most 16 side by side, have the width's entries.
+  const auto check = [](const auto& format, unsigned granule, unsigned lowest) {
+    const unsigned start = smmuv3::stage2_of(format, 0, 1).start_level;
+    const unsigned index_bits = granule - 3;
+    const unsigned shift = granule + (3 - start) * index_bits;
+    CAPTURE(granule);
+    CAPTURE(format.ipa_bits);
+    CHECK(start <= lowest);
+    CHECK(format.ipa_bits > shift);
+    CHECK(format.ipa_bits <= shift + index_bits + 4);
+    const auto e = smmuv3::stream_table_entry::translated(smmuv3::stage2_of(format, 0, 1));
+    CHECK(unsigned{e[smmuv3::stream_table_entry::s2sl0]} == lowest - start);
+  };
+  for (unsigned bits = 25; bits <= 48; ++bits) {
+    check(arm_stage2<12>{.ipa_bits = bits}, 12, 2);
+    check(arm_stage2<14>{.ipa_bits = bits}, 14, 3);
+    check(arm_stage2<16>{.ipa_bits = bits}, 16, 3);
+  }
+}
+
+TEST_CASE("AMD v1: pages of 512 GiB are walked, but mapped only where they are asked for") {
+  using geometry = table_geometry<amd_v1>;
+  constexpr std::uint64_t size = std::uint64_t{1} << 39;
+  CHECK((geometry::page_sizes({}) >> 39) == 0);
+  CHECK((geometry::page_sizes({.pages_512g = true}) >> 39 & 1) == 1);
+  table_room<amd_v1, 64> room;
+  for (const bool wanted : {false, true}) {
+    auto table = page_table<amd_v1, table_arena<64>>::create({.pages_512g = wanted}, room.arena);
+    REQUIRE(table);
+    REQUIRE(table->map(bus_addr{size}, host_phys{size}, size));
+    CHECK(table->lookup(bus_addr{size + 0x1234}).page_shift == (wanted ? 39 : 38));
+  }
+  // What another driver has written.
+  amd_v1 plain{};
+  CHECK(plain.leaf_shift(plain.make_leaf(size, 3, 0, amd_v1::read), 3) == 39);
 }
 
 TEST_CASE("Arm stage 2: reserved types and what the machine lacks are malformed") {

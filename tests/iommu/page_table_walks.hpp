@@ -74,7 +74,7 @@ void random_steps(const Format& format, const page_attributes& base, int steps, 
             REQUIRE((done.error().code == (overlap ? errc::overlap : errc::exhausted) ||
                      done.error().code == errc::exhausted));
             table.complete(changes);
-            if (options.who == mappers::one) REQUIRE(arena.used() == used);
+            if (options.who == mappers::one) REQUIRE(arena.used() <= used);
           }
           break;
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <phasebit/pcie/device/emitter.hpp>
 #include <phasebit/pcie/spec/bar.hpp>
+#include <phasebit/pcie/spec/sriov_capability.hpp>
 
 #include <cstdint>
 
@@ -164,4 +165,57 @@ TEST_CASE("a removed function has no BARs to size") {
   const auto bars = size_bars(gone);
   REQUIRE_FALSE(bars);
   CHECK(bars.error().code == errc::removed);
+}
+
+TEST_CASE("decoding is as it was after an error, too") {
+  space_image config;
+  config.set16(header::vendor_id, 0x1234);
+  config.set_writable(header::bar0, 4, 0xfff0'f000);  // no BAR has such a size
+  config.set_writable(header::command, 2, 0x7);
+  config.write16(header::command, 7);
+  REQUIRE_FALSE(size_bars(config));
+  CHECK(config.read16(header::command) == 7);
+}
+
+TEST_CASE("virtual functions' memory is as it was after their BARs were sized, or could not be") {
+  for (const std::uint32_t bits : {0xfff0'0000U, 0xfff0'f000U}) {
+    space_image config;
+    config.set16(header::vendor_id, 0x1234);
+    const sriov_capability c{.offset = 0x140, .total_vfs = 2};
+    config.set_writable(0x140 + sriov::control, 2, 0x19);
+    config.write16(0x140 + sriov::control, 0x9);
+    config.set_writable(0x140 + sriov::vf_bar0, 4, bits);
+    CHECK(size_vf_bars(config, c).has_value() == (bits == 0xfff0'0000U));
+    CHECK(config.read16(0x140 + sriov::control) == 0x9);
+  }
+}
+
+TEST_CASE("a function that is removed while its BARs are sized is removed, not broken") {
+  struct leaving {
+    space_image& config;
+    int left;
+    std::uint8_t read8(std::uint16_t at) noexcept { return config.read8(at); }
+    std::uint16_t read16(std::uint16_t at) noexcept {
+      return left < 0 ? 0xffff : config.read16(at);
+    }
+    std::uint32_t read32(std::uint16_t at) noexcept {
+      if (left-- > 0) return config.read32(at);
+      left = -1;
+      return 0xffff'ffff;
+    }
+    void write8(std::uint16_t, std::uint8_t) noexcept {}
+    void write16(std::uint16_t at, std::uint16_t v) noexcept { config.write16(at, v); }
+    void write32(std::uint16_t at, std::uint32_t v) noexcept { config.write32(at, v); }
+    std::uint32_t size_bytes() noexcept { return 256; }
+  };
+  for (int reads = 1; reads != 3; ++reads) {
+    CAPTURE(reads);
+    space_image config;
+    config.set16(header::vendor_id, 0x1234);
+    config.set_writable(header::bar0, 4, 0xffff'f000);
+    leaving device{config, reads};
+    const auto bars = size_bars(device);
+    REQUIRE_FALSE(bars);
+    CHECK(bars.error().code == errc::removed);
+  }
 }

@@ -116,6 +116,16 @@ struct table_geometry {
       return last >> bits == 0;
     }
   }
+  // The address of which `a` holds the translated bits: bits above them repeat the highest one where
+  // the format's addresses are sign-extended, and are zero otherwise.
+  [[nodiscard]] static constexpr std::uint64_t canonical(const F& f, std::uint64_t a) noexcept {
+    if constexpr (F::sign_extended) {
+      const unsigned above = 64 - f.input_bits();
+      return static_cast<std::uint64_t>(static_cast<std::int64_t>(a << above) >> above);
+    } else {
+      return a;
+    }
+  }
   // Bit n: pages of 2^n bytes exist.
   [[nodiscard]] static constexpr std::uint64_t page_sizes(const F& f) noexcept {
     std::uint64_t sizes = 0;

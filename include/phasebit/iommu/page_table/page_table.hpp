@@ -81,26 +81,21 @@ class page_table : public page_table_view<Format, Tables, From> {
       return failure(errc::not_supported, "the format can not express these attributes",
                      begin.value());
     }
-    editor tables = edit_tables();
-    detail::fill_operation<editor, Format> fill{tables, changes, *bits};
-    const edit status = fill.run(begin.value(), target.value(), bytes);
-    if (status == edit::done) [[likely]] {
-      if (options_.caching_mode) {
-        changes.add(begin, begin + (bytes - 1), fill.page_sizes(), false);
+    for (bool trimmed = false;;) {
+      std::uint64_t failed_at = 0;
+      const edit status =
+          map_or_undo(begin.value(), target.value(), bytes, *bits, changes, failed_at);
+      if (status == edit::done) [[likely]]
+        return {};
+      if (status != edit::exhausted || trimmed || !release_emptied(changes)) {
+        return explain(status, failed_at);
       }
-      return {};
+      trimmed = true;
     }
-    if (fill.done() != 0) {
-      const std::uint64_t last = begin.value() + (fill.done() - 1);
-      detail::clear_operation<editor, Format> undo{tables, changes, begin.value(), last};
-      static_cast<void>(undo.run());
-      undo.finish();
-    }
-    return explain(status, fill.failed_at());
   }
   result<> map(address<From> begin, address<to> target, std::uint64_t bytes,
                const page_attributes& attributes = {}) noexcept {
-    changes_type changes;
+    changes_type changes{&nobody_caches, nullptr};
     auto done = map(begin, target, bytes, attributes, changes);
     complete(changes);
     return done;
@@ -189,7 +184,7 @@ class page_table : public page_table_view<Format, Tables, From> {
     return done;
   }
 
-  // Unlinks every table that maps nothing. Needed with mappers::concurrent only; no other change runs.
+  // Unlinks every table that maps nothing; no other change runs.
   void trim(changes_type& changes) noexcept {
     editor tables = edit_tables();
     tables.trim(this->root_, top(), std::uint64_t{0}, changes);
@@ -228,6 +223,39 @@ class page_table : public page_table_view<Format, Tables, From> {
       return failure(errc::out_of_range, "the range is beyond the width of the tables", begin);
     }
     return {};
+  }
+
+  [[nodiscard]] edit map_or_undo(std::uint64_t begin, std::uint64_t target, std::uint64_t bytes,
+                                 std::uint64_t bits, changes_type& changes,
+                                 std::uint64_t& failed_at) noexcept {
+    editor tables = edit_tables();
+    detail::fill_operation<editor, Format> fill{tables, changes, bits};
+    const edit status = fill.run(begin, target, bytes);
+    if (status == edit::done) [[likely]] {
+      if (options_.caching_mode) {
+        changes.add(address<From>{begin}, address<From>{begin + (bytes - 1)}, fill.page_sizes(),
+                    fill.made_tables());
+      }
+      return status;
+    }
+    failed_at = fill.failed_at();
+    if (fill.done() != 0) {
+      detail::clear_operation<editor, Format> undo{
+          tables, changes, begin, begin + (fill.done() - 1), options_.who == mappers::one};
+      static_cast<void>(undo.run());
+      undo.finish();
+    }
+    return status;
+  }
+  // After an allocation failed: releases the tables that piecewise unmaps have left without a page.
+  // False where there are none, or where this may not be done here.
+  [[nodiscard]] bool release_emptied(changes_type& changes) noexcept {
+    if (options_.who != mappers::one || !changes.can_flush()) return false;
+    trim(changes);
+    if (changes.retired_tables() == 0) return false;
+    changes.flush();
+    complete(changes);
+    return true;
   }
 
   // Sees to it that no page reaches over an end of the range.
@@ -281,6 +309,11 @@ class page_table : public page_table_view<Format, Tables, From> {
         return failure(errc::exhausted, "no memory for another table", at);
       case edit::cut:
         return failure(errc::invalid_argument, "the range cuts a large page", at);
+      case edit::unflushed:
+        return failure(errc::not_supported,
+                       "replacing an emptied table by a large page of this format needs an "
+                       "invalidation half way: give a flush function, or trim() first",
+                       at);
       default:
         return failure(errc::protocol, "the tables were damaged by somebody else", at);
     }

@@ -23,25 +23,68 @@ inline constexpr bool whole_words = std::atomic_ref<std::uint64_t>::is_always_lo
 }
 
 // A machine without 64-bit atomic accesses (Cortex-M) writes a word in halves: the half that holds
-// the present bits, which is the low one in every format, is cleared first and written last, so
-// that a walker sees the old entry, none, or the new one.
+// the present bits, which is the low one in every format, is cleared first and written last. Such a
+// machine has one writer at a time, of all tables together; readers are any number.
+//
+// This counts the writes, so that a reader notices those that happened between its own accesses: an
+// entry that changes twice could otherwise show the low half of one value with the high half of
+// another. `word` is the one that a write is in progress for while `count` is odd.
+struct write_record {
+  std::atomic<std::uint32_t> count{0};
+  std::atomic<const void*> word{nullptr};
+};
+inline constinit write_record writes_in_halves{};
+
+struct no_pause {
+  void operator()() const noexcept {}
+};
+
+// Guarantee: load() returns a value that was stored, or 0 while a store to this word is in progress
+// (an interrupt handler that interrupts the writer cannot wait for it). `between` is called between
+// the accesses to memory: tests change the word there.
 class halves {
  public:
-  explicit halves(const table_word* word) noexcept
+  explicit halves(const table_word* word, write_record& record = writes_in_halves) noexcept
       : low_(reinterpret_cast<half*>(const_cast<table_word*>(word)) + low_index),
-        high_(reinterpret_cast<half*>(const_cast<table_word*>(word)) + (1 - low_index)) {}
+        high_(reinterpret_cast<half*>(const_cast<table_word*>(word)) + (1 - low_index)),
+        record_(record) {}
 
-  [[nodiscard]] std::uint64_t load() const noexcept {
+  template <class Between = no_pause>
+  [[nodiscard]] std::uint64_t load(Between between = {}) const noexcept {
     for (;;) {
+      const std::uint32_t before = record_.count.load(std::memory_order_acquire);
+      between();
       const std::uint32_t low = at(low_).load(std::memory_order_acquire);
+      between();
       const std::uint32_t high = at(high_).load(std::memory_order_acquire);
-      if (at(low_).load(std::memory_order_relaxed) == low) return std::uint64_t{high} << 32 | low;
+      between();
+      // Within one write the low half is the old one, zero, then the new one: where it is the same
+      // before and after the high half was read, the halves belong together.
+      const bool same = at(low_).load(std::memory_order_acquire) == low;
+      between();
+      const void* const writing = record_.word.load(std::memory_order_acquire);
+      between();
+      if (record_.count.load(std::memory_order_relaxed) != before) continue;
+      if (before % 2 != 0 && writing == low_ && (low == 0 || !same)) return 0;
+      if (same) return std::uint64_t{high} << 32 | low;
     }
   }
-  void store(std::uint64_t value) const noexcept {
+  template <class Between = no_pause>
+  void store(std::uint64_t value, Between between = {}) const noexcept {
+    const std::uint32_t count = record_.count.load(std::memory_order_relaxed);
+    record_.word.store(low_, std::memory_order_relaxed);
+    between();
+    record_.count.store(count + 1, std::memory_order_release);
+    std::atomic_thread_fence(std::memory_order_release);
+    between();
     at(low_).store(0, std::memory_order_release);
+    between();
     at(high_).store(static_cast<std::uint32_t>(value >> 32), std::memory_order_release);
+    between();
     at(low_).store(static_cast<std::uint32_t>(value), std::memory_order_release);
+    between();
+    record_.count.store(count + 2, std::memory_order_release);
+    between();
   }
 
  private:
@@ -52,9 +95,11 @@ class halves {
   }
   half* low_;
   half* high_;
+  write_record& record_;
 };
 
-// Never torn. What the writer did before its store_entry is seen after this.
+// Never torn: a value that was stored, or, on a machine without 64-bit atomics, 0 while the word
+// changes. What the writer did before its store_entry is seen after this.
 [[nodiscard]] inline std::uint64_t load_entry(const table_word* word) noexcept {
   if constexpr (whole_words) {
     return wire(std::atomic_ref{*const_cast<table_word*>(word)}.load(std::memory_order_acquire));
@@ -88,7 +133,7 @@ inline void store_entry_relaxed(table_word* word, std::uint64_t value) noexcept 
   }
 }
 
-// Replaces `expected`, and otherwise says in it what is there. Hardware that sets accessed and dirty
+// Replaces `expected`, and otherwise puts into it what is there. Hardware that sets accessed and dirty
 // bits meanwhile loses nothing. On a machine without 64-bit atomics there is one writer.
 [[nodiscard]] inline bool exchange_entry(table_word* word, std::uint64_t& expected,
                                          std::uint64_t value) noexcept {

@@ -80,6 +80,7 @@ static_assert(WireStruct<fault_record> && sizeof(fault_record) == 32);
     case interrupt_malformed:
       return fault_cause::msi_pte_misconfigured;
     case page_unreadable:
+    case page_beyond:
       return writes(f.wanted) ? fault_cause::write_access : fault_cause::read_access;
     default:
       return writes(f.wanted) ? fault_cause::write_guest_page : fault_cause::read_guest_page;

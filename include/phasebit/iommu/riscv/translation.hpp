@@ -34,6 +34,7 @@ struct remapping {
   bool svnapot = true;
   bool svpbmt = true;
   bool set_dirty = false;  // capabilities.AMO_HWAD
+  bool qosid = false;      // capabilities.QOSID: without it, RCID and MCID are reserved
   std::uint64_t directory = 0;
 
   [[nodiscard]] bool translates() const noexcept { return mode != directory_mode::bare; }
@@ -69,10 +70,11 @@ struct remapping {
     state.report = !c[dc::dtf];
     if (!c[dc::v]) return {fault_reason::entry_absent, 0, place.at};
     if (c.has_other_bits(dc::known)) return {fault_reason::entry_malformed};
-    // 2.1.4: what this IOMMU does not have.
-    if (c[dc::en_ats] || c[dc::en_pri] || c[dc::t2gpa] || c[dc::pdtv] || c[dc::prpr] ||
-        c[dc::dpe] || c[dc::sbe] || c[dc::sxl] || c[dc::fsc_mode] != 0 || c[dc::sade] ||
-        (c[dc::gade] && !set_dirty)) {
+    if (!qosid && (c[dc::rcid] != 0 || c[dc::mcid] != 0)) return {fault_reason::entry_malformed};
+    // 2.1.4: what this IOMMU does not have. A process directory in bare mode (fsc_mode 0) is none.
+    if (c[dc::en_ats] || c[dc::en_pri] || c[dc::t2gpa] || c[dc::prpr] ||
+        (c[dc::dpe] && !c[dc::pdtv]) || c[dc::sbe] || c[dc::sxl] || c[dc::fsc_mode] != 0 ||
+        c[dc::sade] || (c[dc::gade] && !set_dirty)) {
       return {fault_reason::entry_unsupported};
     }
     state.mode = c[dc::iohgatp_mode];
@@ -97,7 +99,7 @@ struct remapping {
     state.msi_table = c[dc::msiptp_ppn] << 12;
     state.msi_mask = c[dc::msi_addr_mask];
     state.msi_pattern = c[dc::msi_addr_pattern];
-    if (request.has_pasid) return {fault_reason::request_refused};
+    if (request.has_pasid && !c[dc::pdtv]) return {fault_reason::request_refused};
     state.kind = state.mode == gatp_mode::bare && state.msi == msi_table_mode::off
                      ? translation_kind::untranslated
                      : translation_kind::tables;
@@ -120,7 +122,7 @@ struct remapping {
     }
     const riscv_second_stage format{
         .mode = static_cast<riscv_mode>(static_cast<unsigned>(state.mode) - 6),
-        .address_bits = address_bits,
+        .address_bits = 56,  // a page number is not reserved because memory does not have it
         .svnapot = svnapot,
         .svpbmt = svpbmt,
         .track_dirty = state.track_dirty};
@@ -140,8 +142,26 @@ struct remapping {
         return fault_reason::interrupt_absent;
     }
   }
+  // 2.3: the MSI page table comes before the second stage, and translates writes to interrupt files
+  // alone. They are not cached under the domain, for each device has a table of its own; and a
+  // segment of another page does not run into one of them.
+  [[nodiscard]] static bool bypasses_cache(const context& state, std::uint64_t a) noexcept {
+    return is_msi(state, a);
+  }
+  [[nodiscard]] static std::uint64_t bytes_alike(const context& state, std::uint64_t a) noexcept {
+    if (state.msi != msi_table_mode::flat) return ~std::uint64_t{0};
+    const std::uint64_t first = state.msi_pattern & ~state.msi_mask;
+    const std::uint64_t last = state.msi_pattern | state.msi_mask;
+    const std::uint64_t page = a >> 12;
+    if (page > last) return ~std::uint64_t{0};
+    if (page < first) return (first << 12) - a;
+    return 0x1000 - (a & 0xfff);
+  }
   [[nodiscard]] static bool finish(translation_fault& fault, const context& state) noexcept {
-    const fault_cause cause = code_of(fault);
+    fault_cause cause = code_of(fault);
+    if (fault.reason == fault_reason::beyond_width && state.mode == gatp_mode::bare) {
+      cause = writes(fault.wanted) ? fault_cause::write_access : fault_cause::read_access;
+    }
     fault.code = static_cast<std::uint16_t>(cause);
     return state.report || reported_with_dtf(cause);
   }
@@ -169,7 +189,7 @@ struct remapping {
                                                                std::uint64_t a) const noexcept {
     using space = typename Tables::space;
     page_lookup<space> found;
-    const std::uint64_t at = state.msi_table + file_of(state, a) * sizeof(msi_entry);
+    const std::uint64_t at = state.msi_table | file_of(state, a) * sizeof(msi_entry);
     const table_word* const words = iommu::detail::find_inside(tables, at, sizeof(msi_entry));
     found.entry = at;
     if (words == nullptr) {
@@ -180,8 +200,7 @@ struct remapping {
     if (!e[msi_entry::v]) return found;
     const std::uint64_t target = e[msi_entry::ppn] << 12;
     // Without MRIF its mode is reserved, as is C.
-    if (e[msi_entry::m] != msi_entry::basic || (e.words[0].get() & ~msi_entry::known_basic) != 0 ||
-        target >> address_bits != 0) {
+    if (e[msi_entry::m] != msi_entry::basic || (e.words[0].get() & ~msi_entry::known_basic) != 0) {
       found.status = walk_status::malformed;
       return found;
     }

@@ -66,8 +66,14 @@ class remapper {
 
     const iotlb_tag tag{state->domain, state->pasid};
     const bus_addr a{request.address};
+    bool cacheable = state->cacheable;
+    if constexpr (SplitsAddresses<Architecture>) {
+      cacheable = cacheable && !architecture_.bypasses_cache(*state, request.address);
+      const std::uint64_t alike = architecture_.bytes_alike(*state, request.address);
+      if (alike < bytes) bytes = alike;
+    }
     iotlb_hit<space> hit;
-    if (state->cacheable && translations_.find(tag, a, hit) &&
+    if (cacheable && translations_.find(tag, a, hit) &&
         permitted(request.wanted, hit.permissions & state->permissions)) [[likely]] {
       return segment<space>{hit.target, hit.bytes < bytes ? hit.bytes : bytes};
     }
@@ -77,11 +83,16 @@ class remapper {
                     {architecture_.reason_of(page, *state, request.address), page.level,
                      page.entry & entry_address});
     }
-    if (state->cacheable) translations_.insert(tag, a, page);
     const unsigned granted = page.permissions & state->permissions;
     if (!permitted(request.wanted, granted)) {
       return refuse(request, *state, {lacking(request.wanted, granted), page.level, 0});
     }
+    const unsigned width = architecture_.output_bits();
+    if (width < 64 && page.page.value() >> width != 0) {
+      return refuse(request, *state,
+                    {fault_reason::page_beyond, page.level, page.entry & entry_address});
+    }
+    if (cacheable) translations_.insert(tag, a, page);
     const std::uint64_t size = std::uint64_t{1} << page.page_shift;
     const std::uint64_t offset = request.address & (size - 1);
     const std::uint64_t left = size - offset;

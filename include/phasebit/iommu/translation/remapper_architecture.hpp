@@ -70,6 +70,17 @@ concept IommuArchitecture =
       { a.finish(fault, state) } noexcept -> std::same_as<bool>;
     };
 
+// One whose devices have addresses that another table than the page table translates (RISC-V's
+// interrupt files).
+//   bypasses_cache(state, address)    this address is one of them: it is neither found in the IOTLB
+//                                     nor kept there
+//   bytes_alike(state, address)       how many bytes from here on are all of the same kind, at least
+template <class A>
+concept SplitsAddresses = requires(const A& a, const typename A::context& state, std::uint64_t at) {
+  { a.bypasses_cache(state, at) } noexcept -> std::same_as<bool>;
+  { a.bytes_alike(state, at) } noexcept -> std::same_as<std::uint64_t>;
+};
+
 // One that has a table of interrupts (VT-d, AMD); without it, an interrupt is the write that it
 // looks like, and is translated. `owner` of a slot tells tables of different devices apart.
 //   interrupts_by_device              locate_interrupt needs the device's entry

@@ -90,11 +90,11 @@ void configure(Config& config, const enumerated_function& f, bool bus_master) no
 }  // namespace detail
 
 // Enumerates into `out` and returns the part of it that was filled, each bridge before what is
-// behind it. Everything below the host bridge is switched off first and set up anew, so nobody else
-// uses it during the call. A function that breaks the specification is listed with its fault and
-// left switched off; the others go on. Errors: exhausted (the list, the bus numbers, an aperture;
-// the sentence says which), and error::index is then the function. Bounded by out.size() and 256
-// buses, whatever the devices say.
+// behind it. Everything below the host bridge is switched off first and set up anew, so it is not in
+// use during the call. A function that breaks the specification is listed with its fault and left
+// switched off. A BAR, or virtual functions, for which there is no place are left out and reported on
+// their function (left_out). The others go on. Errors: exhausted (the list). Bounded by out.size()
+// and 256 buses, whatever the devices report.
 template <ConfigAccess Root>
 [[nodiscard]] result<std::span<enumerated_function>> enumerate(
     Root& root, const host_resources& host, std::span<enumerated_function> out) noexcept {
@@ -111,8 +111,7 @@ template <ConfigAccess Root>
   const std::span<enumerated_function> found = out.first(*count);
 
   const std::array<aperture, resource_classes> apertures{host.io, host.memory, host.prefetchable};
-  const auto placed = detail::placer{found, apertures}.run();
-  if (!placed) return placed.error();
+  detail::placer{found, apertures}.run();
 
   for (const enumerated_function& f : found) {
     if (f.fault) continue;

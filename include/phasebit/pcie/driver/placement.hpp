@@ -35,52 +35,125 @@ class placer {
          const std::array<aperture, resource_classes>& host) noexcept
       : all_(all), host_(host) {}
 
-  [[nodiscard]] result<> run() noexcept {
+  // What does not fit is left out and reported on its function, largest first.
+  void run() noexcept {
+    for (unsigned n = 0; n != resource_classes; ++n) {
+      const resource_class c{static_cast<std::uint8_t>(n)};
+      if (c == resource_class::io && host_[n].size == 0) continue;  // those BARs stay off
+      while (leave_out_largest(c, host_[n].size + 1)) {
+      }
+      while (!place(c) && leave_out_largest(c, 0)) {
+      }
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t narrow_io_end = 0x1'0000;
+
+  [[nodiscard]] bool place(resource_class c) noexcept {
+    const auto n = static_cast<unsigned>(c);
+    narrow_failed_ = false;
     // From the leaves up: how large each window must be, laid out from 0.
     for (std::size_t i = all_.size(); i-- != 0;) {
-      if (!all_[i].is_bridge() || all_[i].fault) continue;
-      for (unsigned c = 0; c != resource_classes; ++c) {
-        const auto laid = lay_out(static_cast<std::uint16_t>(i),
-                                  resource_class{static_cast<std::uint8_t>(c)}, 0, false);
-        if (!laid) return laid.error();
-        all_[i].windows[c] = {0, *laid};
+      enumerated_function& f = all_[i];
+      if (!f.is_bridge() || f.fault) continue;
+      const auto laid = lay_out(static_cast<std::uint16_t>(i), c, 0, false);
+      if (!laid) return false;
+      f.windows[n] = {0, *laid};
+      if (c == resource_class::io && *laid != 0 && f.io_below_64k &&
+          f.bridge != enumerated_function::on_root_bus) {
+        all_[f.bridge].io_below_64k = true;
       }
     }
     // From the root down: where. A window's base is aligned for everything in it, so what was laid
     // out from 0 fits.
-    for (unsigned n = 0; n != resource_classes; ++n) {
-      const resource_class c{static_cast<std::uint8_t>(n)};
-      if (c == resource_class::io && host_[n].size == 0) continue;  // those BARs stay off
-      const auto end = lay_out(enumerated_function::on_root_bus, c, host_[n].base, true);
-      if (!end) return end.error();
-      if (*end - host_[n].base > host_[n].size) return no_room(c, *end - host_[n].base);
-      for (std::size_t i = 0; i != all_.size(); ++i) {
-        if (!all_[i].is_bridge() || all_[i].windows[n].size == 0) continue;
-        const auto inner = lay_out(static_cast<std::uint16_t>(i), c, all_[i].windows[n].base, true);
-        if (!inner) return inner.error();
-      }
+    const auto end = lay_out(enumerated_function::on_root_bus, c, host_[n].base, true);
+    if (!end || *end - host_[n].base > host_[n].size) return false;
+    for (std::size_t i = 0; i != all_.size(); ++i) {
+      if (!all_[i].is_bridge() || all_[i].windows[n].size == 0) continue;
+      if (!lay_out(static_cast<std::uint16_t>(i), c, all_[i].windows[n].base, true)) return false;
     }
-    return {};
+    return true;
   }
 
- private:
-  [[nodiscard]] static error no_room(resource_class c, std::uint64_t bytes) noexcept {
+  [[nodiscard]] static error no_place(resource_class c, std::uint64_t bytes) noexcept {
     return failure(errc::exhausted,
-                   c == resource_class::io ? "the I/O space is too small for all BARs"
+                   c == resource_class::io ? "there is no I/O space for this BAR"
                    : c == resource_class::memory
-                       ? "the memory below 4 GiB is too small for all BARs"
-                       : "the 64-bit memory is too small for all BARs",
+                       ? "there is no place below 4 GiB for this BAR"
+                       : "there is no place in the 64-bit memory for this BAR",
                    bytes);
   }
 
-  // Nothing where the BAR can not be reached: I/O without an I/O window on the way.
+  // Whether the way from the host to what lies behind `bridge` has an I/O window of 16 bits.
+  [[nodiscard]] bool is_narrow(std::uint16_t bridge) const noexcept {
+    for (; bridge != enumerated_function::on_root_bus; bridge = all_[bridge].bridge) {
+      if (all_[bridge].io_below_64k) return true;
+    }
+    return false;
+  }
+
+  // Leaves out the largest resource of the class that has at least `least` bytes. False where there
+  // is none.
+  [[nodiscard]] bool leave_out_largest(resource_class c, std::uint64_t least) noexcept {
+    enumerated_function* victim = nullptr;
+    std::uint64_t largest = 0;
+    unsigned index = 0;
+    for (enumerated_function& f : all_) {
+      if (f.fault) continue;
+      if (c == resource_class::io && narrow_failed_ && !is_narrow(f.bridge)) continue;
+      for (unsigned i = 0; i != type0_bars; ++i) {
+        const bar& own = f.bars[i];
+        if (own.present() && class_of(f, own) == c && own.size > largest) {
+          victim = &f;
+          largest = own.size;
+          index = i;
+        }
+        const bar& virtual_one = f.vf_bars[i];
+        if (!virtual_one.present() || vf_class_of(f, virtual_one) != c) continue;
+        const std::uint64_t bytes = vf_bytes(f, virtual_one);
+        if (bytes > largest) {
+          victim = &f;
+          largest = bytes;
+          index = type0_bars + i;
+        }
+      }
+    }
+    if (victim == nullptr || largest < least) return false;
+    if (!victim->left_out) victim->left_out = no_place(c, largest).at(index);
+    if (index >= type0_bars) {
+      victim->sriov = {};
+      victim->vf_bars = {};
+      return true;
+    }
+    const bool io = c == resource_class::io;
+    (io ? victim->decodes_io : victim->decodes_memory) = false;
+    for (bar& b : victim->bars) {
+      if ((b.kind == bar_kind::io) == io) b.address = 0;
+    }
+    return true;
+  }
+
+  // All virtual functions together; all ones where that is more than 64 bits hold.
+  [[nodiscard]] static std::uint64_t vf_bytes(const enumerated_function& f, const bar& b) noexcept {
+    return b.size >> 48 != 0 ? ~std::uint64_t{0} : b.size * f.sriov.total_vfs;
+  }
+
+  // Nothing where the BAR cannot be reached: I/O without an I/O window on the way.
   [[nodiscard]] std::optional<resource_class> class_of(const enumerated_function& f,
                                                        const bar& b) const noexcept {
-    const bool top = f.bridge == enumerated_function::on_root_bus;
     if (b.kind == bar_kind::io) {
-      if (!top && !all_[f.bridge].forwards_io) return std::nullopt;
+      const bool top = f.bridge == enumerated_function::on_root_bus;
+      if (!f.decodes_io || (!top && !all_[f.bridge].forwards_io)) return std::nullopt;
       return resource_class::io;
     }
+    if (!f.decodes_memory) return std::nullopt;
+    return vf_class_of(f, b);
+  }
+  // Of a memory BAR; those of virtual functions are decoded whether the physical one's are or not.
+  [[nodiscard]] resource_class vf_class_of(const enumerated_function& f,
+                                           const bar& b) const noexcept {
+    const bool top = f.bridge == enumerated_function::on_root_bus;
     // On the root bus no window decides. Behind a bridge only what may be prefetched goes through
     // the one window that has 64 bits (7.5.1.3.9).
     const bool high = b.kind == bar_kind::memory64 &&
@@ -89,59 +162,65 @@ class placer {
     return high ? resource_class::prefetchable : resource_class::memory;
   }
 
-  // visit(bytes, alignment, where): each resource of `f` that its parent forwards in class `c`.
+  // visit(bytes, alignment, where, narrow): each resource of `f` that its parent forwards in class
+  // `c`; narrow ones lie below 64 KiB.
   template <class Visit>
   [[nodiscard]] bool for_each_resource(enumerated_function& f, resource_class c,
                                        Visit&& visit) noexcept {
     if (f.fault) return true;
     for (bar& b : f.bars) {
-      if (b.present() && class_of(f, b) == c && !visit(b.size, b.size, b.address)) return false;
+      if (b.present() && class_of(f, b) == c && !visit(b.size, b.size, b.address, false)) {
+        return false;
+      }
     }
     for (bar& b : f.vf_bars) {
-      if (!b.present() || class_of(f, b) != c) continue;
-      if (b.size >> 48 != 0) return false;  // times 16 bits of TotalVFs: no aperture has that
-      if (!visit(b.size * f.sriov.total_vfs, b.size, b.address)) return false;
+      if (!b.present() || vf_class_of(f, b) != c) continue;
+      if (!visit(vf_bytes(f, b), b.size, b.address, false)) return false;
     }
     const auto n = static_cast<unsigned>(c);
     if (f.is_bridge() && f.windows[n].size != 0) {
-      return visit(f.windows[n].size, f.window_alignment[n], f.windows[n].base);
+      const bool narrow = c == resource_class::io && f.io_below_64k;
+      return visit(f.windows[n].size, f.window_alignment[n], f.windows[n].base, narrow);
     }
     return true;
   }
 
   // Lays out what lies directly behind `bridge`, from `base` on, largest alignment first, which
-  // leaves no holes between powers of two. Returns the end; for a bridge rounded up to whole
-  // windows. `commit` writes the addresses down.
-  [[nodiscard]] result<std::uint64_t> lay_out(std::uint16_t bridge, resource_class c,
-                                              std::uint64_t base, bool commit) noexcept {
+  // leaves no holes between powers of two; I/O windows of 16 bits come before the others. Returns the
+  // end, for a bridge rounded up to whole windows, or nothing where it does not fit. `commit` writes
+  // the addresses down.
+  [[nodiscard]] std::optional<std::uint64_t> lay_out(std::uint16_t bridge, resource_class c,
+                                                     std::uint64_t base, bool commit) noexcept {
     std::uint64_t cursor = base;
-    std::uint64_t alignment = 0;
-    std::uint64_t next = largest_alignment(bridge, c, ~std::uint64_t{0});
-    const std::uint64_t largest = next;
-    while (next != 0) {
-      alignment = next;
-      for (enumerated_function& f : all_) {
-        if (f.bridge != bridge) continue;
-        const bool fits = for_each_resource(
-            f, c, [&](std::uint64_t bytes, std::uint64_t wanted, std::uint64_t& where) {
-              if (wanted != alignment) return true;
-              const auto begin = round_up(cursor, alignment);
-              if (!begin || *begin + bytes < *begin) return false;
-              if (commit) where = *begin;
-              cursor = *begin + bytes;
-              return true;
-            });
-        if (!fits) return no_room(c, ~std::uint64_t{0});
+    const std::uint64_t largest = largest_alignment(bridge, c, ~std::uint64_t{0});
+    for (unsigned pass = c == resource_class::io ? 0 : 1; pass != 2; ++pass) {
+      for (std::uint64_t alignment = largest; alignment != 0;
+           alignment = largest_alignment(bridge, c, alignment)) {
+        for (enumerated_function& f : all_) {
+          if (f.bridge != bridge) continue;
+          const bool fits = for_each_resource(
+              f, c,
+              [&](std::uint64_t bytes, std::uint64_t wanted, std::uint64_t& where, bool narrow) {
+                if (wanted != alignment || narrow != (pass == 0)) return true;
+                const auto begin = round_up(cursor, alignment);
+                if (!begin || *begin + bytes < *begin) return false;
+                if (narrow && commit && *begin + bytes > narrow_io_end) {
+                  narrow_failed_ = true;
+                  return false;
+                }
+                if (commit) where = *begin;
+                cursor = *begin + bytes;
+                return true;
+              });
+          if (!fits) return std::nullopt;
+        }
       }
-      next = largest_alignment(bridge, c, alignment);
     }
     if (bridge == enumerated_function::on_root_bus) return cursor;
     const std::uint64_t granularity = window_granularity(c);
     const auto n = static_cast<unsigned>(c);
     if (!commit) all_[bridge].window_alignment[n] = largest > granularity ? largest : granularity;
-    const auto end = round_up(cursor, granularity);
-    if (!end) return no_room(c, ~std::uint64_t{0});
-    return *end;
+    return round_up(cursor, granularity);
   }
 
   // The largest alignment below `bound` that anything directly behind `bridge` asks for, or 0.
@@ -150,16 +229,18 @@ class placer {
     std::uint64_t largest = 0;
     for (enumerated_function& f : all_) {
       if (f.bridge != bridge) continue;
-      (void)for_each_resource(f, c, [&](std::uint64_t, std::uint64_t wanted, const std::uint64_t&) {
-        if (wanted < bound && wanted > largest) largest = wanted;
-        return true;
-      });
+      (void)for_each_resource(f, c,
+                              [&](std::uint64_t, std::uint64_t wanted, const std::uint64_t&, bool) {
+                                if (wanted < bound && wanted > largest) largest = wanted;
+                                return true;
+                              });
     }
     return largest;
   }
 
   std::span<enumerated_function> all_;
   const std::array<aperture, resource_classes>& host_;
+  bool narrow_failed_ = false;  // an I/O window of 16 bits found no place below 64 KiB
 };
 
 }  // namespace detail

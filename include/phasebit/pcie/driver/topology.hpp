@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Who is there: finds every function below a host bridge and gives the buses their numbers. Every
-// device is a stranger here: what it says is bounded by bus numbers and by the caller's list.
+// Finds every function below a host bridge and gives the buses their numbers. Nothing that a device
+// reports is trusted: the work is bounded by the bus numbers and by the caller's list.
 #pragma once
 
 #include <phasebit/core/result.hpp>
@@ -39,10 +39,19 @@ struct enumerated_function {
   std::uint16_t vendor_id = 0;
   std::uint16_t device_id = 0;
   std::uint32_t class_code = 0;
-  // What made the function unusable, if anything did: it broke the specification, and was left
-  // switched off. error::index may be a BAR's number.
+  // What made the function unusable, if anything did: it broke the specification, or is a bridge for
+  // which no bus number is left. It is left switched off. error::index may be a BAR's number.
   std::optional<error> fault{};
+  // A resource for which there was no place; the function is usable without it. error::index is the
+  // BAR, 6 + the number of a VF BAR, or vf_buses; error::value the bytes or virtual functions that it
+  // asked for. Without its virtual functions, `sriov` is empty.
+  std::optional<error> left_out{};
+  static constexpr std::uint32_t vf_buses = 12;
   bar_array bars{};  // addresses as assigned; 0 for an I/O BAR where there is no I/O space
+  // Whether BARs of the kind are decoded. One that has no place would be decoded at address 0, so
+  // that the others of its kind are left at 0 with it.
+  bool decodes_io = true;
+  bool decodes_memory = true;
 
   // A bridge's, else zero. Apertures hold what is forwarded, one per resource_class.
   std::uint8_t secondary_bus = 0;
@@ -51,6 +60,8 @@ struct enumerated_function {
   std::array<std::uint64_t, resource_classes> window_alignment{};
   // Whether a window of the class exists on the way from the host to behind this bridge.
   bool forwards_io = false;
+  // An I/O window here or further down has 16 address bits: what is behind it lies below 64 KiB.
+  bool io_below_64k = false;
   bool forwards_prefetchable64 = false;
 
   // Zero where there is no SR-IOV capability. The offset and stride are those for all VFs at once;
@@ -81,7 +92,10 @@ class scanner {
       if (next) {
         enumerated_function& bridge = out_[*next];
         if (last_used_ >= limit_) {
-          return failure(errc::exhausted, "the hierarchy needs more bus numbers", limit_).at(*next);
+          bridge.fault = failure(errc::exhausted,
+                                 "no bus number is left for what lies behind this bridge", limit_)
+                             .at(*next);
+          continue;
         }
         bridge.secondary_bus = ++last_used_;
         write_buses(bridge, limit_);
@@ -131,9 +145,12 @@ class scanner {
       }
     }
     for (std::uint8_t device = 0; device != devices; ++device) {
-      std::uint8_t functions = 1;
-      for (std::uint8_t number = 0; number != functions; ++number) {
-        auto&& config = root_.function(requester_id{bus, device, number});
+      unsigned functions = 1;
+      // With ARI the number has eight bits, and each function names the next one (7.8.7.2).
+      for (unsigned number = 0, next = 1; number < functions; number = next) {
+        next = ari_ ? functions : number + 1;
+        const requester_id id{static_cast<std::uint16_t>(bus << 8 | device << 3 | number)};
+        auto&& config = root_.function(id);
         const std::uint32_t ids = config.read32(header::vendor_id);
         // An absent function; an all-zero id comes from buses that do not end well.
         if ((ids & 0xffff) == no_vendor || ids == 0) continue;
@@ -145,16 +162,21 @@ class scanner {
           const header_type_register type{config.read8(header::header_type)};
           if (type[header_type_register::multi_function]) functions = 8;
           if (port != 0 && devices == 1) forward_ari(out_[bridge], port, config);
+          if (ari_) functions = 256;
+        }
+        if (ari_) {
+          const unsigned named = next_function(config);
+          next = named > number ? named : functions;
         }
         enumerated_function& f = out_[count_];
         f = {};
-        f.id = requester_id{bus, device, number};
+        f.id = id;
         f.bridge = bridge;
         f.vendor_id = static_cast<std::uint16_t>(ids);
         f.device_id = static_cast<std::uint16_t>(ids >> 16);
         if (const auto told = describe(config, f); !told) f.fault = told.error();
         ++count_;
-        if (const auto reserved = reserve_vf_buses(f); !reserved) return reserved.error();
+        reserve_vf_buses(f);
       }
     }
     return {};
@@ -176,7 +198,16 @@ class scanner {
     ari_ = both;
   }
 
-  // Switches the function off and finds out what it needs.
+  // Next Function Number of a function with ARI, 0 where it is the last.
+  template <ConfigSpace Config>
+  [[nodiscard]] static unsigned next_function(Config& config) noexcept {
+    const auto at = find_capability(config, extended_capability_id::alternative_routing_id);
+    if (!at) return 0;
+    return ari_capability{config.read16(plus(*at, ari::capability))}[ari_capability::next_function];
+  }
+
+  // Switches the function off and finds out what it needs. A bridge forwards nothing meanwhile: the
+  // bus numbers that it holds may be those of a sibling now.
   template <ConfigSpace Config>
   [[nodiscard]] result<> describe(Config& config, enumerated_function& f) noexcept {
     const header_type_register type{config.read8(header::header_type)};
@@ -186,6 +217,7 @@ class scanner {
                             .with(command_register::io_space, false)
                             .with(command_register::memory_space, false)
                             .with(command_register::bus_master, false));
+    if (f.is_bridge()) write_buses(f, 0);
     if (f.layout != header_layout::type0 && f.layout != header_layout::type1) {
       return failure(errc::not_supported, "a header that is neither type 0 nor type 1", type.raw);
     }
@@ -201,7 +233,9 @@ class scanner {
   [[nodiscard]] result<> describe_windows(Config& config, enumerated_function& f) noexcept {
     const bool top = f.bridge == enumerated_function::on_root_bus;
     config.write8(bridge_header::io_base, 0xf0);
-    const bool io = (config.read8(bridge_header::io_base) & 0xf0) != 0;
+    const std::uint8_t io_base = config.read8(bridge_header::io_base);
+    const bool io = (io_base & 0xf0) != 0;
+    f.io_below_64k = io && (io_base & 0x0f) != bridge_window_register::wide;
     config.write16(bridge_header::prefetchable_base, 0xfff0);
     const bridge_window_register prefetchable{config.read16(bridge_header::prefetchable_base)};
     const bool wide = prefetchable[bridge_window_register::address] != 0 &&
@@ -237,16 +271,18 @@ class scanner {
     return {};
   }
 
-  [[nodiscard]] result<> reserve_vf_buses(const enumerated_function& f) noexcept {
-    if (f.sriov.offset == 0) return {};
+  void reserve_vf_buses(enumerated_function& f) noexcept {
+    if (f.sriov.offset == 0) return;
     const auto last = f.sriov.routing_id(f.id, f.sriov.total_vfs - 1U);
-    if (!last || last->bus() > limit_) {
-      return failure(errc::exhausted, "the virtual functions need more bus numbers",
-                     f.sriov.total_vfs)
-          .at(static_cast<std::uint32_t>(count_ - 1));
+    if (last && last->bus() <= limit_) {
+      if (last->bus() > last_used_) last_used_ = last->bus();
+      return;
     }
-    if (last->bus() > last_used_) last_used_ = last->bus();
-    return {};
+    f.left_out =
+        failure(errc::exhausted, "the virtual functions need more bus numbers", f.sriov.total_vfs)
+            .at(enumerated_function::vf_buses);
+    f.sriov = {};
+    f.vf_bars = {};
   }
 
   Root& root_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Walks over the two lists of capabilities. A device wrote the links, so a list is believed only as
-// far as it goes: each step lies inside its space, on a dword, and where no step has been before.
-// PCIe 5.0, 7.5.3 and 7.6.
+// Walks over the two lists of capabilities. A device wrote the links, so each step is checked: it lies
+// inside its space and where no step has been before. The low two bits of a link are reserved, and are
+// masked (7.5.1.1.11). PCIe 5.0, 7.5.3 and 7.6.
 #pragma once
 
 #include <phasebit/core/field.hpp>
@@ -24,6 +24,7 @@ enum class capability_id : std::uint8_t {
   bridge_subsystem = 0x0d,
   pci_express = 0x10,
   msix = 0x11,
+  advanced_features = 0x13,
   enhanced_allocation = 0x14,
 };
 
@@ -92,8 +93,8 @@ template <ConfigSpace Config>
 }  // namespace detail
 
 // Calls `visit(id, offset)` for each capability in the order of the list, until it returns false.
-// The offset is on a dword in [40h, FCh]. Errors: protocol (a link outside, or off a dword), loop,
-// removed; error::value is the link. At most 48 steps, three reads each.
+// The offset is on a dword in [40h, FCh]. Errors: protocol (a link into the header), loop, removed;
+// error::value is the link. At most 48 steps, three reads each.
 template <ConfigSpace Config, class Visit>
   requires std::predicate<Visit&, capability_id, std::uint16_t>
 [[nodiscard]] result<> for_each_capability(Config& config, Visit&& visit) noexcept {
@@ -102,15 +103,14 @@ template <ConfigSpace Config, class Visit>
   if (!status[status_register::capabilities_list]) return {};
 
   detail::visited_dwords<conventional_config_bytes> visited;
-  std::uint16_t offset = config.read8(header::capabilities);
+  const header_type_register type{config.read8(header::header_type)};
+  const bool cardbus = type[header_type_register::layout] == header_layout::cardbus;
+  std::uint16_t offset =
+      config.read8(cardbus ? header::cardbus_capabilities : header::capabilities) & 0xfc;
   while (offset != 0) {
     if (offset < header::end || offset >= conventional_config_bytes) {
       return detail::broken_or_removed(config, errc::protocol,
                                        "a capability link points into the header", offset);
-    }
-    if (offset % 4 != 0) {
-      return detail::broken_or_removed(config, errc::protocol,
-                                       "a capability link is not dword aligned", offset);
     }
     if (!visited.enter(offset)) {
       return failure(errc::loop, "the capability list comes back to itself", offset);
@@ -121,7 +121,7 @@ template <ConfigSpace Config, class Visit>
                                        "a capability link points where nothing is", offset);
     }
     if (!visit(found[capability_header::id], offset)) return {};
-    offset = found[capability_header::next];
+    offset = found[capability_header::next] & 0xfc;
   }
   return {};
 }
@@ -141,9 +141,6 @@ template <ConfigSpace Config, class Visit>
       return failure(errc::protocol, "an extended capability link points below the extended space",
                      offset);
     }
-    if (offset % 4 != 0) {
-      return failure(errc::protocol, "an extended capability link is not dword aligned", offset);
-    }
     if (!visited.enter(offset)) {
       return failure(errc::loop, "the extended capability list comes back to itself", offset);
     }
@@ -157,7 +154,7 @@ template <ConfigSpace Config, class Visit>
     // capability (7.9.18), which has a link like any other.
     if (found.raw == 0) return {};
     if (!visit(found[extended_capability_header::id], offset)) return {};
-    offset = found[extended_capability_header::next];
+    offset = found[extended_capability_header::next] & 0xffc;
   }
   return {};
 }

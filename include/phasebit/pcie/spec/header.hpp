@@ -25,6 +25,7 @@ inline constexpr std::uint16_t header_type = 0x0e;
 inline constexpr std::uint16_t bist = 0x0f;
 inline constexpr std::uint16_t bar0 = 0x10;
 inline constexpr std::uint16_t capabilities = 0x34;
+inline constexpr std::uint16_t cardbus_capabilities = 0x14;  // of header type 2 (CardBus bridges)
 inline constexpr std::uint16_t interrupt_line = 0x3c;
 inline constexpr std::uint16_t interrupt_pin = 0x3d;
 
@@ -65,6 +66,8 @@ inline constexpr std::uint64_t memory_granularity = 0x10'0000;
 }  // namespace bridge_header
 
 inline constexpr std::uint16_t no_vendor = 0xffff;  // what an absent function reads as
+// Vendor and device id of a function that is not ready yet, where the root complex shows it (2.3.1).
+inline constexpr std::uint32_t retry_ids = 0xffff'0001;
 inline constexpr unsigned type0_bars = 6;
 inline constexpr unsigned type1_bars = 2;
 

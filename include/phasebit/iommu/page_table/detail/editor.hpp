@@ -10,11 +10,13 @@
 namespace phasebit::iommu {
 
 // Who changes a table at the same time.
-//   one   one thread at a time: a table is released with its last entry
-//   many  any number of threads without a lock, each on address ranges of its own (no page of one
-//         thread's range is touched by another's call). A table is released by a call whose range
-//         covers all that the table can map, because then nobody else can be inside; tables that
-//         are emptied piecewise stay, to be used again, until trim()
+//   one         one thread at a time
+//   concurrent  any number of threads without a lock, each on address ranges of its own (no page of
+//               one thread's range is touched by another's call)
+// Either way a table is released by a call whose range covers all that the table can map. A table
+// that is emptied piecewise stays linked, to be used again, until trim(): mapping and unmapping in an
+// otherwise empty region costs the same as in a full one. With `one`, a map() that finds no memory
+// for another table calls trim() itself and tries again, if its invalidations can flush.
 enum class mappers : std::uint8_t { one, concurrent };
 
 // What unmap and protect do where the range begins or ends within a large page.
@@ -29,7 +31,7 @@ struct page_table_options {
 
 namespace detail {
 
-enum class edit : std::uint8_t { done, overlap, exhausted, corrupt, cut };
+enum class edit : std::uint8_t { done, overlap, exhausted, corrupt, cut, unflushed };
 
 // One page as its slots: `count` neighbouring words of one table.
 struct leaf_slots {
@@ -71,9 +73,10 @@ class table_editor : public page_table_view<Format, Tables, From> {
     written(slot, 1);
   }
 
-  // The table below a slot, made where there is none. Two threads that make the same one agree on
-  // the first.
-  [[nodiscard]] edit enter(table_word* slot, unsigned level, table_word*& below) noexcept {
+  // The table below a slot, made where there is none, which `made_one` then says. Two threads that make
+  // the same one agree on the first.
+  [[nodiscard]] edit enter(table_word* slot, unsigned level, table_word*& below,
+                           bool& made_one) noexcept {
     std::uint64_t e = load_entry(slot);
     if (!present(e)) {
       const auto made = this->tables_->allocate(geometry::table_bytes);
@@ -82,6 +85,7 @@ class table_editor : public page_table_view<Format, Tables, From> {
       if (exchange_entry(slot, e, this->format_.make_table(made->at.value(), level))) {
         written(slot, 1);
         below = made->words;
+        made_one = true;
         return edit::done;
       }
       this->tables_->release(*made, geometry::table_bytes);
@@ -190,7 +194,8 @@ class table_editor : public page_table_view<Format, Tables, From> {
         used = true;
       } else {
         retire(table + i, level, below, changes);
-        changes.add(address<From>{at}, address<From>{at}, 0, true);
+        const address<From> spelled{geometry::canonical(this->format_, at)};
+        changes.add(spelled, spelled, 0, true);
       }
     }
     return used;

@@ -26,6 +26,8 @@ class fill_operation {
   [[nodiscard]] std::uint64_t done() const noexcept { return done_; }
   [[nodiscard]] std::uint64_t failed_at() const noexcept { return failed_at_; }
   [[nodiscard]] std::uint64_t page_sizes() const noexcept { return page_sizes_; }
+  // Whether absent entries of upper levels have become entries that point at tables.
+  [[nodiscard]] bool made_tables() const noexcept { return made_tables_; }
 
   // Maps [va, va + bytes) to pa.
   [[nodiscard]] edit run(std::uint64_t va, std::uint64_t pa, std::uint64_t bytes) noexcept {
@@ -60,7 +62,7 @@ class fill_operation {
         const std::uint64_t rest = span - (va & (span - 1));
         piece = bytes < rest ? bytes : rest;
         table_word* below = nullptr;
-        status = editor_.enter(table + slot, level, below);
+        status = editor_.enter(table + slot, level, below, made_tables_);
         if (status == edit::done) {
           status = fill(below, level - 1, va, pa, piece);
           if (status != edit::done) give_up(table + slot, level, below, va, piece == span);
@@ -156,10 +158,13 @@ class fill_operation {
     }
   }
 
-  // Something is there. Only tables without a page give way to a large page: with many mappers
-  // they are left behind by piecewise unmaps, and this range covers them whole.
+  // Something is there. Only tables without a page give way to a large page: piecewise unmaps leave
+  // them behind, and this range covers them whole. A format that wants break-before-make gets its
+  // flush between the table's end and the large page.
   [[nodiscard]] edit make_way(table_word* words, unsigned count, unsigned level,
                               std::uint64_t va) noexcept {
+    const bool broken = format_.break_before_make();
+    bool removed = false;
     for (unsigned i = 0; i != count; ++i) {
       const std::uint64_t e = load_entry_relaxed(words + i);
       if (!Editor::present(e)) continue;
@@ -172,13 +177,16 @@ class fill_operation {
       auto any = [](const leaf_slots&) noexcept { return edit::overlap; };
       const edit status = editor_.each_leaf(below, level - 1, first, last, any);
       if (status != edit::done) return status;
+      if (broken && !changes_.can_flush()) return edit::unflushed;
       clear_operation<Editor, Format> clear{editor_, changes_, first, last};
       if (const edit cleared = clear.run(below, level - 1, first, last); cleared != edit::done) {
         return cleared;
       }
       editor_.retire(words + i, level, below, changes_);
       changes_.add(space{first}, space{last}, 0, true);
+      removed = true;
     }
+    if (broken && removed) changes_.flush();
     return edit::done;
   }
 
@@ -190,6 +198,7 @@ class fill_operation {
   std::uint64_t failed_at_ = 0;
   std::uint64_t page_sizes_ = 0;
   unsigned largest_ = 63;
+  bool made_tables_ = false;
 };
 
 }  // namespace phasebit::iommu::detail

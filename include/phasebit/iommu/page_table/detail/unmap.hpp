@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Unmapping a range: one descent; tables that are left empty are unlinked on the way back.
+// Unmapping a range: one descent; tables that the range covers whole are unlinked on the way back.
 #pragma once
 
 #include <phasebit/iommu/page_table/detail/editor.hpp>
@@ -14,23 +14,26 @@ class clear_operation {
   using space = typename Editor::from;
 
  public:
-  // [first, last] is the whole range: a page that reaches beyond it is cut.
+  // [first, last] is the whole range: a page that reaches beyond it is cut. `emptied`: tables that
+  // the range leaves without an entry are unlinked even where it does not cover them whole.
   clear_operation(Editor& editor, typename Editor::changes_type& changes, std::uint64_t first,
-                  std::uint64_t last) noexcept
-      : editor_(editor), format_(editor.format()), changes_(changes), first_(first), last_(last) {}
+                  std::uint64_t last, bool emptied = false) noexcept
+      : editor_(editor),
+        format_(editor.format()),
+        changes_(changes),
+        first_(first),
+        last_(last),
+        emptied_(emptied) {}
 
   // Clears the whole range. A page that is cut at the beginning is found before anything was changed;
   // one that is cut at the end, if the range is no longer than a granule. Else the caller has looked.
   [[nodiscard]] edit run() noexcept {
-    const unsigned top = format_.top_level();
-    if (last_ - first_ < geometry::span(1) - 1) {
+    if (!emptied_ && last_ - first_ < geometry::span(1) - 1) {
       if (table_word* table = editor_.lowest_of(first_, last_)) {
-        const edit status = run(table, 0, first_, last_);
-        if (status != edit::done || top == 0 || !left_empty(table, 0, first_, last_)) return status;
-        lowest_done_ = true;
+        return run_lowest(table, first_, last_);
       }
     }
-    return run(editor_.root_words(), top, first_, last_);
+    return run(editor_.root_words(), format_.top_level(), first_, last_);
   }
 
   // Clears the part [first, last] that lies in this table.
@@ -76,7 +79,6 @@ class clear_operation {
   [[nodiscard]] edit run_lowest(table_word* table, std::uint64_t first,
                                 std::uint64_t last) noexcept {
     const auto count = static_cast<unsigned>((last - first) >> Format::granule_shift) + 1;
-    if (lowest_done_) return edit::done;
     table_word* words = table + editor_.index(first, 0);
     std::uint64_t sizes = geometry::span(0);
     if constexpr (Format::contiguous) {
@@ -116,21 +118,11 @@ class clear_operation {
     const edit status = run(below, level - 1, first, last);
     if (status != edit::done) return status;
     const bool whole = last - first == geometry::span(level) - 1;
-    if (!whole && !left_empty(below, level - 1, first, last)) return edit::done;
+    if (!whole && !(emptied_ && Editor::empty(below, 0))) return edit::done;
     editor_.retire(slot, level, below, changes_);
     tables_ = true;
     note(first, last, 0);
     return edit::done;
-  }
-
-  // Whether a table, of which the part [first, last] was cleared, may go. The neighbours of what was
-  // cleared tell soonest whether anything is left.
-  [[nodiscard]] bool left_empty(const table_word* table, unsigned level, std::uint64_t first,
-                                std::uint64_t last) const noexcept {
-    if (editor_.options().who == mappers::concurrent) return false;
-    const unsigned begin = editor_.index(first, level);
-    const unsigned near = begin != 0 ? begin - 1 : editor_.index(last, level) + 1;
-    return Editor::empty(table, near & (geometry::entries - 1));
   }
 
   void note(std::uint64_t first, std::uint64_t last, std::uint64_t size) noexcept {
@@ -154,7 +146,7 @@ class clear_operation {
   std::uint64_t cleared_ = 0;
   std::uint64_t failed_at_ = 0;
   bool tables_ = false;
-  bool lowest_done_ = false;  // only the empty tables remain to be unlinked
+  bool emptied_;
 };
 
 }  // namespace phasebit::iommu::detail

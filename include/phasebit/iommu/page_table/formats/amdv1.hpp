@@ -24,6 +24,8 @@ struct amd_v1 {
 
   unsigned mode = 4;           // levels, 1 to 6, as in the device table entry
   unsigned address_bits = 52;  // the host's: bits above are reserved
+  bool pages_512g = false;  // map pages of 512 GiB and more; they are always understood. Processors
+                            // have errata about them
 
   [[nodiscard]] constexpr unsigned top_level() const noexcept { return mode - 1; }
   [[nodiscard]] constexpr unsigned input_bits() const noexcept {
@@ -31,14 +33,16 @@ struct amd_v1 {
   }
   [[nodiscard]] constexpr unsigned output_bits() const noexcept { return address_bits; }
 
-  [[nodiscard]] static constexpr bool leaf_allowed(unsigned level) noexcept { return level <= 3; }
+  [[nodiscard]] constexpr bool leaf_allowed(unsigned level) const noexcept {
+    return level <= (pages_512g ? 3U : 2U);
+  }
   [[nodiscard]] static constexpr std::uint32_t orders(unsigned) noexcept { return 0x1fe; }
   [[nodiscard]] static constexpr bool is_leaf(std::uint64_t e, unsigned) noexcept {
     return next(e) == 0 || next(e) == 7;
   }
   [[nodiscard]] constexpr unsigned leaf_shift(std::uint64_t e, unsigned level) const noexcept {
     const unsigned own = 12 + 9 * level;
-    if ((e & beyond()) != 0 || !leaf_allowed(level)) return 0;
+    if ((e & beyond()) != 0 || level > 3) return 0;
     if (next(e) == 0) return (e & address_mask & ((std::uint64_t{1} << own) - 1)) == 0 ? own : 0;
     const auto shift = 13 + detail::lowest_bit(~((e & address_mask) >> 12));
     return shift >= own && shift < own + 9 ? shift : 0;

@@ -31,7 +31,10 @@ struct arm_stage2 {
 
   [[nodiscard]] constexpr unsigned top_level() const noexcept {
     const unsigned top = (ipa_bits - granule_shift - 1) / index_bits;
-    const bool fits = top != 0 && ipa_bits - (granule_shift + top * index_bits) <= 4;
+    // With 4 KiB granules, level 3 is no start level (DDI 0487, VTCR_EL2.SL0), so that 25 bits begin at
+    // level 2.
+    const unsigned lowest_start = granule_shift == 12 ? 1 : 0;
+    const bool fits = top > lowest_start && ipa_bits - (granule_shift + top * index_bits) <= 4;
     return concatenate && fits ? top - 1 : top;
   }
   [[nodiscard]] constexpr unsigned input_bits() const noexcept { return ipa_bits; }

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: BSL-1.0
+// What changes of page tables ask hardware to forget, and when.
+#include "page_table_harness.hpp"
+
+#include <phasebit/iommu/page_table/formats/amdv1.hpp>
+#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
+#include <phasebit/iommu/page_table/formats/riscv.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/formats/x86.hpp>
+
+#include <algorithm>
+
+namespace phasebit::page_table_harness {
+
+namespace {
+
+template <class Format>
+using table_of = page_table<Format, typename table_room<Format, 256>::arena_type>;
+
+// Keeps what each flush was asked for, and what the tables said at that moment.
+template <class Table>
+struct flush_log {
+  Table* table = nullptr;
+  bus_addr watched{};
+  std::vector<invalidation_range<bus_space>> ranges;
+  std::vector<std::uint64_t> entries;  // where a walk for `watched` ended
+
+  static void flush(void* self, std::span<const invalidation_range<bus_space>> now) noexcept {
+    auto& log = *static_cast<flush_log*>(self);
+    log.ranges.insert(log.ranges.end(), now.begin(), now.end());
+    log.entries.push_back(log.table->lookup(log.watched).entry);
+  }
+  [[nodiscard]] bool names(std::uint64_t a) const {
+    return std::any_of(ranges.begin(), ranges.end(), [&](const auto& r) {
+      return r.first.value() <= a && a <= r.last.value() && r.tables;
+    });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("trim names sign-extended addresses as the hardware spells them") {
+  using format = x86_first_stage;
+  for (const bool five : {false, true}) {
+    CAPTURE(five);
+    table_room<format, 256> room;
+    auto table =
+        table_of<format>::create({.five_levels = five}, room.arena, {.who = mappers::concurrent});
+    REQUIRE(table);
+    const std::uint64_t upper = five ? 0xff00'0000'0000'0000 : 0xffff'8000'0000'0000;
+    for (const std::uint64_t at : {upper, ~std::uint64_t{0xfff}, std::uint64_t{0x1000}}) {
+      CAPTURE(at);
+      REQUIRE(table->map(bus_addr{at}, host_phys{0x5000}, 0x1000));
+      REQUIRE(table->unmap(bus_addr{at}, 0x1000));
+      invalidations<bus_space> changes;
+      table->trim(changes);
+      CHECK(changes.retired_tables() != 0);
+      bool named = false;
+      for (const auto& r : changes.ranges()) {
+        CHECK(r.tables);
+        CHECK(table_geometry<format>::reaches(table->format(), r.first.value(), r.last.value()));
+        named |= (r.first.value() >> 39) == (at >> 39);
+      }
+      CHECK(named);
+      table->complete(changes);
+      CHECK(room.arena.used() == 1);
+    }
+  }
+}
+
+TEST_CASE("Arm: an emptied table gives way to a large page through absence and a flush") {
+  using format = arm_stage2<12>;
+  for (const mappers who : {mappers::one, mappers::concurrent}) {
+    table_room<format, 256> room;
+    auto table = table_of<format>::create({}, room.arena, {.who = who});
+    REQUIRE(table);
+    invalidations<bus_space> unable;
+    REQUIRE(table->map(bus_addr{0x40000000}, host_phys{0x1000}, 0x1000, {}, unable));
+    REQUIRE(table->unmap(bus_addr{0x40000000}, 0x1000, unable));
+    const std::size_t used = room.arena.used();
+    // One map asks for a 2 MiB page, the other for a 1 GiB page over the emptied tables.
+    for (const std::uint64_t bytes : {std::uint64_t{0x200000}, std::uint64_t{0x40000000}}) {
+      const auto refused =
+          table->map(bus_addr{0x40000000}, host_phys{0x40000000}, bytes, {}, unable);
+      REQUIRE_FALSE(refused);
+      CHECK(refused.error().code == errc::not_supported);
+      CHECK(table->lookup(bus_addr{0x40000000}).status == walk_status::absent);
+      CHECK(room.arena.used() == used);
+      table->complete(unable);
+    }
+    flush_log<table_of<format>> log{&*table, bus_addr{0x40000000}, {}, {}};
+    invalidations<bus_space> changes{&log.flush, &log};
+    REQUIRE(table->map(bus_addr{0x40000000}, host_phys{0x40000000}, 0x200000, {}, changes));
+    CHECK(log.names(0x40000000));
+    REQUIRE(log.entries.size() == 1);
+    CHECK(log.entries[0] == 0);  // the entry is absent while the flush runs
+    CHECK(table->lookup(bus_addr{0x40000000}).page_shift == 21);
+    table->complete(changes);
+  }
+}
+
+TEST_CASE("Arm: tables that no IOMMU walks, or with BBM level 2, take a large page at once") {
+  using format = arm_stage2<12>;
+  table_room<format, 256> room;
+  const page_table_options many{.who = mappers::concurrent};
+  auto cold = table_of<format>::create({}, room.arena, many);
+  REQUIRE(cold);
+  REQUIRE(cold->map(bus_addr{0}, host_phys{0x1000}, 0x1000));
+  REQUIRE(cold->unmap(bus_addr{0}, 0x1000));
+  REQUIRE(cold->map(bus_addr{0}, host_phys{0x200000}, 0x200000));
+  CHECK(cold->lookup(bus_addr{0}).page_shift == 21);
+
+  auto capable = table_of<format>::create({.bbm_level = 2}, room.arena, many);
+  REQUIRE(capable);
+  invalidations<bus_space> changes;
+  REQUIRE(capable->map(bus_addr{0}, host_phys{0x1000}, 0x1000, {}, changes));
+  REQUIRE(capable->unmap(bus_addr{0}, 0x1000, changes));
+  REQUIRE(capable->map(bus_addr{0}, host_phys{0x200000}, 0x200000, {}, changes));
+  CHECK(capable->lookup(bus_addr{0}).page_shift == 21);
+  REQUIRE(changes.ranges().size() == 1);
+  CHECK(changes.ranges()[0].tables);
+  capable->complete(changes);
+}
+
+TEST_CASE("with a cache of absent entries, a map that makes tables names them") {
+  using format = vtd_second_stage;
+  table_room<format, 256> room;
+  auto table = table_of<format>::create({}, room.arena, {.caching_mode = true});
+  REQUIRE(table);
+  invalidations<bus_space> changes;
+  REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x1000, {}, changes));
+  REQUIRE(changes.ranges().size() == 1);
+  CHECK(changes.ranges()[0].tables);
+  table->complete(changes);
+  // All tables are there: only the leaf was absent.
+  REQUIRE(table->map(bus_addr{0x2000}, host_phys{0x1000}, 0x1000, {}, changes));
+  REQUIRE(changes.ranges().size() == 1);
+  CHECK_FALSE(changes.ranges()[0].tables);
+  table->complete(changes);
+  REQUIRE(table->map(bus_addr{0x200000}, host_phys{0x200000}, 0x200000, {}, changes));
+  CHECK_FALSE(changes.ranges()[0].tables);
+  table->complete(changes);
+}
+
+TEST_CASE("ranges that are joined keep the hint that tables were touched") {
+  invalidations<bus_space> changes;
+  changes.add(bus_addr{0}, bus_addr{0xfff}, 0x1000, false);
+  changes.add(bus_addr{0x1000}, bus_addr{0x1fff}, 0x1000, true);
+  REQUIRE(changes.ranges().size() == 1);
+  CHECK(changes.ranges()[0].tables);
+}
+
+TEST_CASE("a failed map names the tables that it retired") {
+  for (std::size_t pages = 1; pages != 12; ++pages) {
+    CAPTURE(pages);
+    table_room<vtd_second_stage, 256> room(pages);
+    auto table = table_of<vtd_second_stage>::create({}, room.arena);
+    REQUIRE(table);
+    invalidations<bus_space> changes;
+    const auto done =
+        table->map(bus_addr{0x1000}, host_phys{0x200000}, 8 * 0x200000 - 0x1000, {}, changes);
+    if (!done && changes.retired_tables() != 0) {
+      bool tables = false;
+      for (const auto& r : changes.ranges()) tables |= r.tables;
+      CHECK(tables);
+    }
+    table->complete(changes);
+  }
+}
+
+TEST_CASE("Arm: a page of sixteen entries cut at its end is refused, wherever the range begins") {
+  table_room<arm_stage2<12>, 256> room;
+  auto table = table_of<arm_stage2<12>>::create({}, room.arena);
+  REQUIRE(table);
+  REQUIRE(table->map(bus_addr{0xf000}, host_phys{0x555000}, 0x1000));
+  REQUIRE(table->map(bus_addr{0x10000}, host_phys{0x100000}, 0x10000));
+  const auto cut = table->unmap(bus_addr{0xf000}, 0x2000);
+  REQUIRE_FALSE(cut);
+  CHECK(cut.error().code == errc::invalid_argument);
+  CHECK(table->lookup(bus_addr{0xf000}).status == walk_status::mapped);
+  CHECK(table->lookup(bus_addr{0x10000}).page_shift == 16);
+}
+
+TEST_CASE("a split writes back the whole new table and the entry that points at it") {
+  using format = vtd_second_stage;
+  using arena = table_room<format, 256>::arena_type;
+  struct noting : arena {
+    using arena::arena;
+    void written(table_word*, std::size_t count) noexcept { words += count; }
+    std::size_t words = 0;
+  };
+  table_room<format, 256> room;
+  noting tables{{room.memory.get(), 64 * 4096}, host_phys{0}};
+  auto table = page_table<format, noting>::create({}, tables);
+  REQUIRE(table);
+  REQUIRE(table->map(bus_addr{0}, host_phys{0x200000}, 0x200000));
+  tables.words = 0;
+  invalidations<bus_space> changes;
+  REQUIRE(table->split(bus_addr{0x1000}, changes));
+  CHECK(tables.words >= 513);
+  table->complete(changes);
+}
+
+TEST_CASE("a dirty bit that hardware sets while a merge flushes is kept") {
+  using format = vtd_second_stage;
+  table_room<format, 256> room;
+  auto table = table_of<format>::create({}, room.arena, {.largest_page = 4096});
+  REQUIRE(table);
+  REQUIRE(table->map(bus_addr{0}, host_phys{0x200000}, 0x200000));
+  struct hardware {
+    std::uint64_t* words;
+    std::size_t count;
+    bool wrote = false;
+  } device{reinterpret_cast<std::uint64_t*>(room.memory.get()), 64 * 512};
+  invalidations<bus_space> changes{
+      [](void* p, std::span<const invalidation_range<bus_space>>) noexcept {
+        auto& h = *static_cast<hardware*>(p);
+        for (std::size_t i = 0; i != h.count; ++i) {
+          if ((h.words[i] & format::address_mask) != 0x205000 || (h.words[i] & 3) == 0) continue;
+          h.words[i] |= format::dirty_bit;
+          h.wrote = true;
+        }
+      },
+      &device};
+  REQUIRE(table->merge(bus_addr{0}, 0x200000, changes));
+  REQUIRE(device.wrote);
+  int pages = 0;
+  REQUIRE(
+      table->take_dirty(bus_addr{0}, 0x200000, changes, [&](const auto&) noexcept { ++pages; }));
+  CHECK(pages == 1);
+  table->complete(changes);
+}
+
+}  // namespace phasebit::page_table_harness
