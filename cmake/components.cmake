@@ -16,6 +16,7 @@ set(PHASEBIT_COMPONENT_TABLE
   "block              | 2 | yes | block              | core memory"
   "iommu              | 3 | yes | iommu              | core ring memory pcie"
   "nvme               | 3 | yes | nvme               | core ring memory pcie block"
+  "virtio             | 3 | yes | virtio             | core ring memory pcie block"
   "posix              | 3 | no  | posix              | core memory pcie"
   "backend_simulated  | 4 | no  | backend/simulated  | core ring memory pcie block iommu nvme posix"
   "backend_mmio       | 4 | yes | backend/mmio       | core ring memory pcie"
