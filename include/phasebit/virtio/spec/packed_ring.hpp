@@ -18,7 +18,8 @@ inline constexpr std::uint16_t used = 1U << 15;
 
 }  // namespace descriptor_flag
 
-// 2.8.13: an entry of the descriptor ring.
+// 2.8.13: an entry of the descriptor ring, and of an indirect table, where `id` and all flags but
+// `write` are reserved.
 struct packed_descriptor {
   le<std::uint64_t> addr;
   le<std::uint32_t> len;

@@ -18,8 +18,7 @@ inline constexpr std::uint16_t indirect = 4;
 
 }  // namespace descriptor_flag
 
-// 2.7.5: an entry of the descriptor table, and of an indirect table in both formats (in a packed
-// queue's indirect table `flags` holds only `write`, and `next` is the reserved buffer id).
+// 2.7.5: an entry of the descriptor table, and of an indirect table.
 struct split_descriptor {
   le<std::uint64_t> addr;
   le<std::uint32_t> len;
