@@ -63,7 +63,7 @@ class packed_ring {
                                                                     std::uint16_t flags) noexcept {
     const std::uint32_t high = id | std::uint32_t{flags} << 16;
     if constexpr (wide_tail) {
-      return le<std::uint64_t>{len | std::uint64_t{high} << 32};
+      return packed_tail{static_cast<packed_tail::value_type>(len | std::uint64_t{high} << 32)};
     } else {
       return packed_tail{high};
     }

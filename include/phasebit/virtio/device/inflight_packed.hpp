@@ -11,6 +11,8 @@
 #include <phasebit/virtio/device/resubmit_order.hpp>
 #include <phasebit/virtio/spec/inflight_record.hpp>
 
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -18,7 +20,7 @@
 namespace phasebit::virtio::device {
 
 // Descriptors are copied into the record, for the device overwrites the ring's own when it returns
-// other buffers. The rules of inflight_split hold. A link that was changed by the front end ends the
+// other buffers. The free list ends with the index `desc_num`. The rules of inflight_split hold. A link that was changed by the front end ends the
 // record (intact() becomes false) and reaches nothing else.
 template <RingOrder Order>
 class inflight_packed {
@@ -44,18 +46,16 @@ class inflight_packed {
     if (there.version == 0) {
       made.fresh_ = true;
       for (std::uint32_t i = 0; i != size; ++i) {
-        overwrite(
-            made.entries_[i],
-            inflight_packed_entry{.inflight = 0,
-                                  .padding = 0,
-                                  .next = static_cast<std::uint16_t>(i + 1 == size ? 0 : i + 1),
-                                  .last = 0,
-                                  .num = 0,
-                                  .counter = 0,
-                                  .id = 0,
-                                  .flags = 0,
-                                  .len = 0,
-                                  .addr = 0});
+        overwrite(made.entries_[i], inflight_packed_entry{.inflight = 0,
+                                                          .padding = 0,
+                                                          .next = static_cast<std::uint16_t>(i + 1),
+                                                          .last = 0,
+                                                          .num = 0,
+                                                          .counter = 0,
+                                                          .id = 0,
+                                                          .flags = 0,
+                                                          .len = 0,
+                                                          .addr = 0});
       }
       overwrite(*made.header_, inflight_packed_header{.features = 0,
                                                       .version = inflight_version,
@@ -135,7 +135,7 @@ class inflight_packed {
   void prepare(ring::wrapped_index used) noexcept {
     if (!intact_ || batch_ == 0) return;
     used_ = used;
-    store_used(used);
+    store_positions();
   }
   // They are visible now.
   void commit() noexcept {
@@ -155,8 +155,8 @@ class inflight_packed {
       entry = Order::load(entries_[last].next);
     }
     Order::store(header_->old_free_head, free_head_);
-    Order::store(header_->old_used_idx, used_.index);
-    Order::store(header_->old_used_wrap_counter, static_cast<std::uint8_t>(used_.wrap));
+    old_used_ = used_;
+    store_positions();
   }
 
   struct recovered {
@@ -171,15 +171,13 @@ class inflight_packed {
                                           std::span<buffer_state> buffers) noexcept {
     if (fresh_) {
       fresh_ = false;
-      used_ = at;
-      store_used(at);
-      Order::store(header_->old_used_idx, at.index);
-      Order::store(header_->old_used_wrap_counter, static_cast<std::uint8_t>(at.wrap));
+      used_ = old_used_ = at;
+      store_positions();
       return recovered{.count = 0, .used = at, .avail = at};
     }
     inflight_packed_header h = snapshot(*header_);
-    if (h.used_idx >= size_ || h.old_used_idx >= size_ || h.free_head >= size_ ||
-        h.old_free_head >= size_) {
+    if (h.used_idx >= size_ || h.old_used_idx >= size_ || h.free_head > size_ ||
+        h.old_free_head > size_) {
       return failure(errc::protocol, "the in-flight record leaves the queue");
     }
     if (h.used_idx != h.old_used_idx || h.used_wrap_counter != h.old_used_wrap_counter) {
@@ -199,14 +197,14 @@ class inflight_packed {
     h.used_wrap_counter = h.old_used_wrap_counter;
     overwrite(*header_, h);
     free_head_ = h.free_head;
-    used_ = {h.used_idx, h.used_wrap_counter != 0};
+    used_ = old_used_ = {h.used_idx, h.used_wrap_counter != 0};
 
     for (std::uint32_t i = 0; i != size_; ++i) buffers[i].record = 0;
     recovered found;
     std::uint32_t descriptors = 0;
     counter_ = 0;
-    // Heads are in flight exactly if they are not in the free list; how many entries the list has
-    // follows from the chains, so each entry is visited once.
+    // Heads are in flight exactly if they are marked so and are not in the free list, which may hold
+    // entries of the last batch that were not cleared. Each entry is visited once.
     for (std::uint32_t i = 0; i != size_; ++i) {
       if (Order::load(entries_[i].inflight) != 0) buffers[i].record = 1;
     }
@@ -254,9 +252,28 @@ class inflight_packed {
   }
 
  private:
-  void store_used(ring::wrapped_index used) noexcept {
-    Order::store(header_->used_idx, used.index);
-    Order::store(header_->used_wrap_counter, static_cast<std::uint8_t>(used.wrap));
+  // Both positions with their wrap counters lie in one aligned word of 64 bits. Stored whole, a
+  // successor never sees an index of one position with the wrap counter of another.
+  void store_positions() noexcept {
+    static_assert(offsetof(inflight_packed_header, used_idx) == 16);
+    struct alignas(8) positions {
+      std::uint16_t used_idx, old_used_idx;
+      std::uint8_t used_wrap, old_used_wrap, padding[2];
+    };
+    const positions now{used_.index,
+                        old_used_.index,
+                        static_cast<std::uint8_t>(used_.wrap),
+                        static_cast<std::uint8_t>(old_used_.wrap),
+                        {}};
+    std::byte* const word =
+        reinterpret_cast<std::byte*>(header_) + offsetof(inflight_packed_header, used_idx);
+    if constexpr (sizeof(void*) >= sizeof(std::uint64_t)) {
+      Order::store(*reinterpret_cast<std::uint64_t*>(word), std::bit_cast<std::uint64_t>(now));
+    } else {
+      const auto halves = std::bit_cast<std::array<std::uint32_t, 2>>(now);
+      Order::store(*reinterpret_cast<std::uint32_t*>(word + 4), halves[1]);
+      Order::store(*reinterpret_cast<std::uint32_t*>(word), halves[0]);
+    }
   }
 
   inflight_packed_header* header_ = nullptr;
@@ -264,6 +281,7 @@ class inflight_packed {
   std::uint32_t size_ = 0;
   std::uint64_t counter_ = 0;
   ring::wrapped_index used_{};
+  ring::wrapped_index old_used_{};
   std::uint16_t free_head_ = 0;
   std::uint16_t next_ = 0;   // the free entry behind the chain that is being read
   std::uint16_t last_ = 0;   // its last entry so far

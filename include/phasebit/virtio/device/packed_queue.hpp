@@ -123,7 +123,7 @@ class packed_queue {
 
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool flush() noexcept {
     if (pushed_ == 0) return false;
-    if (record_) record_.prepare(used_);
+    if (record_) prepare_record();
     ring_.template publish_tail<Order>(first_.index, first_tail_);
     if (record_) record_.commit();
     const std::uint16_t moved = pushed_;
@@ -266,8 +266,11 @@ class packed_queue {
     descriptors_in_flight_ += count;
     ++in_flight_;
     if (in_order_) [[unlikely]] {
-      buffers_[order_tail_].next = id;
-      if (in_flight_ == 1) order_head_ = id;
+      if (in_flight_ == 1) {
+        order_head_ = id;
+      } else {
+        buffers_[order_tail_].next = id;
+      }
       order_tail_ = id;
     }
   }
@@ -294,11 +297,25 @@ class packed_queue {
     } else {
       ring_.put_tail(used_.index, tail);
     }
-    if (record_) record_.use(buffers_[id].record);
+    if (record_) {
+      // The record learns of it in flush(): buffers that are popped before that use free entries only.
+      buffers_[id].next = last_pushed_;
+      last_pushed_ = id;
+      ++buffers_pushed_;
+    }
     used_.advance(count, static_cast<std::uint16_t>(size_));
     pushed_ = static_cast<std::uint16_t>(pushed_ + count);
     descriptors_in_flight_ -= count;
     --in_flight_;
+  }
+
+  [[gnu::noinline]] void prepare_record() noexcept {
+    std::uint16_t id = last_pushed_;
+    for (; buffers_pushed_ != 0; --buffers_pushed_) {
+      record_.use(buffers_[id].record);
+      id = buffers_[id].next;
+    }
+    record_.prepare(used_);
   }
 
   void store_events(virtio::detail::event_word word) noexcept {
@@ -322,8 +339,10 @@ class packed_queue {
   std::uint32_t descriptors_in_flight_ = 0;
   ring::wrapped_index avail_{};
   ring::wrapped_index used_{};
-  ring::wrapped_index first_{};  // of the batch that was pushed and not flushed
-  std::uint16_t pushed_ = 0;     // its descriptors
+  ring::wrapped_index first_{};       // of the batch that was pushed and not flushed
+  std::uint16_t pushed_ = 0;          // its descriptors
+  std::uint16_t last_pushed_ = 0;     // a list through buffer_state::next, for the record
+  std::uint16_t buffers_pushed_ = 0;  // its length
   std::uint16_t order_head_ = 0;
   std::uint16_t order_tail_ = 0;
   bool event_idx_ = false;
