@@ -23,12 +23,14 @@ enum class media_status : std::uint8_t {
   read_failed,    // what comes back is not what was stored
   write_failed,   // what is stored now is unknown
   not_supported,  // an optional access that this media lacks
+  cancelled,      // ended early on request, without effect
 };
 
 // The status' name as it is spelt above.
 [[nodiscard]] constexpr std::string_view name(media_status status) noexcept {
-  constexpr std::string_view names[] = {"good",        "out_of_range", "read_only",    "no_space",
-                                        "read_failed", "write_failed", "not_supported"};
+  constexpr std::string_view names[] = {"good",          "out_of_range", "read_only",
+                                        "no_space",      "read_failed",  "write_failed",
+                                        "not_supported", "cancelled"};
   return names[static_cast<std::size_t>(status)];
 }
 
@@ -79,7 +81,7 @@ template <BlockMedia Media>
   }
 }
 
-// Whether blocks [lba, lba + blocks) exist. The sum is never formed, so it can not wrap.
+// Whether blocks [lba, lba + blocks) exist. The sum is never formed, so it cannot wrap.
 template <BlockMedia Media>
 [[nodiscard]] constexpr bool in_range(const Media& media, std::uint64_t lba,
                                       std::uint64_t blocks) noexcept {
@@ -131,7 +133,7 @@ template <BlockMedia Media>
   return media_status::good;
 }
 
-// Tells the media that blocks are no longer needed; media that can not use the hint ignore it.
+// Tells the media that blocks are no longer needed; media that cannot use the hint ignore it.
 template <BlockMedia Media>
 [[nodiscard]] media_status trim(Media& media, std::uint64_t lba, std::uint64_t blocks) noexcept {
   if (!in_range(media, lba, blocks)) return media_status::out_of_range;

@@ -50,6 +50,8 @@ struct command_result {
       return status_code::write_fault;
     case block::media_status::not_supported:
       return status_code::invalid_opcode;
+    case block::media_status::cancelled:
+      return status_code::abort_requested;
   }
   return status_code::internal_error;
 }
