@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
+#include <phasebit/block/async_media.hpp>
+#include <phasebit/block/memory_media.hpp>
 #include <phasebit/memory/region_map.hpp>
+#include <phasebit/virtio/blk/request_queue.hpp>
 #include <phasebit/virtio/device/packed_queue.hpp>
 #include <phasebit/virtio/device/split_queue.hpp>
 #include <phasebit/virtio/driver/packed_queue.hpp>
@@ -55,6 +58,14 @@ extern "C" unsigned use_virtio(std::byte* memory, device::buffer_state* states,
   unsigned done = 0;
   if (split.start({.size = 8, .areas = *areas, .buffers = buffers})) done += serve(split, map);
   if (packed.start({.size = 7, .areas = *areas, .buffers = buffers})) done += serve(packed, map);
+
+  // A disk in on-chip memory.
+  block::memory_media blocks{{memory + 2048, 2048}};
+  block::immediate_media media{blocks};
+  virtio::blk::request_slot<8> requests[2];
+  virtio::blk::request_queue<decltype(media), device_order, 8> disk{media, requests, {}};
+  if (disk.start({.size = 8, .areas = *areas, .buffers = buffers})) done += disk.poll(map).taken;
+  done += static_cast<unsigned>(virtio::blk::make_config(media, {}).capacity.get());
 
   const dma_region region{{memory, 2048}, bus_addr{base}};
   driver::split_queue<device_order> split_driver;

@@ -38,8 +38,8 @@ class packed_queue {
         reinterpret_cast<const le<std::uint32_t>*>(base + setup.layout.device_offset());
     if ((setup.features & feature::indirect_desc) != 0) {
       indirect_entries_ = setup.layout.indirect_entries;
-      tables_ = setup.memory.part(setup.layout.tables_offset(),
-                                  std::size_t{size_} * indirect_entries_ * 16);
+      tables_ = setup.memory.subregion(setup.layout.tables_offset(),
+                                       std::size_t{size_} * indirect_entries_ * 16);
     }
     free_count_ = size_;
     for (std::uint32_t i = 0; i != size_; ++i) {

@@ -50,8 +50,8 @@ class split_queue {
         device + sizeof(used_header) + std::size_t{size_} * sizeof(used_element));
     if ((setup.features & feature::indirect_desc) != 0) {
       indirect_entries_ = setup.layout.indirect_entries;
-      tables_ = setup.memory.part(setup.layout.tables_offset(),
-                                  std::size_t{size_} * indirect_entries_ * 16);
+      tables_ = setup.memory.subregion(setup.layout.tables_offset(),
+                                       std::size_t{size_} * indirect_entries_ * 16);
     }
     free_count_ = size_;
     for (std::uint32_t i = 0; i != size_; ++i) {
