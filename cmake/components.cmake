@@ -23,5 +23,6 @@ set(PHASEBIT_COMPONENT_TABLE
   "backend_mmio_linux | 4 | no  | backend/mmio_linux | core ring memory pcie posix"
   "backend_vfio       | 4 | no  | backend/vfio       | core ring memory pcie posix"
   "backend_qtest      | 4 | no  | backend/qtest      | core ring memory pcie posix"
+  "transport_vhost_user | 5 | no | transport/vhost_user | core ring memory pcie block virtio posix"
   "hosted             | 5 | no  | hosted             | core ring memory pcie block nvme posix"
 )

@@ -119,6 +119,8 @@ class request_queue {
   [[nodiscard]] bool needs_reset() const noexcept {
     return malformed_ || static_cast<bool>(queue_.last_fault());
   }
+  // Which rule the driver broke; none while the queue runs.
+  [[nodiscard]] const device::fault& last_fault() const noexcept { return queue_.last_fault(); }
   [[nodiscard]] device::virtqueue<Order>& queue() noexcept { return queue_; }
 
   // Delivers what the media has finished, then takes at most `budget` buffers, then makes completions
