@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: BSL-1.0
+// The log of written pages that a front end keeps during live migration.
+#pragma once
+
+#include <phasebit/posix/memory_mapping.hpp>
+#include <phasebit/transport/vhost_user/memory_table.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+namespace phasebit::transport::vhost_user {
+
+// One bit for each 4 KiB of guest memory, in memory of the front end, which clears bits at the same
+// time. A write beyond the bitmap is counted and not recorded. Any thread may mark.
+class dirty_bitmap {
+ public:
+  explicit dirty_bitmap(const memory_table& memory) noexcept : memory_(&memory) {}
+
+  // From here on writes are recorded, once enable() was called.
+  void attach(posix::memory_mapping mapping, std::size_t offset, std::size_t bytes) noexcept {
+    mapping_ = std::move(mapping);
+    words_ = reinterpret_cast<std::uint8_t*>(mapping_.data() + offset);
+    bytes_ = bytes;
+  }
+  void detach() noexcept {
+    enabled_ = false;
+    mapping_.reset();
+    words_ = nullptr;
+    bytes_ = 0;
+  }
+  void enable(bool on) noexcept { enabled_ = on; }
+  [[nodiscard]] bool enabled() const noexcept { return enabled_ && words_ != nullptr; }
+  [[nodiscard]] std::uint64_t unrecorded() const noexcept { return unrecorded_; }
+
+  void mark(const std::byte* at, std::size_t bytes) noexcept {
+    std::uint64_t guest = 0;
+    if (bytes == 0) return;
+    if (!memory_->guest_address_of(at, guest)) {
+      ++unrecorded_;
+      return;
+    }
+    for (std::uint64_t page = guest >> 12; page <= (guest + (bytes - 1)) >> 12; ++page) {
+      if (page >> 3 >= bytes_) {
+        ++unrecorded_;
+        return;
+      }
+      std::atomic_ref{words_[page >> 3]}.fetch_or(static_cast<std::uint8_t>(1U << (page & 7)),
+                                                  std::memory_order_release);
+    }
+  }
+
+ private:
+  const memory_table* memory_;
+  posix::memory_mapping mapping_;
+  std::uint8_t* words_ = nullptr;
+  std::size_t bytes_ = 0;
+  std::uint64_t unrecorded_ = 0;
+  bool enabled_ = false;
+};
+
+// What device sides take: the bitmap of whichever connection a device has now, or none.
+struct dirty_bitmap_log {
+  dirty_bitmap* const* current = nullptr;
+
+  [[nodiscard]] bool enabled() const noexcept {
+    return current != nullptr && *current != nullptr && (*current)->enabled();
+  }
+  void mark(const std::byte* at, std::size_t bytes) noexcept { (*current)->mark(at, bytes); }
+};
+
+}  // namespace phasebit::transport::vhost_user

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: BSL-1.0
+#include <phasebit/virtio/device/packed_queue.hpp>
+
+#include <cstddef>
+#include <cstdint>
+
+#include <fuzz/virtio_queue_fuzz.hpp>
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
+  using queue = phasebit::virtio::device::packed_queue<phasebit::thread_order>;
+  phasebit_test::fuzz_virtqueue<queue, true>(data, bytes);
+  return 0;
+}
