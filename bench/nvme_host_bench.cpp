@@ -81,7 +81,8 @@ class memory_controller {
             .completion = cq_,
             .lists = {lists_.as<std::byte>(), bus_addr{0x4000'0000}},
             .list_bytes = list_bytes,
-            .max_transfer = 128U << 10};
+            .max_transfer = 128U << 10,
+            .format = {.nsid = 1}};
   }
   [[nodiscard]] pcie::mmio_doorbell tail() { return bar().doorbell(0); }
   [[nodiscard]] pcie::mmio_doorbell head() { return bar().doorbell(64); }

@@ -89,16 +89,16 @@ void build_contiguous(benchmark::State& state) {
 // The same bytes as scattered pages of 4 KiB.
 void build_pieces(benchmark::State& state) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
-  std::vector<prp::piece> pieces;
+  std::vector<segment<bus_space>> segments;
   for (std::size_t i = 0; i != bytes / 4096; ++i) {
-    pieces.push_back({bus_addr{0x1'0000'0000 + i * 8192}, 4096});
+    segments.push_back({bus_addr{0x1'0000'0000 + i * 8192}, 4096});
   }
   const list_row list_of{bytes};
   std::uint64_t slot = 0;
   const per_operation counted{state};
   for (auto _ : state) {
     prp::pointers p;
-    if (!prp::build(pieces, page_shift, bytes, list_of[slot++ % slots], p)) {
+    if (!prp::build(segments, page_shift, bytes, list_of[slot++ % slots], p)) {
       state.SkipWithError("refused");
     }
     benchmark::DoNotOptimize(p);
@@ -116,14 +116,14 @@ void rewrite(benchmark::State& state, std::uint64_t stride) {
   if (!lists_map.add({guest_addr{list_at}, sizeof guest_lists, &guest_lists.bytes[0][0]})) return;
   const offset_translator<guest_space, bus_space> to_bus{guest_addr{0}, 1ULL << 40,
                                                          bus_addr{1ULL << 41}};
-  std::vector<prp::piece> pieces;
+  std::vector<segment<bus_space>> segments;
   for (std::size_t i = 0; i != bytes / 4096; ++i) {
-    pieces.push_back({bus_addr{0x1'0000'0000 + i * stride}, 4096});
+    segments.push_back({bus_addr{0x1'0000'0000 + i * stride}, 4096});
   }
   std::vector<prp::pointers> commands(slots);
   for (std::size_t i = 0; i != slots; ++i) {
     const prp::list_memory list{guest_lists.bytes[i], bus_addr{list_at + i * 4096}};
-    if (!prp::build(pieces, page_shift, bytes, list, commands[i])) return;
+    if (!prp::build(segments, page_shift, bytes, list, commands[i])) return;
   }
   const list_row list_of{bytes};
   std::uint64_t slot = 0;

@@ -8,6 +8,7 @@
 #include "support/run_main.hpp"
 #include "support/units.hpp"
 
+#include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/qtest.hpp>
 #include <phasebit/backend/vfio.hpp>

@@ -138,7 +138,7 @@
 #include <phasebit/nvme/driver/bring_up.hpp>
 #include <phasebit/nvme/driver/completion_queue.hpp>
 #include <phasebit/nvme/driver/controller.hpp>
-#include <phasebit/nvme/driver/controller_link.hpp>
+#include <phasebit/nvme/driver/admin_session.hpp>
 #include <phasebit/nvme/driver/disk.hpp>
 #include <phasebit/nvme/driver/entry_store.hpp>
 #include <phasebit/nvme/driver/queue_memory.hpp>

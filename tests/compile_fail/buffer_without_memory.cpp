@@ -2,7 +2,7 @@
 // Whoever hands out DMA regions takes them back; what can not is no DmaMemory.
 // EXPECT: DmaMemory
 // EXPECT: release
-#include <phasebit/memory/dma_region.hpp>
+#include <phasebit/memory/dma_buffer.hpp>
 
 struct forgetful {
   phasebit::result<phasebit::dma_region> allocate(std::size_t, std::size_t) noexcept {

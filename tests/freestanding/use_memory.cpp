@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
+#include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/memory/dma_copy.hpp>
 #include <phasebit/memory/iova_allocator.hpp>

@@ -46,17 +46,17 @@ class hostile_memory {
 };
 
 struct piece_list {
-  std::vector<prp::piece> pieces;
+  std::vector<segment<bus_space>> segments;
   std::uint64_t bytes = 0;
 
-  // Pages, one by one: how pieces are merged is nobody's business.
+  // Pages, one by one: how segments are merged is nobody's business.
   void add(std::uint64_t begin, std::uint64_t count, unsigned shift) {
     bytes += count;
     const std::uint64_t page = std::uint64_t{1} << shift;
     while (count != 0) {
       const std::uint64_t rest = page - (begin & (page - 1));
       const std::uint64_t now = count < rest ? count : rest;
-      pieces.push_back({bus_addr{begin}, static_cast<std::size_t>(now)});
+      segments.push_back({bus_addr{begin}, static_cast<std::size_t>(now)});
       begin += now;
       count -= now;
     }
@@ -118,10 +118,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const region_translator device{shadow};
   piece_list again;
   check(walk(device, copied, bytes, shift, again) == status_code::success);
-  check(again.pieces.size() == found.pieces.size());
-  for (std::size_t i = 0; i != found.pieces.size(); ++i) {
-    check(again.pieces[i].begin == found.pieces[i].begin);
-    check(again.pieces[i].bytes == found.pieces[i].bytes);
+  check(again.segments.size() == found.segments.size());
+  for (std::size_t i = 0; i != found.segments.size(); ++i) {
+    check(again.segments[i].begin == found.segments[i].begin);
+    check(again.segments[i].bytes == found.segments[i].bytes);
   }
   // By the identity, in place, nothing changes; a list that leads into itself included.
   prp::pointers in_place = command;

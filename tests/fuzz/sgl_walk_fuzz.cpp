@@ -43,17 +43,17 @@ class hostile_memory {
   std::span<const std::uint8_t> bytes_;
 };
 
-// Pieces, neighbours made one, bit buckets as pieces of no address.
+// Pieces, neighbours made one, bit buckets as segments of no address.
 struct piece_list {
-  std::vector<sgl::piece> pieces;
+  std::vector<segment<bus_space>> segments;
   std::uint64_t bytes = 0;
 
   void add(std::uint64_t begin, std::uint64_t count) {
     bytes += count;
-    if (!pieces.empty() && pieces.back().begin.value() + pieces.back().bytes == begin) {
-      pieces.back().bytes += static_cast<std::size_t>(count);
+    if (!segments.empty() && segments.back().begin.value() + segments.back().bytes == begin) {
+      segments.back().bytes += static_cast<std::size_t>(count);
     } else {
-      pieces.push_back({bus_addr{begin}, static_cast<std::size_t>(count)});
+      segments.push_back({bus_addr{begin}, static_cast<std::size_t>(count)});
     }
   }
 };
@@ -119,10 +119,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   piece_list again;
   check(walk(device, command.sgl(), bytes, {.wanted = allowed.wanted, .max_descriptors = 8192},
              again) == status_code::success);
-  check(again.bytes == found.bytes && again.pieces.size() == found.pieces.size());
-  for (std::size_t i = 0; i != found.pieces.size(); ++i) {
-    check(again.pieces[i].begin == found.pieces[i].begin);
-    check(again.pieces[i].bytes == found.pieces[i].bytes);
+  check(again.bytes == found.bytes && again.segments.size() == found.segments.size());
+  for (std::size_t i = 0; i != found.segments.size(); ++i) {
+    check(again.segments[i].begin == found.segments[i].begin);
+    check(again.segments[i].bytes == found.segments[i].bytes);
   }
   return 0;
 }

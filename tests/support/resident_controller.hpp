@@ -76,8 +76,9 @@ class resident_controller {
 
   [[nodiscard]] std::uint32_t head_doorbell() const { return head_; }
   [[nodiscard]] std::uint32_t tail_doorbell() const { return tail_; }
-  [[nodiscard]] const std::uint64_t* list_of(std::uint16_t id) const {
-    return reinterpret_cast<const std::uint64_t*>(lists_.get() + std::size_t{id} * list_bytes_);
+  // The PRP list at a bus address of the lists' memory.
+  [[nodiscard]] const std::uint64_t* list_at(std::uint64_t bus) const {
+    return reinterpret_cast<const std::uint64_t*>(lists_.get() + (bus - lists_bus));
   }
 
  private:

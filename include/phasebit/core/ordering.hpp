@@ -96,6 +96,14 @@ struct thread_order {
     __atomic_load(&shared, &value, __ATOMIC_ACQUIRE);
     return value;
   }
+  // Orders nothing: for a word that is looked at on a hot path and read again, with load(), where it differs
+  // from the usual.
+  template <SharedWord T>
+  [[nodiscard]] static T load_relaxed(const T& shared) noexcept {
+    T value;
+    __atomic_load(&shared, &value, __ATOMIC_RELAXED);
+    return value;
+  }
   static void after_load() noexcept {}
   template <SharedWord T>
   static void store(T& mine, std::type_identity_t<T> value) noexcept {

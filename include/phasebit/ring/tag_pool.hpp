@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Command identifiers: who has which, and what the driver remembers meanwhile.
+// Command identifiers of 16 bits: which are in flight, and what the driver keeps for each.
 #pragma once
 
 #include <phasebit/core/expects.hpp>
@@ -11,26 +11,47 @@
 
 namespace phasebit::ring {
 
-// Ids 0 .. count-1, taken and given back in O(1), the one given back last first (it is still in
-// the cache). Each id in flight keeps a Token, and the tick at which it was taken. No memory but
-// its own; lies outside of what the device can reach. One thread at a time.
+// Identifiers are taken in ascending order and wrap at 2^16. The low bits of an id select its slot, the bits
+// above them count the laps: an id is used again only after about 65536 others, and a late or duplicated
+// answer with an earlier id of the same slot is not in flight. FFFFh is never used (NVMe Base 2.0,
+// 3.3.3.1). Each id in flight keeps a Token and the tick at which it was taken. Identifiers may be given
+// back in any order.
+//
+// O(1) while few ids stay in flight much longer than the others; at most 2^k steps for a pool of up to
+// 2^k - 1 ids. No memory but its own, which lies outside of what a device can reach. One thread at a time.
 template <class Token, unsigned MaxCount>
 class tag_pool {
-  static_assert(MaxCount >= 1 && MaxCount <= 65535, "FFFFh is no command id (Base 2.0, 3.3.3.1)");
-  static_assert(std::is_trivially_copyable_v<Token>, "a token is copied without anyone being told");
+  static_assert(MaxCount >= 1 && MaxCount <= 32767,
+                "one bit of an id at least counts the laps, and one slot is spare");
+  static_assert(std::is_trivially_copyable_v<Token>, "tokens are copied as bytes");
+
+  [[nodiscard]] static constexpr std::uint32_t slots_for(unsigned count) noexcept {
+    std::uint32_t slots = 2;
+    while (slots < count + 1) slots <<= 1;
+    return slots;
+  }
 
  public:
   static constexpr unsigned capacity = MaxCount;
 
   tag_pool() noexcept { reset(0); }
+  // Copies only the slots of the pool's count, and leaves the other pool without ids.
+  tag_pool(tag_pool&& other) noexcept { take_over(other); }
+  tag_pool& operator=(tag_pool&& other) noexcept {
+    if (this != &other) take_over(other);
+    return *this;
+  }
 
-  // All ids free, `count` of them. At most MaxCount.
+  // All ids free, `count` at a time. At most MaxCount. The laps begin anew.
   void reset(unsigned count) noexcept {
-    PHASEBIT_EXPECTS(count <= MaxCount, "more ids than there is room for");
+    PHASEBIT_EXPECTS(count <= MaxCount, "more ids than the pool's MaxCount");
     count_ = free_count_ = count;
-    for (unsigned i = 0; i != MaxCount; ++i) {
-      free_[i] = static_cast<std::uint16_t>(count - 1 - i);
-      slots_[i] = {};
+    mask_ = slots_for(count) - 1;
+    next_ = 0;
+    for (std::uint32_t i = 0; i <= mask_; ++i) {
+      slots_[i].token = Token{};
+      slots_[i].tick = 0;
+      slots_[i].number = free_number(i);
     }
   }
 
@@ -39,69 +60,120 @@ class tag_pool {
   [[nodiscard]] unsigned in_flight() const noexcept { return count_ - free_count_; }
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool full() const noexcept { return free_count_ == 0; }
 
-  // The id that take() gives next; there must be one. Looking does not take it.
-  [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint16_t next() const noexcept {
-    return free_[free_count_ - 1];
+  // The id that take() takes; the pool must not be full. Asking does not take it.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint16_t next() noexcept {
+    while (unusable(next_)) [[unlikely]] {
+      ++next_;
+    }
+    return static_cast<std::uint16_t>(next_);
   }
-  // Takes next().
+  // Takes the id that next() returned last.
   PHASEBIT_ALWAYS_INLINE void take(const Token& token, std::uint32_t tick) noexcept {
-    slot& s = slots_[free_[--free_count_]];
+    const std::uint32_t number = next_;
+    next_ = number + 1;
+    --free_count_;
+    slot& s = slots_[number & mask_];
     s.token = token;
     s.tick = tick;
-    s.in_flight = true;
+    s.number = number;
   }
 
-  // Whether `id`, as the device wrote it, is a command that it owes us.
+  // Whether `id`, as the other side wrote it, was taken and not given back.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool is_in_flight(std::uint16_t id) const noexcept {
-    return id < count_ && slots_[id].in_flight;
+    return static_cast<std::uint16_t>(slots_[id & mask_].number) == id;
   }
-  // Gives an owed id back and says what was remembered.
+  // Whether an id in flight was taken since mark() gave `mark`.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool is_since(std::uint32_t mark,
+                                                     std::uint16_t id) const noexcept {
+    return static_cast<std::int32_t>(slots_[id & mask_].number - mark) >= 0;
+  }
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint32_t mark() const noexcept { return next_; }
+
+  // Gives back an id in flight and returns its token; is_in_flight(id) must hold.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE Token release(std::uint16_t id) noexcept {
-    slot& s = slots_[id];
-    s.in_flight = false;
-    free_[free_count_++] = id;
+    slot& s = slots_[id & mask_];
+    s.number = free_number(s.number);
+    ++free_count_;
     return s.token;
   }
-
-  // How many ticks ago an owed id was taken (modulo 2^32).
-  [[nodiscard]] std::uint32_t age(std::uint16_t id, std::uint32_t tick) const noexcept {
-    return tick - slots_[id].tick;
+  // The same for any id: false, and nothing is changed, where it is not in flight.
+  [[nodiscard]] bool try_release(std::uint16_t id, Token& token) noexcept {
+    if (!is_in_flight(id)) return false;
+    token = release(id);
+    return true;
   }
-  // Calls each(id) for the ids in flight, in ascending order; `each` does not take or release any.
+
+  // The slot of an id, for tables that lie beside the pool: less than slot_count().
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint32_t slot_of(std::uint16_t id) const noexcept {
+    return id & mask_;
+  }
+  [[nodiscard]] std::uint32_t slot_count() const noexcept { return mask_ + 1; }
+
+  // Ticks since an id in flight was taken (modulo 2^32).
+  [[nodiscard]] std::uint32_t age(std::uint16_t id, std::uint32_t tick) const noexcept {
+    return tick - slots_[id & mask_].tick;
+  }
+  // Calls each(id) for the ids in flight, in the order of their slots; `each` takes and releases none.
   template <class Each>
   void for_each_in_flight(Each&& each) const noexcept {
-    for (unsigned id = 0; id != count_; ++id) {
-      if (slots_[id].in_flight) each(static_cast<std::uint16_t>(id));
+    for (std::uint32_t i = 0; i <= mask_; ++i) {
+      if (is_taken(i)) each(static_cast<std::uint16_t>(slots_[i].number));
     }
   }
-  // Ends every id in flight, calling each(token, id), and leaves no ids at all: full() is true
-  // from before the first call on, so that nothing can be taken meanwhile.
+  // Ends every id in flight, calling each(token, id), and leaves no ids at all: full() is true from
+  // before the first call, so that none can be taken meanwhile.
   template <class Each>
   unsigned drain(Each&& each) noexcept {
-    const unsigned count = count_;
     unsigned ended = 0;
     count_ = free_count_ = 0;
-    for (unsigned id = 0; id != count; ++id) {
-      if (!slots_[id].in_flight) continue;
-      slots_[id].in_flight = false;
+    for (std::uint32_t i = 0; i <= mask_; ++i) {
+      if (!is_taken(i)) continue;
+      const auto id = static_cast<std::uint16_t>(slots_[i].number);
+      slots_[i].number = free_number(slots_[i].number);
       ++ended;
-      Token token = slots_[id].token;
-      each(token, static_cast<std::uint16_t>(id));
+      Token token = slots_[i].token;
+      each(token, id);
     }
     return ended;
   }
+  // Takes the free ids away: full() is true. Ids in flight stay so until drain() ends them.
+  void close() noexcept {
+    count_ -= free_count_;
+    free_count_ = 0;
+  }
 
  private:
+  // `number` counts what was taken; its low 16 bits are the id. That of a free slot has the lowest bit
+  // turned over: it then belongs to another slot, and no id that selects this one compares equal.
   struct slot {
     Token token{};
     std::uint32_t tick = 0;
-    bool in_flight = false;
+    std::uint32_t number = 1;
   };
+
+  [[nodiscard]] static constexpr std::uint32_t free_number(std::uint32_t number) noexcept {
+    return number ^ 1U;
+  }
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool is_taken(std::uint32_t index) const noexcept {
+    return ((slots_[index].number ^ index) & 1U) == 0;
+  }
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool unusable(std::uint32_t number) const noexcept {
+    return is_taken(number & mask_) || static_cast<std::uint16_t>(number) == 0xffffU;
+  }
+  void take_over(tag_pool& other) noexcept {
+    count_ = other.count_;
+    free_count_ = other.free_count_;
+    mask_ = other.mask_;
+    next_ = other.next_;
+    for (std::uint32_t i = 0; i <= mask_; ++i) slots_[i] = other.slots_[i];
+    other.reset(0);
+  }
 
   unsigned count_ = 0;
   unsigned free_count_ = 0;
-  std::array<std::uint16_t, MaxCount> free_;
-  std::array<slot, MaxCount> slots_;
+  std::uint32_t mask_ = 1;
+  std::uint32_t next_ = 0;
+  std::array<slot, slots_for(MaxCount)> slots_;
 };
 
 }  // namespace phasebit::ring

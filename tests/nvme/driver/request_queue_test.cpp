@@ -23,15 +23,15 @@ struct bench {
   request_queue<queue, 8> requests{q};
 };
 
-request read_of(std::uint64_t lba, std::span<const prp::piece> pieces) {
-  return {.command = nvm::read({.nsid = 1}), .lba = lba, .pieces = pieces};
+request read_of(std::uint64_t lba, std::span<const segment<bus_space>> segments) {
+  return {.command = nvm::read({.nsid = 1}), .lba = lba, .segments = segments};
 }
 
 }  // namespace
 
-TEST_CASE("a request longer than the queue is deep goes through in pieces and ends once") {
+TEST_CASE("a request longer than the queue is deep goes through in segments and ends once") {
   bench b;
-  const prp::piece buffer[] = {{bus_addr{0x100000}, 160U << 10}};  // ten commands, three at a time
+  const segment<bus_space> buffer[] = {{bus_addr{0x100000}, 160U << 10}};  // ten commands, three at a time
   int ended = 0;
   CHECK(b.requests.submit(read_of(7, buffer), [&](completion c) noexcept { ended += c.ok(); })
             .status == submit_status::queued);
@@ -53,7 +53,7 @@ TEST_CASE("a request longer than the queue is deep goes through in pieces and en
 
 TEST_CASE("the first failure of its parts is the request's outcome, told when all have ended") {
   bench b;
-  const prp::piece buffer[] = {{bus_addr{0x100000}, 48U << 10}};
+  const segment<bus_space> buffer[] = {{bus_addr{0x100000}, 48U << 10}};
   std::vector<completion> seen;
   REQUIRE(b.requests.submit(read_of(0, buffer), [&](completion c) noexcept { seen.push_back(c); }));
   b.requests.ring();
@@ -72,7 +72,7 @@ TEST_CASE("the first failure of its parts is the request's outcome, told when al
 
 TEST_CASE("more requests than there is room for are refused as full, and their turn comes") {
   bench b;
-  const prp::piece buffer[] = {{bus_addr{0x100000}, 4096}};
+  const segment<bus_space> buffer[] = {{bus_addr{0x100000}, 4096}};
   unsigned ended = 0;
   const auto count = [&](completion c) noexcept { ended += c.ok(); };
   for (int i = 0; i != 8; ++i) REQUIRE(b.requests.submit(read_of(0, buffer), count));
@@ -91,12 +91,12 @@ TEST_CASE(
     "what is no whole number of blocks, empty or wraps is refused before anything is posted") {
   bench b;
   const auto nobody = [](completion) noexcept {};
-  const prp::piece odd[] = {{bus_addr{0x1000}, 700}};
-  const prp::piece none[] = {{bus_addr{0x1000}, 512}, {bus_addr{0x2000}, 0}};
-  const prp::piece wraps[] = {{bus_addr{~0ULL - 100}, 512}};
-  const prp::piece good[] = {{bus_addr{0x1000}, 1024}};
+  const segment<bus_space> odd[] = {{bus_addr{0x1000}, 700}};
+  const segment<bus_space> none[] = {{bus_addr{0x1000}, 512}, {bus_addr{0x2000}, 0}};
+  const segment<bus_space> wraps[] = {{bus_addr{~0ULL - 100}, 512}};
+  const segment<bus_space> good[] = {{bus_addr{0x1000}, 1024}};
   CHECK(b.requests.submit(read_of(0, odd), nobody).reason == errc::invalid_argument);
-  CHECK(b.requests.submit(read_of(0, none), nobody).piece == 1);
+  CHECK(b.requests.submit(read_of(0, none), nobody).index == 1);
   CHECK(b.requests.submit(read_of(0, wraps), nobody).reason == errc::overflow);
   CHECK(b.requests.submit(read_of(0, {}), nobody).reason == errc::invalid_argument);
   CHECK(b.requests.submit(read_of(~0ULL, good), nobody).reason == errc::overflow);
@@ -106,7 +106,7 @@ TEST_CASE(
 
 TEST_CASE("a part that PRPs can not express ends the request with a status, not with silence") {
   bench b;
-  const prp::piece torn[] = {
+  const segment<bus_space> torn[] = {
       {bus_addr{0x1000}, 4096}, {bus_addr{0x8000}, 256}, {bus_addr{0x9800}, 256}};
   std::vector<completion> seen;
   REQUIRE(b.requests.submit(read_of(0, torn), [&](completion c) noexcept { seen.push_back(c); }));
@@ -120,7 +120,7 @@ TEST_CASE("a part that PRPs can not express ends the request with a status, not 
 
 TEST_CASE("fail_all ends what is posted and what is waiting, each once") {
   bench b;
-  const prp::piece buffer[] = {{bus_addr{0x100000}, 160U << 10}};
+  const segment<bus_space> buffer[] = {{bus_addr{0x100000}, 160U << 10}};
   int ended = 0;
   for (int i = 0; i != 4; ++i) {
     REQUIRE(b.requests.submit(read_of(0, buffer), [&](completion c) noexcept {
@@ -140,16 +140,16 @@ TEST_CASE("random requests all end once, whatever order the device completes in"
   queue q{device.layout(16'384), device.tail(), device.head()};
   request_queue<queue, 32> requests{q};
   std::mt19937 random{3};
-  const prp::piece buffer[] = {{bus_addr{0x100000}, 64U << 10}};
+  const segment<bus_space> buffer[] = {{bus_addr{0x100000}, 64U << 10}};
   std::vector<std::uint16_t> fetched;
   int wanted = 0;
   int ended = 0;
   for (int step = 0; step != 20'000; ++step) {
     switch (random() % 4) {
       case 0: {
-        prp::piece part = buffer[0];
+        segment<bus_space> part = buffer[0];
         part.bytes = 512 * (1 + random() % 128);
-        static prp::piece kept[64];
+        static segment<bus_space> kept[64];
         kept[wanted % 64] = part;
         if (requests.submit(read_of(random() % 1000, {&kept[wanted % 64], 1}),
                             [&](completion c) noexcept { ended += c.ok(); })) {

@@ -17,9 +17,9 @@ namespace {
 using cuts = std::vector<std::pair<std::uint64_t, std::uint32_t>>;
 
 // Splits to the end, or to the first refusal (which adds {lba, 0}).
-cuts split_all(std::uint64_t lba, std::vector<prp::piece> pieces, split_limits limits) {
+cuts split_all(std::uint64_t lba, std::vector<segment<bus_space>> segments, split_limits limits) {
   cuts made;
-  splitter<> s{lba, pieces, limits};
+  splitter<> s{lba, segments, limits};
   split_part<32> part;
   while (!s.done()) {
     if (!s.next(part)) {
@@ -44,7 +44,7 @@ TEST_CASE("no command crosses a stripe of 128 KiB") {
         cuts{{10, 246}, {256, 256}, {512, 10}});
 }
 
-TEST_CASE("a piece that ends off a page ends its command") {
+TEST_CASE("a segment that ends off a page ends its command") {
   // 8, 8, 7 and 9 sectors, each beginning on a page.
   CHECK(split_all(0,
                   {{bus_addr{0x10000}, 8 * 512},
@@ -60,31 +60,31 @@ TEST_CASE("a cut that would fall inside of a block is refused") {
   CHECK(split_all(5, {{bus_addr{0x10002}, 512}}, {.max_bytes = 1U << 20}) == cuts{{5, 0}});
 }
 
-TEST_CASE("no command has more than 65536 blocks, and none more pieces than there is room for") {
+TEST_CASE("no command has more than 65536 blocks, and none more segments than there is room for") {
   CHECK(split_all(0, {{bus_addr{0x1000'0000}, 65'537ULL * 512}}, {.max_bytes = 1U << 30}) ==
         cuts{{0, 65'536}, {65'536, 1}});
-  std::vector<prp::piece> scattered;
+  std::vector<segment<bus_space>> scattered;
   for (std::uint64_t i = 0; i != 40; ++i) scattered.push_back({bus_addr{(2 * i + 1) << 12}, 4096});
   CHECK(split_all(0, scattered, {.max_bytes = 1U << 20}) == cuts{{0, 256}, {256, 64}});
 }
 
-TEST_CASE("parts cover the request in order and without a gap, whatever the pieces are") {
+TEST_CASE("parts cover the request in order and without a gap, whatever the segments are") {
   std::mt19937 random{11};
   const auto below = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
   for (int round = 0; round != 3000; ++round) {
     // Pieces of whole blocks at any dword: always expressible, one block a command if need be.
-    std::vector<prp::piece> pieces;
+    std::vector<segment<bus_space>> segments;
     std::uint64_t bytes = 0;
     for (unsigned i = 1 + below(12); i != 0; --i) {
       const std::uint64_t begin = (std::uint64_t{i} << 24) + (below(2) ? 0 : 4ULL * below(1024));
       const std::size_t length = 512U * (1 + below(40));
-      pieces.push_back({bus_addr{begin}, length});
+      segments.push_back({bus_addr{begin}, length});
       bytes += length;
     }
     const split_limits limits{.max_bytes = 4096U << below(5),
                               .boundary_blocks = below(3) != 0 ? 0 : 1 + below(64)};
     const std::uint64_t lba = below(1000);
-    splitter<> s{lba, pieces, limits};
+    splitter<> s{lba, segments, limits};
     split_part<32> part;
     std::uint64_t next = lba;
     std::vector<std::pair<std::uint64_t, std::uint64_t>> covered;
@@ -112,9 +112,9 @@ TEST_CASE("parts cover the request in order and without a gap, whatever the piec
       }
     }
     good = good && (next - lba) * 512 == bytes;
-    for (std::size_t i = 0; good && i != pieces.size(); ++i) {
+    for (std::size_t i = 0; good && i != segments.size(); ++i) {
       good = covered[i] ==
-             std::pair{pieces[i].begin.value(), pieces[i].begin.value() + pieces[i].bytes};
+             std::pair{segments[i].begin.value(), segments[i].begin.value() + segments[i].bytes};
     }
     REQUIRE(good);
   }

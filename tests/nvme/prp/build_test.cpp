@@ -83,7 +83,7 @@ std::vector<std::uint64_t> pages_of(std::uint64_t begin, std::size_t bytes,
 }
 
 bool refused(prp::build_result v, errc why, std::uint32_t which = 0) {
-  return !v && v.reason == why && v.piece == which && v.as_error().index == which;
+  return !v && v.reason == why && v.index == which && v.as_error().index == which;
 }
 
 }  // namespace
@@ -279,9 +279,9 @@ TEST_CASE("nothing beyond the last entry's cache line is written") {
   }
 }
 
-TEST_CASE("pieces that PRPs can express") {
+TEST_CASE("segments that PRPs can express") {
   struct row {
-    std::vector<prp::piece> pieces;
+    std::vector<segment<bus_space>> segments;
     std::vector<std::uint64_t> pages;
   };
   const row rows[] = {
@@ -305,14 +305,14 @@ TEST_CASE("pieces that PRPs can express") {
   for (const row& r : rows) {
     lists l{4_KiB};
     prp::pointers out;
-    REQUIRE(prp::build(r.pieces, 12, 1_MiB, l.memory, out));
+    REQUIRE(prp::build(r.segments, 12, 1_MiB, l.memory, out));
     CHECK(decode(l, out, r.pages.size()) == r.pages);
   }
 }
 
-TEST_CASE("pieces that PRPs can not express are refused with the index of the one at fault") {
+TEST_CASE("segments that PRPs can not express are refused with the index of the one at fault") {
   struct row {
-    std::vector<prp::piece> pieces;
+    std::vector<segment<bus_space>> segments;
     errc why;
     std::uint32_t which;
   };
@@ -325,7 +325,7 @@ TEST_CASE("pieces that PRPs can not express are refused with the index of the on
       {{{bus_addr{0x100800}, 0x1000}, {bus_addr{0x900800}, 0x1000}}, errc::misaligned, 0},
       {{{bus_addr{0x100800}, 0x800}, {bus_addr{0x900800}, 0x1000}}, errc::misaligned, 1},
       // 0x100800 + 4 KiB ends in the middle of a page. A device would read the rest of that page
-      // before it came to the second piece.
+      // before it came to the second segment.
       {{{bus_addr{0x100800}, 0x1000}, {bus_addr{0x900000}, 0x1000}}, errc::misaligned, 0},
       {{{bus_addr{0x100000}, 0x1000},
         {bus_addr{0x200000}, 0x800},
@@ -339,7 +339,7 @@ TEST_CASE("pieces that PRPs can not express are refused with the index of the on
   for (const row& r : rows) {
     lists l{4_KiB};
     prp::pointers out{1, 2};
-    CHECK(refused(prp::build(r.pieces, 12, 64_KiB, l.memory, out), r.why, r.which));
+    CHECK(refused(prp::build(r.segments, 12, 64_KiB, l.memory, out), r.why, r.which));
     CHECK(out == prp::pointers{1, 2});
     CHECK(l.slot(0) == 0xdead'dead'dead'dead);
   }
@@ -347,34 +347,34 @@ TEST_CASE("pieces that PRPs can not express are refused with the index of the on
 
 TEST_CASE("scattered pages over several list pages") {
   for (std::size_t count : {2U, 3U, 512U, 513U, 514U, 1024U, 1025U, 1026U}) {
-    std::vector<prp::piece> pieces;
+    std::vector<segment<bus_space>> segments;
     std::vector<std::uint64_t> expected;
     for (std::size_t i = 0; i != count; ++i) {
       const std::uint64_t page = 0x1000'0000 + (i * 7919 % 4096) * 0x2000;
-      pieces.push_back({bus_addr{page}, 4_KiB});
+      segments.push_back({bus_addr{page}, 4_KiB});
       expected.push_back(page);
     }
     lists l{16_KiB};
     prp::pointers out;
-    REQUIRE(prp::build(pieces, 12, 16_MiB, l.memory, out));
+    REQUIRE(prp::build(segments, 12, 16_MiB, l.memory, out));
     CHECK(decode(l, out, count) == expected);
   }
 }
 
-TEST_CASE("pieces that exceed their lists are refused") {
-  std::vector<prp::piece> pieces(100, prp::piece{bus_addr{0x10000}, 4_KiB});
+TEST_CASE("segments that exceed their lists are refused") {
+  std::vector<segment<bus_space>> segments(100, segment<bus_space>{bus_addr{0x10000}, 4_KiB});
   lists l{256};
   prp::pointers out{1, 2};
-  CHECK(refused(prp::build(pieces, 12, 16_MiB, l.memory, out), errc::exhausted));
+  CHECK(refused(prp::build(segments, 12, 16_MiB, l.memory, out), errc::exhausted));
   CHECK(out == prp::pointers{1, 2});
 }
 
-TEST_CASE("a build_result becomes an error with its sentence and its piece") {
-  const prp::piece pieces[] = {{bus_addr{0x1000}, 4096}, {bus_addr{0x2004}, 4096}};
+TEST_CASE("a build_result becomes an error with its sentence and its segment") {
+  const segment<bus_space> segments[] = {{bus_addr{0x1000}, 4096}, {bus_addr{0x2004}, 4096}};
   prp::pointers out;
-  const auto v = prp::build(pieces, 12, 1_MiB, {}, out);
+  const auto v = prp::build(segments, 12, 1_MiB, {}, out);
   std::array<char, 128> text{};
-  CHECK(v.as_error().message(text) == "a piece after the first does not begin on a page (index 1)");
+  CHECK(v.as_error().message(text) == "a segment after the first does not begin on a page (index 1)");
 }
 
 TEST_CASE("lists that are no lists end the program where they would be written") {
@@ -393,7 +393,7 @@ TEST_CASE("lists that are no lists end the program where they would be written")
     build(600, l.memory.subregion(0, 4_KiB), l.memory.subregion(4_KiB + 64, 4_KiB));
   }));
   CHECK(breaks("a memory page is 4 KiB to 128 MiB", [&] {
-    const prp::piece one[] = {{bus_addr{0x1000}, 4096}};
+    const segment<bus_space> one[] = {{bus_addr{0x1000}, 4096}};
     static_cast<void>(prp::build(one, 11, 1_MiB, l.memory, out));
   }));
   CHECK(breaks("a build_result without a fault is no error",

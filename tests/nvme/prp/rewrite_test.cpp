@@ -107,7 +107,7 @@ struct never_wraps {
 };
 
 bool refused(prp::build_result v, errc why, std::uint32_t which) {
-  return !v && v.reason == why && v.piece == which;
+  return !v && v.reason == why && v.index == which;
 }
 
 }  // namespace

@@ -21,30 +21,30 @@ constexpr std::uint64_t list_at = 0x7f00'0000;
 
 struct walked {
   status_code status = status_code::success;
-  std::vector<prp::piece> pieces;
+  std::vector<segment<bus_space>> segments;
   std::uint64_t bytes = 0;
 };
 
 walked walk(bus_memory& memory, prp::pointers p, std::uint64_t bytes, unsigned shift = 12) {
   walked w;
   w.status = prp::walk(memory, p, bytes, shift, [&](bus_addr at, std::uint64_t n) noexcept {
-    w.pieces.push_back({at, static_cast<std::size_t>(n)});
+    w.segments.push_back({at, static_cast<std::size_t>(n)});
     w.bytes += n;
     return status_code::success;
   });
   return w;
 }
 
-bool same(const std::vector<prp::piece>& a, const std::vector<prp::piece>& b) {
+bool same(const std::vector<segment<bus_space>>& a, const std::vector<segment<bus_space>>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
     return x.begin == y.begin && x.bytes == y.bytes;
   });
 }
 
 // Pieces that continue their predecessor made one with it.
-std::vector<prp::piece> merged(const std::vector<prp::piece>& pieces) {
-  std::vector<prp::piece> out;
-  for (const auto& p : pieces) {
+std::vector<segment<bus_space>> merged(const std::vector<segment<bus_space>>& segments) {
+  std::vector<segment<bus_space>> out;
+  for (const auto& p : segments) {
     if (!out.empty() && out.back().begin + out.back().bytes == p.begin) {
       out.back().bytes += p.bytes;
     } else {
@@ -56,7 +56,7 @@ std::vector<prp::piece> merged(const std::vector<prp::piece>& pieces) {
 
 }  // namespace
 
-TEST_CASE("what was built from one buffer is walked as one piece") {
+TEST_CASE("what was built from one buffer is walked as one segment") {
   bus_memory memory{list_at, 16_KiB};
   const auto list = memory.region(list_at, 16_KiB);
   for (std::uint64_t offset : {0U, 4U, 8U, 2048U, 4092U}) {
@@ -70,7 +70,7 @@ TEST_CASE("what was built from one buffer is walked as one piece") {
         memory.forget();
         const walked w = walk(memory, p, bytes);
         REQUIRE(w.status == status_code::success);
-        REQUIRE(same(w.pieces, {{bus_addr{begin}, bytes}}));
+        REQUIRE(same(w.segments, {{bus_addr{begin}, bytes}}));
         for (const auto& [at, times] : memory.times_read) REQUIRE(times == 1);
         const std::size_t entries = prp::entries_after_first(bus_addr{begin}, bytes, 12);
         const std::size_t links = entries <= 512 ? 0 : (entries - 2) / 511;
@@ -80,14 +80,14 @@ TEST_CASE("what was built from one buffer is walked as one piece") {
   }
 }
 
-TEST_CASE("what was built from pieces is walked as the same bytes in the same order") {
+TEST_CASE("what was built from segments is walked as the same bytes in the same order") {
   bus_memory memory{list_at, 16_KiB};
   const auto list = memory.region(list_at, 16_KiB);
   std::mt19937 random{11};
   for (int round = 0; round != 3000; ++round) {
     const unsigned shift = 12 + static_cast<unsigned>(random() % 3);
     const std::size_t page = std::size_t{1} << shift;
-    std::vector<prp::piece> pieces;
+    std::vector<segment<bus_space>> segments;
     const std::size_t count = 1 + random() % 40;
     std::size_t total = 0;
     for (std::size_t i = 0; i != count; ++i) {
@@ -99,15 +99,15 @@ TEST_CASE("what was built from pieces is walked as the same bytes in the same or
         bytes -= skip;
       }
       if (i + 1 == count) bytes -= random() % bytes & ~std::size_t{3};
-      pieces.push_back({bus_addr{begin}, bytes});
+      segments.push_back({bus_addr{begin}, bytes});
       total += bytes;
     }
     prp::pointers p;
-    REQUIRE(prp::build(pieces, shift, 1_GiB, list, p));
+    REQUIRE(prp::build(segments, shift, 1_GiB, list, p));
     const walked w = walk(memory, p, total, shift);
     REQUIRE(w.status == status_code::success);
     REQUIRE(w.bytes == total);
-    REQUIRE(same(merged(w.pieces), merged(pieces)));
+    REQUIRE(same(merged(w.segments), merged(segments)));
   }
 }
 
@@ -116,7 +116,7 @@ TEST_CASE("the two fields: offsets that are no offsets are refused before anythi
   for (std::uint64_t offset : {1U, 2U, 3U}) {
     const walked w = walk(memory, {0x1000 + offset, 0}, 512);
     CHECK(w.status == status_code::prp_offset_invalid);
-    CHECK(w.pieces.empty());
+    CHECK(w.segments.empty());
   }
   CHECK(walk(memory, {0x1000, 0x2004}, 8_KiB).status == status_code::prp_offset_invalid);
   CHECK(walk(memory, {0x1000, 0x2004}, 4_KiB).status == status_code::success);  // PRP2 is not used
@@ -130,7 +130,7 @@ TEST_CASE("a list entry with an offset is refused, and a list may begin at any e
   memory.set_word(list_at + 8, 0x5000);
   memory.set_word(list_at + 16, 0x9000);
   memory.set_word(list_at + 24, 0x6004);
-  CHECK(same(walk(memory, {0x1ffc, list_at + 8}, 4 + 8_KiB).pieces,
+  CHECK(same(walk(memory, {0x1ffc, list_at + 8}, 4 + 8_KiB).segments,
              {{bus_addr{0x1ffc}, 4}, {bus_addr{0x5000}, 4_KiB}, {bus_addr{0x9000}, 4_KiB}}));
   CHECK(walk(memory, {0x1ffc, list_at + 8}, 4 + 12_KiB).status == status_code::prp_offset_invalid);
 
@@ -140,7 +140,7 @@ TEST_CASE("a list entry with an offset is refused, and a list may begin at any e
   memory.set_word(list_at + 4088, list_at + 4096);
   memory.set_word(list_at + 4096, 0x3000);
   memory.set_word(list_at + 4104, 0x4000);
-  CHECK(same(walk(memory, {0x1000, list_at + 4088}, 12_KiB).pieces,
+  CHECK(same(walk(memory, {0x1000, list_at + 4088}, 12_KiB).segments,
              {{bus_addr{0x1000}, 4_KiB}, {bus_addr{0x3000}, 8_KiB}}));
 }
 

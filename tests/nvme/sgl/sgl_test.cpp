@@ -27,7 +27,7 @@ constexpr std::uint64_t base = 0x7f00'0000;
 
 struct walked {
   status_code status = status_code::success;
-  std::vector<sgl::piece> pieces;
+  std::vector<segment<bus_space>> segments;
   std::uint64_t bytes = 0;
   std::uint64_t discarded = 0;
 };
@@ -39,7 +39,7 @@ walked walk(Memory& memory, const sgl_descriptor& first, std::uint64_t bytes,
   w.status = sgl::walk(
       memory, first, bytes, allowed,
       [&](auto at, std::uint64_t n) noexcept {
-        w.pieces.push_back({bus_addr{at.value()}, static_cast<std::size_t>(n)});
+        w.segments.push_back({bus_addr{at.value()}, static_cast<std::size_t>(n)});
         w.bytes += n;
         return status_code::success;
       },
@@ -50,7 +50,7 @@ walked walk(Memory& memory, const sgl_descriptor& first, std::uint64_t bytes,
   return w;
 }
 
-bool same(const std::vector<sgl::piece>& a, const std::vector<sgl::piece>& b) {
+bool same(const std::vector<segment<bus_space>>& a, const std::vector<segment<bus_space>>& b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const auto& x, const auto& y) {
     return x.begin == y.begin && x.bytes == y.bytes;
   });
@@ -92,43 +92,43 @@ struct pages_reversed {
 };
 
 bool refused(sgl::build_result v, errc why, std::uint32_t which) {
-  return !v && v.reason == why && v.piece == which;
+  return !v && v.reason == why && v.index == which;
 }
 
 }  // namespace
 
-TEST_CASE("one piece lies in the command itself, and PSDT says so") {
+TEST_CASE("one block lies in the command itself, and PSDT says so") {
   submission_entry command{};
-  const sgl::piece one[] = {{bus_addr{0x1003}, 517}};
+  const segment<bus_space> one[] = {{bus_addr{0x1003}, 517}};
   REQUIRE(sgl::build(one, 1_MiB, false, {}, command));
   CHECK(command.psdt() == data_pointer::sgl_metadata_buffer);
   CHECK(command.sgl() == block(0x1003, 517));
   // Neighbours are one block.
-  const sgl::piece two[] = {{bus_addr{0x1000}, 512}, {bus_addr{0x1200}, 100}};
+  const segment<bus_space> two[] = {{bus_addr{0x1000}, 512}, {bus_addr{0x1200}, 100}};
   REQUIRE(sgl::build(two, 1_MiB, false, {}, command));
   CHECK(command.sgl() == block(0x1000, 612));
 }
 
-TEST_CASE("several pieces lie in a last segment") {
+TEST_CASE("several segments lie in a last segment") {
   bus_memory memory{base, 4_KiB};
   submission_entry command{};
-  const sgl::piece pieces[] = {
+  const segment<bus_space> segments[] = {
       {bus_addr{0x1001}, 7}, {bus_addr{0x9000}, 4_KiB}, {bus_addr{0x3000}, 1}};
-  REQUIRE(sgl::build(pieces, 1_MiB, false, memory.region(base, 48), command));
+  REQUIRE(sgl::build(segments, 1_MiB, false, memory.region(base, 48), command));
   CHECK(command.psdt() == data_pointer::sgl_metadata_buffer);
   CHECK(command.sgl() == last_segment(base, 3));
   const walked w = walk(memory, command.sgl(), 7 + 4_KiB + 1);
   CHECK(w.status == status_code::success);
-  CHECK(same(w.pieces, {pieces[0], pieces[1], pieces[2]}));
+  CHECK(same(w.segments, {segments[0], segments[1], segments[2]}));
 }
 
-TEST_CASE("pieces that an SGL can not have are refused, and the command stays as it was") {
+TEST_CASE("segments that an SGL can not have are refused, and the command stays as it was") {
   bus_memory memory{base, 4_KiB};
   submission_entry command{};
   const submission_entry before = command;
-  const auto build = [&](std::vector<sgl::piece> pieces, bool dwords = false,
+  const auto build = [&](std::vector<segment<bus_space>> segments, bool dwords = false,
                          std::size_t segment_bytes = 4096) {
-    return sgl::build(pieces, 64_KiB, dwords, memory.region(base, segment_bytes), command);
+    return sgl::build(segments, 64_KiB, dwords, memory.region(base, segment_bytes), command);
   };
   CHECK(refused(build({}), errc::invalid_argument, 0));
   CHECK(refused(build({{bus_addr{0x1000}, 4}, {bus_addr{0x2000}, 0}}), errc::invalid_argument, 1));
@@ -145,18 +145,18 @@ TEST_CASE("pieces that an SGL can not have are refused, and the command stays as
   CHECK(command == before);
 }
 
-TEST_CASE("any number of pieces over segments of any size is walked as it was built") {
+TEST_CASE("any number of segments over segments of any size is walked as it was built") {
   bus_memory memory{base, 64_KiB};
   std::mt19937 random{5};
   for (std::size_t count : {2U, 3U, 31U, 32U, 33U, 63U, 64U, 65U, 255U, 256U, 257U, 300U}) {
     for (std::size_t slots : {2U, 3U, 4U, 31U, 32U, 33U, 64U, 256U}) {
       CAPTURE(count);
       CAPTURE(slots);
-      std::vector<sgl::piece> pieces;
+      std::vector<segment<bus_space>> segments;
       std::uint64_t total = 0;
       for (std::size_t i = 0; i != count; ++i) {
-        pieces.push_back({bus_addr{0x10000 * i + random() % 4096}, 1 + random() % 8192});
-        total += pieces.back().bytes;
+        segments.push_back({bus_addr{0x10000 * i + random() % 4096}, 1 + random() % 8192});
+        total += segments.back().bytes;
       }
       const std::size_t bytes = slots * 16;
       std::size_t next = 0;
@@ -166,16 +166,16 @@ TEST_CASE("any number of pieces over segments of any size is walked as it was bu
                                             : sgl::segment_memory{};
       };
       submission_entry command{};
-      REQUIRE(sgl::build(pieces, 1_GiB, false, memory.region(base, bytes), command, more));
-      const std::size_t segments =
+      REQUIRE(sgl::build(segments, 1_GiB, false, memory.region(base, bytes), command, more));
+      const std::size_t used =
           count <= slots ? 1 : 1 + (count - slots + slots - 2) / (slots - 1);
-      CHECK(next + 1 == segments);
+      CHECK(next + 1 == used);
       memory.forget();
       const walked w = walk(memory, command.sgl(), total);
       REQUIRE(w.status == status_code::success);
-      REQUIRE(same(w.pieces, pieces));
+      REQUIRE(same(w.segments, segments));
       for (const auto& [at, times] : memory.times_read) REQUIRE(times == 1);
-      REQUIRE(memory.bytes_read == (count + segments - 1) * 16);
+      REQUIRE(memory.bytes_read == (count + used - 1) * 16);
     }
   }
 }
@@ -192,7 +192,7 @@ TEST_CASE("blocks of no bytes move nothing; shorter and longer lists are refused
   put(memory, base, {block(0x1000, 100), block(0x9000, 0), block(0x3000, 412)});
   const walked w = walk(memory, last_segment(base, 3), 512);
   CHECK(w.status == status_code::success);
-  CHECK(same(w.pieces, {{bus_addr{0x1000}, 100}, {bus_addr{0x3000}, 412}}));
+  CHECK(same(w.segments, {{bus_addr{0x1000}, 100}, {bus_addr{0x3000}, 412}}));
   CHECK(walk(memory, last_segment(base, 3), 513).status == status_code::data_sgl_length_invalid);
   CHECK(walk(memory, last_segment(base, 3), 50).status == status_code::data_sgl_length_invalid);
   memory.forget();
@@ -206,7 +206,7 @@ TEST_CASE("segments of no bytes, of parts of descriptors, or off 8 bytes are ref
     for (sgl_type type : {sgl_type::segment, sgl_type::last_segment}) {
       const walked w = walk(memory, sgl_descriptor::of(type, bus_addr{base}, bytes), 512);
       CHECK(w.status == status_code::invalid_sgl_segment_descriptor);
-      CHECK(w.pieces.empty());
+      CHECK(w.segments.empty());
     }
   }
   CHECK(walk(memory, last_segment(base + 4, 2), 512).status ==
@@ -244,7 +244,7 @@ TEST_CASE("types that a PCIe controller does not have are refused") {
         CHECK(w.status != status_code::sgl_descriptor_type_invalid);
       } else {
         CHECK(w.status == status_code::sgl_descriptor_type_invalid);
-        CHECK(w.pieces.empty());
+        CHECK(w.segments.empty());
       }
       put(memory, base, {d});
       const auto inner = walk(memory, last_segment(base, 1), 512).status;
@@ -333,7 +333,7 @@ TEST_CASE("a guest's list is translated into a list of one's own, block by block
   CHECK(w.status == status_code::success);
   CHECK(w.discarded == 0x10);
   const auto page = [](std::uint64_t n) { return pages_reversed::of(n << 12); };
-  CHECK(same(w.pieces, {{bus_addr{page(1) + 0xff0}, 0x10},
+  CHECK(same(w.segments, {{bus_addr{page(1) + 0xff0}, 0x10},
                         {bus_addr{page(2)}, 0x10},
                         {bus_addr{page(5)}, 0x10},
                         {bus_addr{page(8)}, 0x1000},

@@ -6,7 +6,7 @@
 #include <phasebit/core/result.hpp>
 #include <phasebit/iommu/command_queue/producer.hpp>
 #include <phasebit/iommu/driver/options.hpp>
-#include <phasebit/memory/dma_region.hpp>
+#include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/pcie/concepts.hpp>
 
 #include <cstddef>

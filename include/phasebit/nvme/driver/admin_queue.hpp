@@ -15,8 +15,8 @@
 
 namespace phasebit::nvme::driver {
 
-// Built on the same queue pair as I/O. After a command has timed out nobody knows what the device
-// still does with its buffer, so that the queue refuses everything until the controller was reset.
+// Built on the same queue pair as I/O. After a command has timed out the device may still use its
+// buffer, so that the queue refuses everything until the controller was reset.
 // One thread at a time.
 template <RingOrder Order, DoorbellSink Doorbell>
 class admin_queue {
@@ -29,44 +29,52 @@ class admin_queue {
       : queue_(layout, submission, completion) {}
 
   // Posts `command` and waits for its completion, at most so long. Whatever status it has is an
-  // answer; an error means that there was none: refused at once, timed out, removed, fatal.
-  template <Mmio Bar, PollClock Clock>
+  // answer; an error means that there was none: refused at once, timed out, removed, fatal. `is_gone`
+  // confirms that a function is gone whose registers read all ones.
+  template <Mmio Bar, PollClock Clock, class Gone>
   [[nodiscard]] result<completion> execute(Bar& bar, Clock&& clock, const submission_entry& command,
-                                           const dma_region* data,
-                                           std::uint64_t milliseconds) noexcept {
+                                           const dma_region* data, std::uint64_t milliseconds,
+                                           Gone&& is_gone) noexcept {
     if (broken_) {
       return failure(errc::not_ready,
                      "an earlier admin command was never answered: reset the controller first");
     }
     const token mine{++sequence_, false};
-    const submitted posted =
-        data != nullptr ? queue_.submit(command, *data, mine) : queue_.submit(command, mine);
+    const submitted posted = data != nullptr ? queue_.submit_unchecked(command, *data, mine)
+                                             : queue_.submit(command, mine);
     if (!posted) {
       if (posted.status == submit_status::full) {
         return failure(errc::exhausted, "the admin queue is full");
       }
-      return failure(posted.reason, "the admin command's buffer can not be used",
-                     data != nullptr ? data->bus.value() : 0);
+      if (posted.status == submit_status::closed) return failure(posted.reason, posted.what);
+      return failure(posted.reason, posted.what, data != nullptr ? data->bus.value() : 0);
     }
     queue_.ring();
 
     answer_.reset();
+    // What is decided by is the one read that ended the wait: a link that comes and goes may give another
+    // answer to the next.
     csts last{};
-    const bool answered = poll_until(clock, milliseconds * nanoseconds_per_ms, [&]() noexcept {
+    bool gone = false;
+    (void)poll_until(clock, milliseconds * nanoseconds_per_ms, [&]() noexcept {
       (void)poll();
       if (answer_) return true;
       // Registers are slow to read, and a healthy device answers within a few turns.
-      if ((++turns_ & 1023U) == 0) last = read_register<csts>(bar);
-      return last.removed() || last[csts::cfs];
+      if ((++turns_ & 1023U) != 0) return false;
+      last = read_register<csts>(bar);
+      if (last.removed()) return gone = is_gone();
+      return last[csts::cfs];
     });
     if (answer_) return *answer_;
     broken_ = true;
-    last = read_register<csts>(bar);
-    if (last.removed()) return removed_error();
-    if (last[csts::cfs]) {
+    if (!gone && !last[csts::cfs]) {
+      last = read_register<csts>(bar);
+      gone = last.removed() && is_gone();
+    }
+    if (gone) return removed_error();
+    if (last[csts::cfs] && !last.removed()) {
       return failure(errc::protocol, "the controller reports a fatal status (CSTS.CFS)", last.raw);
     }
-    PHASEBIT_EXPECTS(!answered, "an answer is looked at before it is doubted");
     if (const auto healthy = queue_.health(); !healthy) return healthy.error();
     return failure(errc::timed_out, "an admin command was not answered in time; its opcode",
                    command.opcode());
@@ -74,7 +82,7 @@ class admin_queue {
 
   // Keeps `count` Asynchronous Event Requests outstanding from now on; at most max_events.
   [[nodiscard]] bool arm_events(unsigned count) noexcept {
-    PHASEBIT_EXPECTS(count <= max_events, "more event requests than there is room for events");
+    PHASEBIT_EXPECTS(count <= max_events, "more event requests than max_events");
     for (unsigned i = 0; i != count; ++i) {
       if (!queue_.submit(admin::async_event_request(), token{0, true})) return false;
     }
@@ -104,13 +112,15 @@ class admin_queue {
     --event_count_;
     return first;
   }
-  // Events that found no room because nobody looked.
+  // Events that were dropped because max_events others were waiting.
   [[nodiscard]] std::uint32_t lost_events() const noexcept { return lost_events_; }
 
   [[nodiscard]] bool broken() const noexcept { return broken_; }
   [[nodiscard]] result<> health() const noexcept { return queue_.health(); }
   [[nodiscard]] std::uint32_t max_transfer() const noexcept { return queue_.max_transfer(); }
-  void set_max_transfer(std::uint32_t bytes) noexcept { queue_.set_max_transfer(bytes); }
+  // Refuses every command from now on, with `why`.
+  void close(queue_end why) noexcept { queue_.end(why); }
+  [[nodiscard]] unsigned available() const noexcept { return queue_.available(); }
 
  private:
   struct token {

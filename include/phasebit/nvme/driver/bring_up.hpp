@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Switching a controller on and off: NVMe Base 2.0, 3.5 (initialization), 3.6 (shutdown), 3.7 (resets).
-// Every wait is bounded by what the controller itself promised (CAP.TO, RTD3E), and a function that
+// Every wait is bounded by what the controller itself reports (CAP.TO, RTD3E), and a function that
 // is gone is told apart from one that is slow.
 #pragma once
 
@@ -14,11 +14,13 @@
 
 namespace phasebit::nvme::driver {
 
-// Reads a register as its value type.
+// Reads a register as its value type. One of 64 bits is read as two dwords, low half first, as Base 2.0,
+// 3.1.1 allows: some controllers answer a 64-bit read with all ones.
 template <class Register, Mmio Bar>
 [[nodiscard]] Register read_register(Bar& bar) noexcept {
   if constexpr (sizeof(typename Register::word_type) == 8) {
-    return Register{bar.read64(Register::offset)};
+    const std::uint64_t low = bar.read32(Register::offset);
+    return Register{low | std::uint64_t{bar.read32(Register::offset + 4)} << 32};
   } else {
     return Register{bar.read32(Register::offset)};
   }
@@ -36,9 +38,10 @@ void write_register(Bar& bar, Register value) noexcept {
   return failure(errc::removed, "the controller is gone: its registers read all ones");
 }
 
-// What the device can do, or why it is no NVMe controller that this driver can use.
+// What the device can do, or why it is no NVMe controller that this driver can use. `assume_nvm` accepts a
+// CAP.CSS of 0, which some controllers report.
 template <Mmio Bar>
-[[nodiscard]] result<cap> read_capabilities(Bar& bar) noexcept {
+[[nodiscard]] result<cap> read_capabilities(Bar& bar, bool assume_nvm = false) noexcept {
   if (bar.size_bytes() < register_bytes(0, 0)) {
     return failure(errc::not_supported, "BAR 0 is too small for NVMe registers", bar.size_bytes());
   }
@@ -49,8 +52,12 @@ template <Mmio Bar>
                    "CAP reads 0: the controller is offline (a virtual function is brought online "
                    "with Virtualization Management)");
   }
-  if (!caps[cap::css_nvm] && !caps[cap::css_iocs]) {
-    return failure(errc::not_supported, "the controller has no I/O command set (CAP.CSS)",
+  const bool no_set = caps[cap::css] == 0;
+  if (!caps[cap::css_nvm] && !caps[cap::css_iocs] && !(no_set && assume_nvm)) {
+    return failure(errc::not_supported,
+                   no_set ? "the controller reports no command set (CAP.CSS is 0); the option "
+                            "assume_nvm tries the NVM command set"
+                          : "the controller has no I/O command set (CAP.CSS)",
                    caps.raw);
   }
   if (bar.size_bytes() < register_bytes(0, caps[cap::dstrd])) {
@@ -65,19 +72,24 @@ template <Mmio Bar>
 
 namespace detail {
 
-// A device that promises 0 still needs a moment: never less than half a second.
+// A device that reports 0 still needs a moment: never less than half a second.
 [[nodiscard]] constexpr std::uint64_t patience_ms(cap caps) noexcept {
   return caps.ready_timeout_ms() < 500 ? 500 : caps.ready_timeout_ms();
 }
 
-// Waits for CSTS to satisfy `good`; a fatal status ends the wait where `fatal_ends` says so.
-template <Mmio Bar, PollClock Clock, class Good>
+// Waits for CSTS to satisfy `good`; a fatal status ends the wait where `fatal_ends` says so. All ones are
+// a state of a link that comes and goes as well as of a function that is gone: they end the wait where
+// `is_gone` confirms it, and otherwise when the time is over.
+template <Mmio Bar, PollClock Clock, class Gone, class Good>
 [[nodiscard]] result<> wait_for_status(Bar& bar, Clock&& clock, std::uint64_t milliseconds,
-                                       bool fatal_ends, const char* late, Good good) noexcept {
+                                       bool fatal_ends, const char* late, Gone&& is_gone,
+                                       Good good) noexcept {
   csts last{};
+  bool gone = false;
   const bool done = poll_until(clock, milliseconds * nanoseconds_per_ms, [&]() noexcept {
     last = read_register<csts>(bar);
-    return last.removed() || (fatal_ends && last[csts::cfs]) || good(last);
+    if (last.removed()) return gone = is_gone();
+    return (fatal_ends && last[csts::cfs]) || good(last);
   });
   if (last.removed()) return removed_error();
   if (fatal_ends && last[csts::cfs]) {
@@ -89,24 +101,46 @@ template <Mmio Bar, PollClock Clock, class Good>
 
 }  // namespace detail
 
+// Answers whether a function is gone for good, when its registers read all ones. The one to use where
+// nothing else can be asked: then all ones count as removal.
+struct gone_when_ones {
+  [[nodiscard]] constexpr bool operator()() const noexcept { return true; }
+};
+
+// How a controller is to be switched off.
+struct disable_options {
+  std::uint32_t quiet_ms = 0;    // no register is read for so long after CC.EN was cleared
+  std::uint32_t patience_ms = 0;  // more than CAP.TO allows, where that is longer
+};
+
 // Clears CC.EN and waits until the controller has let go of all memory. After a success the device
-// touches no queue any more; after a failure nobody knows.
-template <Mmio Bar, PollClock Clock>
-[[nodiscard]] result<> disable(Bar& bar, Clock&& clock, cap caps) noexcept {
-  const auto config = read_register<cc>(bar);
-  if (config.raw == 0xffff'ffffU) return removed_error();
+// touches no queue any more; after a failure it may.
+template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
+[[nodiscard]] result<> disable(Bar& bar, Clock&& clock, cap caps, Gone&& is_gone = {},
+                               const disable_options& options = {}) noexcept {
+  std::uint64_t patience = detail::patience_ms(caps);
+  if (patience < options.patience_ms) patience = options.patience_ms;
+  cc config{};
+  const bool there = poll_until(clock, patience * nanoseconds_per_ms, [&]() noexcept {
+    config = read_register<cc>(bar);
+    return config.raw != 0xffff'ffffU || is_gone();
+  });
+  if (!there || config.raw == 0xffff'ffffU) return removed_error();
   if (config[cc::en]) {
     // A controller on its way up is not to be disturbed before it has arrived (3.5.1).
     if (!read_register<csts>(bar)[csts::rdy]) {
-      const auto up = detail::wait_for_status(bar, clock, detail::patience_ms(caps), true, "",
+      const auto up = detail::wait_for_status(bar, clock, patience, true, "", is_gone,
                                               [](csts s) noexcept { return s[csts::rdy]; });
       if (!up && up.error().code == errc::removed) return up;
     }
     write_register(bar, config.with(cc::en, false).with(cc::shn, shutdown_notification::none));
+    if (options.quiet_ms != 0) {
+      (void)poll_until(clock, options.quiet_ms * nanoseconds_per_ms, []() noexcept { return false; });
+    }
   }
   return detail::wait_for_status(
-      bar, clock, detail::patience_ms(caps), false,
-      "the controller did not stop (CSTS.RDY stays 1) within CAP.TO, in ms",
+      bar, clock, patience, false,
+      "the controller did not stop (CSTS.RDY stays 1) within CAP.TO, in ms", is_gone,
       [](csts s) noexcept { return !s[csts::rdy]; });
 }
 
@@ -116,36 +150,38 @@ struct admin_setup {
   bus_addr completion;
   std::uint32_t entries = 0;  // of each
   std::uint8_t page_shift = 12;
+  std::uint8_t submission_shift = 6;  // CC.IOSQES: log2 of an I/O submission entry's bytes
 };
 
 // Programs the admin queues and sets CC.EN of a controller that is disabled; returns when it is ready.
-template <Mmio Bar, PollClock Clock>
-[[nodiscard]] result<> enable(Bar& bar, Clock&& clock, cap caps,
-                              const admin_setup& setup) noexcept {
+template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
+[[nodiscard]] result<> enable(Bar& bar, Clock&& clock, cap caps, const admin_setup& setup,
+                              Gone&& is_gone = {}) noexcept {
   write_register(bar, aqa::for_entries(setup.entries, setup.entries));
   write_register(bar, asq{setup.submission.value()});
   write_register(bar, acq{setup.completion.value()});
-  write_register(bar, cc{}.with(cc::css, caps[cap::css_nvm] ? command_set_selected::nvm
-                                                            : command_set_selected::all_supported)
+  write_register(bar, cc{}.with(cc::css, caps[cap::css_iocs] && !caps[cap::css_nvm]
+                                               ? command_set_selected::all_supported
+                                               : command_set_selected::nvm)
                           .with(cc::mps, static_cast<std::uint8_t>(setup.page_shift - 12U))
-                          .with(cc::iosqes, 6)
+                          .with(cc::iosqes, setup.submission_shift)
                           .with(cc::iocqes, 4)
                           .with(cc::en, true));
   return detail::wait_for_status(bar, clock, detail::patience_ms(caps), true,
-                                 "the controller did not become ready within CAP.TO, in ms",
+                                 "the controller did not become ready within CAP.TO, in ms", is_gone,
                                  [](csts s) noexcept { return s[csts::rdy]; });
 }
 
 // Tells the controller to finish (flush caches, note the clean end) before power or it goes away, and
 // waits for it. The caller has deleted its I/O queues.
-template <Mmio Bar, PollClock Clock>
+template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
 [[nodiscard]] result<> shut_down(Bar& bar, Clock&& clock, std::uint64_t milliseconds,
-                                 shutdown_notification how) noexcept {
+                                 shutdown_notification how, Gone&& is_gone = {}) noexcept {
   const auto config = read_register<cc>(bar);
   if (config.raw == 0xffff'ffffU) return removed_error();
   write_register(bar, config.with(cc::shn, how));
   return detail::wait_for_status(
-      bar, clock, milliseconds, true, "the controller did not finish its shutdown, in ms",
+      bar, clock, milliseconds, true, "the controller did not finish its shutdown, in ms", is_gone,
       [](csts s) noexcept { return s[csts::shst] == shutdown_status::complete; });
 }
 

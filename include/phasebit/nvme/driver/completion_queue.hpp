@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The driver's side of a completion queue: entries become ours when their phase tag flips.
+// The driver's side of a completion queue: an entry is new when its phase tag has flipped.
 // NVMe Base 2.0, 3.3.1 and 3.3.3.2 (Phase Tag).
 #pragma once
 
@@ -16,7 +16,7 @@ namespace phasebit::nvme::driver {
 
 // A consumer's ring. The memory begins zeroed, so that the first lap's tag is 1. The dword with
 // command id, phase and status is loaded once, by itself; the entry's other words are read only
-// after the phase said that they are there. One thread at a time.
+// once the phase shows that they are valid. One thread at a time.
 template <RingOrder Order, DoorbellSink Doorbell>
 class completion_queue {
  public:
@@ -30,7 +30,14 @@ class completion_queue {
                      "a completion queue has 2 to 65536 entries");
   }
 
-  // Takes the next entry where there is one. Its place goes back to the device at ring().
+  // Reads and writes nothing of the ring from now on: pop() finds no entry, ring() does nothing.
+  void close() noexcept {
+    entries_ = &no_entry;
+    head_ = rung_ = last_ = 0;
+    phase_ = phase_bit;
+  }
+
+  // Takes the next entry if there is one. Its place goes back to the device at ring().
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool pop(completion_entry& out) noexcept {
     const completion_entry& next = entries_[head_];
     const le<std::uint32_t> dw3 = Order::load(next.dw3);
@@ -61,9 +68,11 @@ class completion_queue {
   [[nodiscard]] std::uint32_t head() const noexcept { return head_; }
 
  private:
-  static constexpr std::uint32_t phase_bit = 1U << 16;
+  static constexpr std::uint32_t phase_bit = completion_dw3::phase_bit.mask<std::uint32_t>;
+  // An entry whose phase tag never flips.
+  static constexpr completion_entry no_entry{};
 
-  completion_entry* entries_ = nullptr;
+  const completion_entry* entries_ = &no_entry;
   std::uint32_t last_ = 0;
   std::uint32_t head_ = 0;
   std::uint32_t rung_ = 0;

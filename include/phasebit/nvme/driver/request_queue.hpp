@@ -17,14 +17,14 @@ namespace phasebit::nvme::driver {
 struct request {
   submission_entry command;  // opcode, namespace, flags; LBA and count are replaced
   std::uint64_t lba = 0;
-  std::span<const prp::piece> pieces;  // the caller's until the request has ended
+  std::span<const segment<bus_space>> segments;  // the caller's until the request has ended
 };
 
 // Up to MaxRequests requests at a time, in flight or waiting, in the order of their arrival. Each ends
 // with exactly one call of its callback: the completion of its last command, with the status of the
 // first that failed. A part that can not be posted ends the request with invalid_field, after the
 // parts before it have ended. `Queue` has 16-bit tokens and is used by nobody else.
-template <class Queue, unsigned MaxRequests = 128, std::size_t MaxPieces = 32>
+template <class Queue, unsigned MaxRequests = 128, std::size_t MaxSegments = 32>
 class request_queue {
   static_assert(std::is_same_v<typename Queue::token_type, std::uint16_t>,
                 "make the queue pair with std::uint16_t tokens: "
@@ -43,17 +43,17 @@ class request_queue {
 
   // Takes a request: posted where there is room, else queued; the doorbell is rung by ring() or
   // poll(). Refused, with nothing left behind, where it is empty, longer than the block addresses
-  // reach, no whole number of blocks, or has a piece that is empty or wraps; full where MaxRequests
+  // reach, no whole number of blocks, or has a segment that is empty or wraps; full where MaxRequests
   // are under way.
   submitted submit(const request& wanted, completion_callback done) noexcept {
-    if (queue_.closed()) return submitted::as_closed();
+    if (queue_.closed()) return submitted::as_closed(text(queue_.end_reason()));
     if (free_count_ == 0) return submitted::as_full();
     if (const submitted checked = check(wanted); !checked) return checked;
     const std::uint16_t index = free_[--free_count_];
     state& s = states_[index];
     s = {.done = done,
          .command = wanted.command,
-         .parts = {wanted.lba, wanted.pieces, limits_},
+         .parts = {wanted.lba, wanted.segments, limits_},
          .outcome = {},
          .in_flight = 0,
          .ended = false};
@@ -95,7 +95,7 @@ class request_queue {
   struct state {
     completion_callback done{};
     submission_entry command{};
-    splitter<MaxPieces> parts{};
+    splitter<MaxSegments> parts{};
     completion outcome{};
     std::uint32_t in_flight = 0;  // its commands in the rings
     bool ended = false;           // no more parts will be posted
@@ -103,15 +103,15 @@ class request_queue {
 
   [[nodiscard]] submitted check(const request& wanted) const noexcept {
     std::uint64_t bytes = 0;
-    for (std::uint32_t i = 0; i != wanted.pieces.size(); ++i) {
-      const prp::piece& piece = wanted.pieces[i];
-      if (piece.bytes == 0) {
-        return submitted::as_refused(errc::invalid_argument, "a piece of no bytes", i);
+    for (std::uint32_t i = 0; i != wanted.segments.size(); ++i) {
+      const segment<bus_space>& s = wanted.segments[i];
+      if (s.bytes == 0) {
+        return submitted::as_refused(errc::invalid_argument, "a segment of no bytes", i);
       }
-      if (!range_end(piece.begin, piece.bytes) || bytes + piece.bytes < bytes) {
-        return submitted::as_refused(errc::overflow, "the piece wraps around the address space", i);
+      if (!range_end(s.begin, s.bytes) || bytes + s.bytes < bytes) {
+        return submitted::as_refused(errc::overflow, "the segment wraps around the address space", i);
       }
-      bytes += piece.bytes;
+      bytes += s.bytes;
     }
     const std::uint64_t block = std::uint64_t{1} << limits_.block_shift;
     if (bytes == 0 || !is_aligned(bytes, block)) {
@@ -141,7 +141,7 @@ class request_queue {
     return ended;
   }
   void post_part(state& s, std::uint16_t index) noexcept {
-    split_part<MaxPieces> part;
+    split_part<MaxSegments> part;
     if (!s.parts.next(part)) {
       note(s, completion{0, status_code::invalid_field});
       s.ended = true;
@@ -152,7 +152,7 @@ class request_queue {
     command.cdw11 = static_cast<std::uint32_t>(part.lba >> 32);
     command.cdw12 =
         block_command::nlb.set(command.cdw12.get(), static_cast<std::uint16_t>(part.blocks - 1));
-    if (queue_.submit(command, part.used(), index)) {
+    if (queue_.submit_unchecked(command, part.used(), index)) {
       ++s.in_flight;
     } else {
       note(s, completion{0, status_code::invalid_field});

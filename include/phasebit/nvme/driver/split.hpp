@@ -24,35 +24,35 @@ struct split_limits {
 };
 
 // One command's share: so many blocks at this LBA, and where their bytes lie.
-template <std::size_t MaxPieces>
+template <std::size_t MaxSegments>
 struct split_part {
   std::uint64_t lba = 0;
   std::uint32_t blocks = 0;
-  std::uint32_t piece_count = 0;
-  std::array<prp::piece, MaxPieces> pieces{};
+  std::uint32_t segment_count = 0;
+  std::array<segment<bus_space>, MaxSegments> segments{};
 
-  [[nodiscard]] constexpr std::span<const prp::piece> used() const noexcept {
-    return {pieces.data(), piece_count};
+  [[nodiscard]] constexpr std::span<const segment<bus_space>> used() const noexcept {
+    return {segments.data(), segment_count};
   }
 };
 
 // Walks through a scatter list once and hands out parts in order, each as long as it may be. The list
 // stays the caller's until the last part was taken. Bounded: each part has at least one block.
-template <std::size_t MaxPieces = 32>
+template <std::size_t MaxSegments = 32>
 class splitter {
  public:
   constexpr splitter() noexcept = default;
-  constexpr splitter(std::uint64_t lba, std::span<const prp::piece> pieces,
+  constexpr splitter(std::uint64_t lba, std::span<const segment<bus_space>> segments,
                      const split_limits& limits) noexcept
-      : limits_(limits), pieces_(pieces), lba_(lba) {}
+      : limits_(limits), pieces_(segments), lba_(lba) {}
 
   // Whether everything was handed out.
   [[nodiscard]] constexpr bool done() const noexcept { return index_ == pieces_.size(); }
-  [[nodiscard]] constexpr std::size_t piece_index() const noexcept { return index_; }
+  [[nodiscard]] constexpr std::size_t segment_index() const noexcept { return index_; }
 
   // The next part; refused where a cut would have to fall inside of a block, or the part would begin
   // off a dword. There must be something left.
-  [[nodiscard]] constexpr prp::build_result next(split_part<MaxPieces>& out) noexcept {
+  [[nodiscard]] constexpr prp::build_result next(split_part<MaxSegments>& out) noexcept {
     const std::size_t at = index_;
     const std::uint64_t skip = offset_;
     const std::uint64_t most = transfer_limit();
@@ -69,7 +69,7 @@ class splitter {
           errc::misaligned, "PRPs can not express the buffer, and a cut would split a block",
           index_);
     }
-    if ((out.pieces[0].begin.value() & 3U) != 0) {
+    if ((out.segments[0].begin.value() & 3U) != 0) {
       return prp::build_result::refused(errc::misaligned, "the buffer does not begin on a dword",
                                         at);
     }
@@ -94,39 +94,39 @@ class splitter {
   }
 
   // Takes up to `most` bytes, as long as PRPs can express them; returns how many.
-  constexpr std::uint64_t gather(split_part<MaxPieces>& out, std::uint64_t most) noexcept {
+  constexpr std::uint64_t gather(split_part<MaxSegments>& out, std::uint64_t most) noexcept {
     const std::uint64_t page_mask = (std::uint64_t{1} << limits_.page_shift) - 1;
     std::uint64_t bytes = 0;
-    out.piece_count = 0;
+    out.segment_count = 0;
     while (bytes != most && index_ != pieces_.size()) {
-      const prp::piece& piece = pieces_[index_];
-      const std::uint64_t begin = piece.begin.value() + offset_;
-      if (out.piece_count != 0) {
-        prp::piece& last = out.pieces[out.piece_count - 1];
+      const segment<bus_space>& from = pieces_[index_];
+      const std::uint64_t begin = from.begin.value() + offset_;
+      if (out.segment_count != 0) {
+        auto& last = out.segments[out.segment_count - 1];
         const std::uint64_t end = last.begin.value() + last.bytes;
         const bool continues = begin == end;
-        if (!continues && (((begin | end) & page_mask) != 0 || out.piece_count == MaxPieces)) break;
-        const std::uint64_t now = take(piece, most - bytes);
+        if (!continues && (((begin | end) & page_mask) != 0 || out.segment_count == MaxSegments)) break;
+        const std::uint64_t now = take(from, most - bytes);
         if (continues) {
-          last.bytes += static_cast<std::size_t>(now);
+          last.bytes += now;
         } else {
-          out.pieces[out.piece_count++] = {bus_addr{begin}, static_cast<std::size_t>(now)};
+          out.segments[out.segment_count++] = {bus_addr{begin}, now};
         }
         bytes += now;
       } else {
-        const std::uint64_t now = take(piece, most);
+        const std::uint64_t now = take(from, most);
         if (now == 0) continue;
-        out.pieces[out.piece_count++] = {bus_addr{begin}, static_cast<std::size_t>(now)};
+        out.segments[out.segment_count++] = {bus_addr{begin}, now};
         bytes += now;
       }
     }
     return bytes;
   }
-  constexpr std::uint64_t take(const prp::piece& piece, std::uint64_t most) noexcept {
-    const std::uint64_t left = piece.bytes - offset_;
+  constexpr std::uint64_t take(const segment<bus_space>& from, std::uint64_t most) noexcept {
+    const std::uint64_t left = from.bytes - offset_;
     const std::uint64_t now = left < most ? left : most;
     offset_ += now;
-    if (offset_ == piece.bytes) {
+    if (offset_ == from.bytes) {
       ++index_;
       offset_ = 0;
     }
@@ -134,7 +134,7 @@ class splitter {
   }
 
   split_limits limits_{};
-  std::span<const prp::piece> pieces_;
+  std::span<const segment<bus_space>> pieces_;
   std::uint64_t lba_ = 0;
   std::size_t index_ = 0;
   std::uint64_t offset_ = 0;

@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a queue says of a command that it was asked to post.
+// The answer of a queue to a command that it was asked to post.
 #pragma once
 
 #include <phasebit/core/error.hpp>
+#include <phasebit/nvme/prp/types.hpp>
 
 #include <cstdint>
 
 namespace phasebit::nvme::driver {
 
 enum class submit_status : std::uint8_t {
-  posted,   // in the ring; the device learns of it at ring()
-  queued,   // kept in software until a place in the ring is free (only by queues that say so)
+  posted,   // in the ring; the device sees it after ring()
+  queued,   // kept in software until the ring has a free entry (only by queues that offer it)
   full,     // as many commands in flight as the queue holds: poll, then try again
-  refused,  // can not be expressed or is not allowed; nothing was posted; `reason` says why
-  closed,   // the queue's device is gone or was reset
+  refused,  // cannot be expressed or is not allowed; nothing was posted; `what` is the reason
+  closed,   // the queue does not work any more; `what` says which event ended it
 };
 
-// Sixteen bytes, so that it is returned in registers. True where the command will complete.
+// Sixteen bytes, returned in registers. True where the command will complete.
 struct [[nodiscard]] submitted {
   const char* what = "";  // of a refusal: a sentence
   submit_status status = submit_status::refused;
   errc reason = errc::invalid_argument;
   std::uint16_t command_id = 0;  // of a posted command
-  std::uint32_t piece = 0;       // the piece of the scatter list at fault
+  std::uint32_t index = 0;       // of the segment of the scatter list at fault
 
   constexpr explicit operator bool() const noexcept {
     return status == submit_status::posted || status == submit_status::queued;
@@ -38,18 +39,21 @@ struct [[nodiscard]] submitted {
   }
   [[nodiscard]] static constexpr submitted as_refused(errc why, const char* what,
                                                       std::uint32_t which = 0) noexcept {
-    return {.what = what, .status = submit_status::refused, .reason = why, .piece = which};
+    return {.what = what, .status = submit_status::refused, .reason = why, .index = which};
   }
-  [[nodiscard]] static constexpr submitted as_closed() noexcept {
-    return {.what = "the queue was deleted, or its device is gone or was reset",
-            .status = submit_status::closed,
-            .reason = errc::removed};
+  [[nodiscard]] static constexpr submitted as_refused(const prp::build_result& built) noexcept {
+    return as_refused(built.reason, built.what, built.index);
+  }
+  // `what` says which event ended the queue.
+  [[nodiscard]] static constexpr submitted as_closed(const char* what) noexcept {
+    return {.what = what, .status = submit_status::closed, .reason = errc::removed};
   }
 
   // Of a command that was not taken.
   [[nodiscard]] constexpr error as_error() const noexcept {
-    return failure(reason, what).at(piece);
+    return failure(reason, what).at(index);
   }
 };
+static_assert(sizeof(submitted) <= 24);
 
 }  // namespace phasebit::nvme::driver

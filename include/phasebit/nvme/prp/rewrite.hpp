@@ -106,24 +106,24 @@ class page_translation {
       return false;
     }
     if (ask > most) ask = most;
-    const auto piece = pages_.translate(address<typename Pages::from>{from}, ask, wanted_);
-    if (!piece) [[unlikely]] {
-      fault_ = build_result::refused(piece.error().code, piece.error().what, index_);
+    const auto segment = pages_.translate(address<typename Pages::from>{from}, ask, wanted_);
+    if (!segment) [[unlikely]] {
+      fault_ = build_result::refused(segment.error().code, segment.error().what, index_);
       return false;
     }
-    if (piece->bytes < need || piece->bytes > ask) [[unlikely]] {
+    if (segment->bytes < need || segment->bytes > ask) [[unlikely]] {
       fault_ = build_result::refused(errc::not_supported,
                                      "a page is not contiguous once it is translated", index_);
       return false;
     }
-    if (((piece->begin.value() ^ from) & mask_) != 0) [[unlikely]] {
+    if (((segment->begin.value() ^ from) & mask_) != 0) [[unlikely]] {
       fault_ = build_result::refused(
           errc::not_supported, "the translation does not keep the offset within a page", index_);
       return false;
     }
     from_ = from;
-    to_ = piece->begin.value();
-    bytes_ = piece->bytes;
+    to_ = segment->begin.value();
+    bytes_ = segment->bytes;
     return true;
   }
 
@@ -182,7 +182,7 @@ template <AddressTranslator Pages>
 // what the device will do with the data: write for a read command.
 //
 // `command` changes only when all went well. Refuses with misaligned, and with what the translators
-// answer (not_mapped, access_denied); not_supported where a page comes out in pieces or elsewhere in
+// answer (not_mapped, access_denied); not_supported where a page comes out in segments or elsewhere in
 // a page; exhausted where shadow lists are too short. The build_result's index is 0 for PRP1, 1 for PRP2
 // or the first list entry, and so on. Bounded by `bytes`, whatever the memory holds.
 template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_lists>

@@ -9,6 +9,7 @@
 #include <phasebit/core/cacheline.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
+#include <phasebit/memory/translate.hpp>
 
 #include <concepts>
 #include <cstddef>
@@ -34,34 +35,28 @@ struct pointers {
   friend constexpr bool operator==(pointers, pointers) noexcept = default;
 };
 
-// One element of a scatter list.
-struct piece {
-  bus_addr begin;
-  std::size_t bytes = 0;
-};
-
 // Where a list may be written: contiguous for processor and device, begins on a cache line, and is a
 // whole number of lines. It may be a part of a memory page, or as many whole pages as one likes
 // beginning on a page: the list then continues from each into the next.
 using list_memory = dma_region;
 
-// Whether pointers were made; if not, why, and because of which piece or entry. A refusal has
-// written nothing that a device looks at. Small, for it is returned once per command.
+// Whether pointers were made; if not, the reason and the index of the segment or entry at fault. A
+// refusal has written nothing that a device looks at. Small: it is returned once per command.
 struct [[nodiscard]] build_result {
   const char* what = nullptr;  // a sentence; null if all went well
   errc reason = errc::invalid_argument;
-  std::uint32_t piece = 0;
+  std::uint32_t index = 0;  // of the segment or entry at fault
 
   [[nodiscard]] static constexpr build_result refused(errc reason, const char* what,
-                                                      std::size_t piece = 0) noexcept {
-    return {what, reason, static_cast<std::uint32_t>(piece)};
+                                                      std::size_t index = 0) noexcept {
+    return {what, reason, static_cast<std::uint32_t>(index)};
   }
   [[nodiscard]] constexpr explicit operator bool() const noexcept { return what == nullptr; }
 
   // Of a refusal only.
   [[nodiscard]] constexpr error as_error() const noexcept {
     PHASEBIT_EXPECTS(what != nullptr, "a build_result without a fault is no error");
-    return failure(reason, what).at(piece);
+    return failure(reason, what).at(index);
   }
 };
 

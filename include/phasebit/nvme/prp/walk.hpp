@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The device's side of PRPs: from a command's two fields to the pieces of its data.
+// The device's side of PRPs: from a command's two fields to the segments of its data.
 #pragma once
 
 #include <phasebit/memory/dma_copy.hpp>
@@ -15,7 +15,7 @@
 
 namespace phasebit::nvme::prp {
 
-// Takes a piece of a command's data, and says success or with which status the command ends.
+// Takes a segment of a command's data, and says success or with which status the command ends.
 template <class T, class Space>
 concept PieceSink = requires(T& sink, address<Space> begin, std::uint64_t bytes) {
   { sink(begin, bytes) } noexcept -> std::same_as<status_code>;
@@ -23,12 +23,12 @@ concept PieceSink = requires(T& sink, address<Space> begin, std::uint64_t bytes)
 
 namespace detail {
 
-// Passes on pieces that follow one another in memory as one: most buffers are contiguous, and each
-// piece costs a translation and a copy of its own.
+// Passes on segments that follow one another in memory as one: most buffers are contiguous, and each
+// segment costs a translation and a copy of its own.
 template <class Space, PieceSink<Space> Each>
-class merged_pieces {
+class merged_segments {
  public:
-  explicit merged_pieces(Each& each) noexcept : each_(each) {}
+  explicit merged_segments(Each& each) noexcept : each_(each) {}
 
   [[nodiscard]] status_code add(std::uint64_t begin, std::uint64_t bytes) noexcept {
     if (begin == begin_ + bytes_ && bytes_ != 0) {
@@ -77,7 +77,7 @@ class merged_pieces {
 
 }  // namespace detail
 
-// Calls each(begin, bytes) for the pieces of a command's data, in order; together they are exactly
+// Calls each(begin, bytes) for the segments of a command's data, in order; together they are exactly
 // `bytes` long. Lists are read through `lists`, in whose address space the pointers are. Everything
 // is hostile: see read_list for how a walk ends. PRP Offset Invalid for PRP1 off a dword, for PRP2
 // or an entry with a page offset, and for a list off an entry; Data Transfer Error for a list that
@@ -92,14 +92,14 @@ template <LocalTranslator Lists, PieceSink<typename Lists::from> Each>
   const std::uint64_t in_first = page - (p.prp1 & (page - 1));
   if (bytes <= in_first) return each(address<space>{p.prp1}, bytes);
 
-  detail::merged_pieces<space, std::remove_reference_t<Each>> pieces{each};
-  status_code last = pieces.add(p.prp1, in_first);
+  detail::merged_segments<space, std::remove_reference_t<Each>> segments{each};
+  status_code last = segments.add(p.prp1, in_first);
   std::uint64_t left = bytes - in_first;
   const std::uint64_t entries = entries_after_first(p.prp1, bytes, page_shift);
   if (!has_list(entries)) {
     if ((p.prp2 & (page - 1)) != 0) return status_code::prp_offset_invalid;
-    last = pieces.add(p.prp2, left);
-    return last != status_code::success ? last : pieces.finish();
+    last = segments.add(p.prp2, left);
+    return last != status_code::success ? last : segments.finish();
   }
   const list_outcome walked = read_list(
       lists, p.prp2, entries, page_shift,
@@ -108,20 +108,20 @@ template <LocalTranslator Lists, PieceSink<typename Lists::from> Each>
           const std::uint64_t all = std::uint64_t{copies.size()} << page_shift;
           const std::uint64_t now = left < all ? left : all;
           left -= now;
-          last = pieces.add(copies.front(), now);
+          last = segments.add(copies.front(), now);
           return last == status_code::success;
         }
         for (const entry& e : copies) {
           const std::uint64_t now = left < page ? left : page;
           left -= now;
-          last = pieces.add(e, now);
+          last = segments.add(e, now);
           if (last != status_code::success) return false;
         }
         return true;
       },
       [](address<space>, address<space>) noexcept { return true; });
   if (walked.end != list_end::complete) return detail::status_of(walked.end, last);
-  return pieces.finish();
+  return segments.finish();
 }
 
 }  // namespace phasebit::nvme::prp

@@ -28,7 +28,7 @@ struct [[nodiscard]] rewritten {
 
 // Translates the data blocks of a command of `bytes` bytes with `blocks`, and writes a list of the
 // results into `shadow` (and `more`) for the device to read instead: a block that comes out in
-// pieces becomes several descriptors. The guest's list is read once and never written. The command
+// segments becomes several descriptors. The guest's list is read once and never written. The command
 // changes only if all went well. Statuses as walk() has them; Data Transfer Error also for a block
 // that can not be translated; Internal Error where the shadow segments are too short. Bit buckets
 // are passed on: a device without them must not be told of them by the guest's Identify either.
@@ -49,10 +49,10 @@ template <LocalTranslator Lists, AddressTranslator Blocks, class More = no_more_
   auto each = [&](from begin, std::uint64_t count) noexcept {
     bool fits = true;
     const auto done = for_each_segment(
-        blocks, begin, count, allowed.wanted, [&](const segment<bus_space>& piece) noexcept {
-          // A block has at most 32 bits of bytes, and its pieces no more.
-          fits = fits && writer.put(sgl_type::data_block, piece.begin,
-                                    static_cast<std::uint32_t>(piece.bytes));
+        blocks, begin, count, allowed.wanted, [&](const segment<bus_space>& segment) noexcept {
+          // A block has at most 32 bits of bytes, and its segments no more.
+          fits = fits && writer.put(sgl_type::data_block, segment.begin,
+                                    static_cast<std::uint32_t>(segment.bytes));
         });
     if (!done) return status_code::data_transfer_error;
     return fits ? status_code::success : status_code::internal_error;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Scatter gather lists: pieces of any length at any address, in segments of 16-byte descriptors
+// Scatter gather lists: data blocks of any length at any address, in segments of 16-byte descriptors
 // (NVMe Base 2.0, section 4.1.2).
 #pragma once
 
@@ -12,9 +12,8 @@
 
 namespace phasebit::nvme::sgl {
 
-// The same as PRPs': one element of a scatter list, and what became of it.
+// What became of a list, as for PRPs.
 using prp::build_result;
-using prp::piece;
 
 // Where descriptors may be written: contiguous for processor and device, aligned to 8 bytes (a
 // segment is a "Qword aligned data structure"), at least 32 bytes; what is beyond the last whole

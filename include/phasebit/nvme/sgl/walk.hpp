@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The device's side of scatter gather lists: from a command's data pointer to the pieces of its
+// The device's side of scatter gather lists: from a command's data pointer to the segments of its
 // data. All of it was written by the other side, which may be writing still.
 #pragma once
 
@@ -144,7 +144,7 @@ class walker {
   std::uint32_t seen_ = 0;
 };
 
-// Calls each(begin, bytes) for the pieces of a command's data, in order, and discard(bytes) for bit
+// Calls each(begin, bytes) for the segments of a command's data, in order, and discard(bytes) for bit
 // buckets of a read; together they are `bytes` long. Segments are read through `lists`, in whose
 // address space the addresses are. Bounded by limits::max_descriptors, whatever the memory holds.
 //

@@ -29,8 +29,8 @@ struct completion_dw3 : register_value<completion_dw3, std::uint32_t> {
   }
   [[nodiscard]] static constexpr completion_dw3 of(std::uint16_t command_id, nvme::status status,
                                                    bool phase) noexcept {
-    return completion_dw3{std::uint32_t{command_id} | std::uint32_t{phase} << 16 |
-                          std::uint32_t{status.raw()} << 17};
+    return completion_dw3{std::uint32_t{command_id} | std::uint32_t{phase} << phase_bit.lo |
+                          std::uint32_t{status.raw()} << status_bits.lo};
   }
 };
 

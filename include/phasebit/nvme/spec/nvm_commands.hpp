@@ -85,9 +85,9 @@ struct block_command {
 
 namespace detail {
 
-PHASEBIT_ALWAYS_INLINE constexpr submission_entry block_command_of(nvm_opcode opcode,
-                                                                   const block_range& r) noexcept {
-  PHASEBIT_EXPECTS(r.blocks - 1 <= 0xffff, "a command is for 1 to 65536 blocks");
+// For a range of 1 to 65536 blocks.
+PHASEBIT_ALWAYS_INLINE constexpr submission_entry checked_block_command(
+    nvm_opcode opcode, const block_range& r) noexcept {
   return {.cdw0 = static_cast<std::uint32_t>(opcode),
           .nsid = r.nsid,
           .cdw2 = 0,
@@ -103,6 +103,11 @@ PHASEBIT_ALWAYS_INLINE constexpr submission_entry block_command_of(nvm_opcode op
           .cdw13 = r.hint,
           .cdw14 = r.reference_tag,
           .cdw15 = r.application_tag | std::uint32_t{r.application_mask} << 16};
+}
+PHASEBIT_ALWAYS_INLINE constexpr submission_entry block_command_of(nvm_opcode opcode,
+                                                                   const block_range& r) noexcept {
+  PHASEBIT_EXPECTS(r.blocks - 1 <= 0xffff, "a command is for 1 to 65536 blocks");
+  return checked_block_command(opcode, r);
 }
 
 }  // namespace detail
