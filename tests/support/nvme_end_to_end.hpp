@@ -186,7 +186,8 @@ class nvme_end_to_end {
       std::vector<std::byte> expected(bytes);
       fill_block(expected, 9, 9);
       std::memcpy(data->data(), expected.data(), bytes);
-      const phasebit::segment<phasebit::bus_space> segments[] = {{data->bus, 8192}, {data->bus + 8192, bytes - 8192}};
+      const phasebit::segment<phasebit::bus_space> segments[] = {{data->bus, 8192},
+                                                                 {data->bus + 8192, bytes - 8192}};
       for (const bool write : {true, false}) {
         int ended = 0;
         REQUIRE(requests.submit(
