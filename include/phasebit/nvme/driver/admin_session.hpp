@@ -142,9 +142,9 @@ class admin_session {
   }
   void close(queue_end why) noexcept { admin_.close(why); }
 
-  // Sets CC.SHN and waits for CSTS.SHST.
+  // Sets CC.SHN and waits for CSTS.SHST. After a time-out it may be called again, which waits again.
   [[nodiscard]] result<> shut_down(shutdown_notification how) noexcept {
-    if (!running()) return not_running();
+    if (!running() && state_ != state::shut_down) return not_running();
     // RTD3E is in microseconds and may be 0 for unknown.
     const std::uint64_t reported = identity_.rtd3e.get() / 1000;
     const std::uint64_t wait = reported < 5000 ? 5000 : reported;
