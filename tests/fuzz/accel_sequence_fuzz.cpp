@@ -34,7 +34,8 @@ domain_segment drawn(phasebit_test::fuzz_input& in, const std::vector<domain_seg
   domain_segment s{(w >> 16) & 0x1fff, 1 + (w & 0x7ff), domain_id{2}};
   if ((w >> 60) == 0) s.address = in.word();
   if ((w >> 60) == 1) s.bytes = in.word();
-  if ((w >> 60) == 2) s.domain = domain_id{static_cast<std::uint16_t>(w >> 40)};
+  // A guest names its own memory or a domain that is not there; local pointers are the host's.
+  if ((w >> 60) == 2) s.domain = domain_id{static_cast<std::uint16_t>((w >> 40 & 0xff) + 2)};
   if ((w >> 60) > 10 && !scratch.empty()) {
     s = scratch[(w >> 50) % scratch.size()];
     if ((w >> 49 & 1U) != 0) s.bytes = 1 + (w & 0x3ff);
