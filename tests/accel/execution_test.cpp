@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include "random_sequence.hpp"
 
+#include <phasebit/accel/engine_scheduler.hpp>
 #include <phasebit/accel/execution.hpp>
 #include <phasebit/accel/software_engine.hpp>
 #include <phasebit/memory/memory_domain_models.hpp>
@@ -370,6 +371,52 @@ TEST_CASE_FIXTURE(fixture, "guest memory is resolved before planning, cut where 
   sequence<4, 3> full;
   CHECK(full.copy(local(at(4096, 512)), whole));
   CHECK(resolve(full, domains, local_domain).error().code == errc::exhausted);
+}
+
+TEST_CASE_FIXTURE(
+    fixture, "a scheduler spreads independent steps and skips engines that lack the operation") {
+  struct copies_only : shuffled_engine {
+    [[nodiscard]] static engine_capabilities capabilities() noexcept {
+      return {.operations = operation_set{operation::copy, operation::fill}};
+    }
+  };
+  shuffled_engine a;
+  copies_only b;
+  a.capacity = b.capacity = 2;
+  engine_scheduler both{a, b};
+  static_assert(Engine<decltype(both)>);
+  sequence<16> s;
+  for (std::size_t k = 0; k != 6; ++k) CHECK(s.zero(local(at(k * 100, 50))));
+  const auto sum = *s.crc32c(local(at(0, 50)));
+  CHECK(run(s, both).good);
+  CHECK(both.given(0) + both.given(1) == 7);
+  CHECK(both.given(1) >= 2);
+  CHECK(s.result_of(sum).good());
+  sequence<> none;
+  CHECK(none.compress(local(at(0, 8)), local(at(100, 8))));
+  execution refused{none, both, domains};
+  CHECK(refused.start(pool, 0).error().code == errc::not_supported);
+  // One engine vanishes: the other takes what it can.
+  a.vanish_after = 0;
+  sequence<> fills;
+  for (std::size_t k = 0; k != 4; ++k) CHECK(fills.zero(local(at(k * 100, 50))));
+  CHECK(run(fills, both).good);
+}
+
+TEST_CASE_FIXTURE(fixture, "a recording engine remembers what was handed over") {
+  recording_engine recorded{engine};
+  sequence<> s;
+  const auto t = *s.scratch(512);
+  CHECK(s.copy(t, local(at(0, 512))));
+  CHECK(s.encrypt(t, t, {.unit_bytes = 512, .key = 0}));
+  CHECK(s.dif_insert(local(at(2000, 520)), t, {}));
+  target where;
+  where.fusions = software_fusions;
+  const auto p = accel::plan(s, where);
+  CHECK(p);
+  CHECK(run(s, recorded).good);
+  CHECK(recorded.count() == s.size());
+  CHECK(recorded.entries().back().destination_bytes == 520);
 }
 
 TEST_CASE(

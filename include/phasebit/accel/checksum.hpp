@@ -7,6 +7,7 @@
 #include <phasebit/config.hpp>
 
 #include <array>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -30,6 +31,14 @@ inline constexpr bool has_x86_instructions = true;  // the code for them exists
 #else
 inline constexpr bool has_x86_instructions = false;
 #endif
+
+// A library's functions in place of ours: a policy type with these two static functions, whose seed and
+// result are those of crc32c() and crc16_t10dif().
+template <class T>
+concept ChecksumLibrary = requires(std::span<const std::byte> data) {
+  { T::crc32c(data, std::uint32_t{}) } noexcept -> std::same_as<std::uint32_t>;
+  { T::crc16_t10dif(data, std::uint16_t{}) } noexcept -> std::same_as<std::uint16_t>;
+};
 
 namespace detail {
 
@@ -258,6 +267,9 @@ template <std::size_t Lane>
 template <class Instructions = native_instructions>
 [[nodiscard]] constexpr std::uint32_t crc32c(std::span<const std::byte> data,
                                              std::uint32_t seed = 0) noexcept {
+  if constexpr (ChecksumLibrary<Instructions>) {
+    if (!std::is_constant_evaluated()) return Instructions::crc32c(data, seed);
+  }
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<Instructions, x86_instructions>) {
     if (!std::is_constant_evaluated()) return ~detail::crc32c_x86(~seed, data.data(), data.size());
@@ -271,6 +283,9 @@ template <class Instructions = native_instructions>
 template <class Instructions = native_instructions>
 [[nodiscard]] constexpr std::uint16_t crc16_t10dif(std::span<const std::byte> data,
                                                    std::uint16_t seed = 0) noexcept {
+  if constexpr (ChecksumLibrary<Instructions>) {
+    if (!std::is_constant_evaluated()) return Instructions::crc16_t10dif(data, seed);
+  }
 #if defined(__x86_64__)
   if constexpr (std::is_same_v<Instructions, x86_instructions>) {
     if (!std::is_constant_evaluated()) return detail::t10dif_x86(seed, data.data(), data.size());
