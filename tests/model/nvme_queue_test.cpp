@@ -13,12 +13,12 @@ constexpr nvme_setup two_in_flight{3, 5, 2, false, false};
 // Faults of the two orders. The last dword of an entry is stored with the order, the others before.
 const mutation thread_faults[] = {
     {operation::load, "completion_queue.hpp", "pop", effect::unordered},
-    {operation::store, "ring_memory.hpp", "post_completion", effect::unordered},
+    {operation::store, "completion_queue.hpp", "post_completion", effect::unordered},
     {operation::load, "doorbells.hpp", "load", effect::unordered},
 };
 const mutation device_faults[] = {
     {operation::after_load, "completion_queue.hpp", "pop", effect::unordered},
-    {operation::store, "ring_memory.hpp", "post_completion", effect::unordered},
+    {operation::store, "completion_queue.hpp", "post_completion", effect::unordered},
     {operation::after_load, "doorbells.hpp", "load", effect::unordered},
 };
 
@@ -58,7 +58,7 @@ TEST_CASE("mutants of the doorbells") {
   };
   with_fault("SQ tail doorbell without its barrier", {tail}, all_but_x86, program);
   with_fault("completion that orders stores only",
-             {{operation::store, "ring_memory.hpp", "post_completion", effect::stores_only}},
+             {{operation::store, "completion_queue.hpp", "post_completion", effect::stores_only}},
              all_but_x86, program);
   // The places of the completion queue are given back twice: by the CQ head, and by the commands that
   // are submitted after. One of the two has to order the loads of the entries before it.

@@ -2,9 +2,9 @@
 // A driver and a controller around one queue pair: the library's two halves, each in its own thread.
 #pragma once
 
+#include <phasebit/nvme/device/completion_queue.hpp>
 #include <phasebit/nvme/device/doorbells.hpp>
-#include <phasebit/nvme/device/queues.hpp>
-#include <phasebit/nvme/device/ring_memory.hpp>
+#include <phasebit/nvme/device/submission_queue.hpp>
 #include <phasebit/nvme/driver/queue_pair.hpp>
 
 #include <array>
@@ -173,12 +173,12 @@ class nvme_controller {
   }
   bool update_tail() {
     const auto moved = sq_.set_tail(doorbells_.load(0, nvme::device::ring_side::submission));
-    check(moved != nvme::device::doorbell_verdict::invalid, "the tail lies within the ring");
+    check(moved != nvme::device::doorbell_update::invalid, "the tail lies within the ring");
     return !sq_.empty();
   }
   void update_head() {
     const auto moved = cq_.set_head(doorbells_.load(0, nvme::device::ring_side::completion));
-    check(moved != nvme::device::doorbell_verdict::invalid, "the head lies within the ring");
+    check(moved != nvme::device::doorbell_update::invalid, "the head lies within the ring");
   }
   void complete_one() {
     const auto command = nvme::device::fetch_command(dma_, sq_.next_entry());

@@ -61,7 +61,7 @@ class shadow_controller {
       }
       if (posted) Order::store(words_->interrupt, ++interrupts_);
       if (awake_) {
-        const auto tail = shadow_.ask(0, side::submission, controller_.sq().tail);
+        const auto tail = shadow_.arm(0, side::submission, controller_.sq().tail);
         if (without_ != without::second_look) move_tail(tail);
         awake_ = !controller_.sq().empty();
       }
@@ -80,11 +80,11 @@ class shadow_controller {
   }
   void move_tail(std::optional<std::uint32_t> tail) {
     const auto moved = controller_.sq().set_tail(*tail);
-    check(moved != nvme::device::doorbell_verdict::invalid, "the shadow tail lies within the ring");
+    check(moved != nvme::device::doorbell_update::invalid, "the shadow tail lies within the ring");
   }
   void move_head() {
     const auto moved = controller_.cq().set_head(*shadow_.load(0, side::completion));
-    check(moved != nvme::device::doorbell_verdict::invalid, "the shadow head lies within the ring");
+    check(moved != nvme::device::doorbell_update::invalid, "the shadow head lies within the ring");
   }
 
   same_address<> dma_;
@@ -157,7 +157,7 @@ TEST_CASE("mutants of shadow doorbells") {
     with_fault(name + " (device)", {fault}, expected, with_device);
   };
   const std::string driver = "ring/doorbell.hpp";
-  const std::string device = "ring_memory.hpp";
+  const std::string device = "dma_object.hpp";
   // A release barrier is `dmb osh` on Arm, which is as strong as the full one.
   const caught_by all_but_arm{true, true, false, true};
 
@@ -168,9 +168,9 @@ TEST_CASE("mutants of shadow doorbells") {
   both("driver: shadow before event index, acquire and release",
        {operation::full, driver, "ring", effect::weaker}, all_but_arm);
   both("controller: event index before shadow",
-       {operation::full, "doorbells.hpp", "ask", effect::unordered}, all_of_them);
+       {operation::full, "doorbells.hpp", "arm", effect::unordered}, all_of_them);
   both("controller: event index before shadow, acquire and release",
-       {operation::full, "doorbells.hpp", "ask", effect::weaker}, all_but_arm);
+       {operation::full, "doorbells.hpp", "arm", effect::weaker}, all_but_arm);
   with_fault("controller: shadow before entry (threads)",
              {{operation::load, device, "load_word", effect::unordered}}, all_but_x86,
              between_threads);

@@ -10,6 +10,8 @@
 #include <phasebit/testing/explorer/order.hpp>
 #include <phasebit/testing/explorer/word.hpp>
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -58,6 +60,12 @@ struct same_address {
       phasebit::address<From> a, std::uint64_t bytes, phasebit::access) noexcept {
     return phasebit::segment<to>{phasebit::address<to>{a.value()}, bytes};
   }
+};
+
+// Zeroed memory for rings.
+template <std::size_t Bytes>
+struct aligned_bytes {
+  alignas(64) std::array<std::byte, Bytes> bytes{};
 };
 
 template <class T>

@@ -49,6 +49,8 @@ class program {
     engine_->declare_atomic(&object, sizeof(T));
   }
 
+  void atomic_bytes(const void* begin, std::size_t bytes) { engine_->declare_atomic(begin, bytes); }
+
   // What traces call an object, and how they write its value.
   template <class T>
   void name(const T& object, const std::string& text, detail::describe_value describe = {}) {

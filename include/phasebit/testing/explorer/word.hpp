@@ -113,7 +113,7 @@ inline void reads(const void* p, std::size_t bytes) noexcept {
   if (detail::engine* const e = detail::engine::running()) e->plain(p, bytes, false);
 }
 inline void writes(const void* p, std::size_t bytes) noexcept {
-  if (detail::engine* const e = detail::engine::running()) e->plain(p, bytes, true);
+  if (detail::engine* const e = detail::engine::running()) e->plain(p, bytes, true, false);
 }
 
 // A plain variable, for programs that are not instrumented (instrumentation.hpp): two accesses

@@ -183,11 +183,15 @@ class engine {
 
   // Every other access.
   [[nodiscard]] bool shares(const void* p) const noexcept { return arena_.contains(p); }
-  void plain(const void* p, std::size_t bytes, bool write) {
+  void plain(const void* p, std::size_t bytes, bool write, bool changes = true) {
     const std::uint32_t offset = arena_.offset_of(p);
     if (thread_ < 0) {
       if (write) shadow_.initialise(offset, bytes);
       return;
+    }
+    if (write && changes && in_use(offset, bytes)) {
+      fail(failure_kind::misuse,
+           "a word that is accessed atomically is written plainly: see program::atomic");
     }
     const thread& t = self();
     if (recording_) recorder_.plain(offset, bytes, write, t.name);
@@ -489,6 +493,19 @@ class engine {
     touch(l.offset, l.bytes,
           e.kind == event_kind::store ? access_kind::atomic_write : access_kind::atomic_read,
           e.index);
+  }
+  // Whether a word among these bytes has been accessed atomically in this execution.
+  [[nodiscard]] bool in_use(std::uint32_t offset, std::size_t bytes) const noexcept {
+    for (const location& l : graph_.locations) {
+      if (offset >= l.offset + l.bytes || l.offset >= offset + bytes) continue;
+      for (const int store : l.stores) {
+        if (static_cast<std::size_t>(store) < executed_.size() &&
+            executed_[static_cast<std::size_t>(store)] != 0) {
+          return true;
+        }
+      }
+    }
+    return false;
   }
   [[nodiscard]] bool newest_executed(const location& l, int id) const noexcept {
     for (std::size_t i = l.stores.size(); i-- > 0 && l.stores[i] != id;) {
