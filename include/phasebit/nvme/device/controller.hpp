@@ -201,6 +201,12 @@ class controller {
     }
   }
 
+  // The composite temperature has changed: compared with the host's thresholds.
+  void set_temperature(std::uint16_t kelvin) noexcept {
+    s_.temperature.kelvin = kelvin;
+    check_temperature(s_);
+  }
+
   [[nodiscard]] filter_type& completion_filter() noexcept { return s_.filter; }
 
  private:

@@ -70,6 +70,13 @@ class shadow_doorbells {
       : dma_(&dma), stride_(stride) {}
 
   [[nodiscard]] constexpr bool enabled() const noexcept { return enabled_; }
+  // Whether one memory page holds the doorbells of the admin queue and `io_pairs` more: the buffers
+  // are a page each, and nothing behind it is the controller's (5.8).
+  [[nodiscard]] constexpr bool fits_page(std::uint16_t io_pairs,
+                                         unsigned page_shift) const noexcept {
+    return at(io_pairs, ring_side::completion) + sizeof(std::uint32_t) <= std::uint64_t{1}
+                                                                              << page_shift;
+  }
   constexpr void enable(bus_addr shadow, bus_addr events) noexcept {
     shadow_ = shadow;
     events_ = events;
