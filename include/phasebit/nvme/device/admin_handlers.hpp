@@ -2,6 +2,7 @@
 // The admin commands that a controller of this library answers: NVMe Base 2.0, section 5.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/device/data_transfer.hpp>
 #include <phasebit/nvme/device/identify.hpp>
 #include <phasebit/nvme/device/queue_commands.hpp>
@@ -14,6 +15,27 @@
 #include <span>
 
 namespace phasebit::nvme::device {
+
+// What an admin command depends on beside the host.
+enum class admin_command_needs : std::uint8_t { nothing, shadow_doorbells, secondary_controllers };
+
+// A row of the table of admin commands.
+template <class Handlers>
+struct admin_command {
+  admin_opcode opcode;
+  command_result (Handlers::*handler)(const submission_entry&) noexcept;
+  std::uint32_t effects = 0;  // in the Commands Supported and Effects log, beside CSUPP
+  std::uint16_t oacs = 0;     // bits of Identify Controller that announce it
+  admin_command_needs requires_ = admin_command_needs::nothing;
+};
+
+// A row of the table of log pages.
+template <class Handlers>
+struct log_page_source {
+  log_page_id id;
+  std::size_t (Handlers::*write)(std::span<std::byte, block::max_block_size>) noexcept;
+  async_event_type acknowledges;  // events of this type are reported again after a read
+};
 
 // Executes one admin command of the copy `c`; everything it does to the outside is in the state.
 // One table says which commands there are: dispatch, the Commands Supported and Effects log and the
@@ -39,33 +61,10 @@ class admin_handlers {
   }
 
  private:
-  enum class needs : std::uint8_t { nothing, shadow_doorbells, secondary_controllers };
-
-  struct entry {
-    admin_opcode opcode;
-    command_result (admin_handlers::*handler)(const submission_entry&) noexcept;
-    std::uint32_t effects = 0;  // beside CSUPP
-    std::uint16_t oacs = 0;     // bits that announce it
-    needs requires_ = needs::nothing;
-  };
-  static constexpr std::array<entry, 13> table{{
-      {admin_opcode::delete_io_sq, &admin_handlers::delete_io_sq},
-      {admin_opcode::create_io_sq, &admin_handlers::create_io_sq},
-      {admin_opcode::get_log_page, &admin_handlers::get_log_page},
-      {admin_opcode::delete_io_cq, &admin_handlers::delete_io_cq},
-      {admin_opcode::create_io_cq, &admin_handlers::create_io_cq},
-      {admin_opcode::identify, &admin_handlers::identify},
-      {admin_opcode::abort, &admin_handlers::abort},
-      {admin_opcode::set_features, &admin_handlers::set_features},
-      {admin_opcode::get_features, &admin_handlers::get_features},
-      {admin_opcode::async_event_request, &admin_handlers::async_event_request},
-      {admin_opcode::keep_alive, &admin_handlers::keep_alive},
-      {admin_opcode::virtualization_management, &admin_handlers::virtualization_management, 0,
-       identify_controller::oacs_virtualization.of<std::uint16_t>(true),
-       needs::secondary_controllers},
-      {admin_opcode::doorbell_buffer_config, &admin_handlers::doorbell_buffer_config, 0,
-       identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
-  }};
+  using needs = admin_command_needs;
+  using entry = admin_command<admin_handlers>;
+  using log_page = log_page_source<admin_handlers>;
+  static constexpr auto no_event = async_event_type::vendor;
 
   [[nodiscard]] bool available(const entry& e) const noexcept {
     switch (e.requires_) {
@@ -158,7 +157,7 @@ class admin_handlers {
     const std::size_t size = (this->*log->write)(page);
     if (offset >= size) return status_code::invalid_field;
     const std::size_t rest = size - static_cast<std::size_t>(offset);
-    const std::size_t asked = dwords * 4 < rest ? static_cast<std::size_t>(dwords * 4) : rest;
+    const std::size_t asked = dwords * 4 < rest ? int_cast<std::size_t>(dwords * 4) : rest;
     const auto sent = data_of(c).to_host(page.subspan(static_cast<std::size_t>(offset), asked));
     if (sent == status_code::success && !f::rae_bit.get(dw10)) {
       if (log->acknowledges != no_event) s_.events.acknowledge(log->acknowledges);
@@ -187,22 +186,6 @@ class admin_handlers {
     return waits;
   }
 
-  // Which log pages there are; log page 00h follows from it.
-  static constexpr auto no_event = async_event_type::vendor;
-  struct log_page {
-    log_page_id id;
-    std::size_t (admin_handlers::*write)(page_span) noexcept;  // its bytes; the page is zero
-    async_event_type acknowledges = no_event;
-  };
-  static constexpr std::array<log_page, 7> log_pages{{
-      {log_page_id::supported_log_pages, &admin_handlers::write_log_pages_supported},
-      {log_page_id::error_information, &admin_handlers::write_errors, async_event_type::error},
-      {log_page_id::health, &admin_handlers::write_health_log, async_event_type::health},
-      {log_page_id::firmware_slots, &admin_handlers::write_firmware_log},
-      {log_page_id::changed_namespaces, &admin_handlers::write_changed, async_event_type::notice},
-      {log_page_id::commands_supported, &admin_handlers::write_commands_supported},
-      {log_page_id::feature_identifiers_supported, &admin_handlers::write_features_supported},
-  }};
   [[nodiscard]] static const log_page* find_log_page(log_page_id id) noexcept {
     for (const log_page& one : log_pages) {
       if (one.id == id) return &one;
@@ -347,6 +330,37 @@ class admin_handlers {
     }
     return status_code::success;
   }
+
+  // After the handlers that they name. Dispatch and what Identify and the log pages report follow
+  // from them.
+  static constexpr std::array<entry, 13> table{{
+      {admin_opcode::delete_io_sq, &admin_handlers::delete_io_sq},
+      {admin_opcode::create_io_sq, &admin_handlers::create_io_sq},
+      {admin_opcode::get_log_page, &admin_handlers::get_log_page},
+      {admin_opcode::delete_io_cq, &admin_handlers::delete_io_cq},
+      {admin_opcode::create_io_cq, &admin_handlers::create_io_cq},
+      {admin_opcode::identify, &admin_handlers::identify},
+      {admin_opcode::abort, &admin_handlers::abort},
+      {admin_opcode::set_features, &admin_handlers::set_features},
+      {admin_opcode::get_features, &admin_handlers::get_features},
+      {admin_opcode::async_event_request, &admin_handlers::async_event_request},
+      {admin_opcode::keep_alive, &admin_handlers::keep_alive},
+      {admin_opcode::virtualization_management, &admin_handlers::virtualization_management, 0,
+       identify_controller::oacs_virtualization.of<std::uint16_t>(true),
+       needs::secondary_controllers},
+      {admin_opcode::doorbell_buffer_config, &admin_handlers::doorbell_buffer_config, 0,
+       identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
+  }};
+  static constexpr std::array<log_page, 7> log_pages{{
+      {log_page_id::supported_log_pages, &admin_handlers::write_log_pages_supported, no_event},
+      {log_page_id::error_information, &admin_handlers::write_errors, async_event_type::error},
+      {log_page_id::health, &admin_handlers::write_health_log, async_event_type::health},
+      {log_page_id::firmware_slots, &admin_handlers::write_firmware_log, no_event},
+      {log_page_id::changed_namespaces, &admin_handlers::write_changed, async_event_type::notice},
+      {log_page_id::commands_supported, &admin_handlers::write_commands_supported, no_event},
+      {log_page_id::feature_identifiers_supported, &admin_handlers::write_features_supported,
+       no_event},
+  }};
 
   State& s_;
 };
