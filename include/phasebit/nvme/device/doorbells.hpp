@@ -83,6 +83,8 @@ class shadow_doorbells {
     enabled_ = true;
   }
   constexpr void disable() noexcept { enabled_ = false; }
+  [[nodiscard]] constexpr bus_addr shadow_page() const noexcept { return shadow_; }
+  [[nodiscard]] constexpr bus_addr event_page() const noexcept { return events_; }
 
   // The index that the host left; nothing where its memory can not be reached.
   [[nodiscard]] std::optional<std::uint32_t> load(std::size_t qid, ring_side side) noexcept {

@@ -24,6 +24,16 @@ class timestamp_clock {
   }
   constexpr void advance(std::uint32_t milliseconds) noexcept { value_ += milliseconds; }
   constexpr void reset() noexcept { *this = timestamp_clock{}; }
+  template <class Saved>
+  constexpr void save(Saved& to) const noexcept {
+    to.clock_ms = value_;
+    to.clock_set = set_by_host_;
+  }
+  template <class Saved>
+  constexpr void restore(const Saved& from) noexcept {
+    value_ = from.clock_ms;
+    set_by_host_ = from.clock_set;
+  }
   [[nodiscard]] constexpr timestamp now() const noexcept {
     timestamp t = timestamp::of(value_);
     t.attributes = static_cast<std::uint8_t>(timestamp::stopped.of(true) |
@@ -108,6 +118,21 @@ class feature_set {
   }
   [[nodiscard]] constexpr std::uint32_t under_threshold() const noexcept {
     return under_threshold_;
+  }
+  // To and from a saved_controller; a restored value has no bit that a host could not have set.
+  template <class Saved>
+  constexpr void save(Saved& to) const noexcept {
+    static_assert(Saved::feature_count == table.size());
+    to.features = values_;
+    to.under_threshold = under_threshold_;
+  }
+  template <class Saved>
+  constexpr void restore(const Saved& from) noexcept {
+    for (std::size_t i = 0; i != table.size(); ++i) {
+      values_[i] = from.features[i] & table[i].writable;
+    }
+    under_threshold_ = from.under_threshold & 0xffff;
+    if (!write_cache_) stored(feature_id::volatile_write_cache) = 0;
   }
   // Calls visit(feature_id) for every feature.
   template <class Visit>
