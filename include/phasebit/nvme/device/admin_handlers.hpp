@@ -23,7 +23,7 @@ enum class admin_command_needs : std::uint8_t { nothing, shadow_doorbells, secon
 template <class Handlers>
 struct admin_command {
   admin_opcode opcode;
-  command_result (Handlers::*handler)(const submission_entry&) noexcept;
+  command_result (*handler)(Handlers&, const submission_entry&) noexcept;
   std::uint32_t effects = 0;  // in the Commands Supported and Effects log, beside CSUPP
   std::uint16_t oacs = 0;     // bits of Identify Controller that announce it
   admin_command_needs requires_ = admin_command_needs::nothing;
@@ -33,7 +33,7 @@ struct admin_command {
 template <class Handlers>
 struct log_page_source {
   log_page_id id;
-  std::size_t (Handlers::*write)(std::span<std::byte, block::max_block_size>) noexcept;
+  std::size_t (*write)(Handlers&, std::span<std::byte, block::max_block_size>) noexcept;
   async_event_type acknowledges;  // events of this type are reported again after a read
 };
 
@@ -55,7 +55,7 @@ class admin_handlers {
     for (const entry& e : table) {
       if (static_cast<std::uint8_t>(e.opcode) != c.opcode()) continue;
       if (!available(e)) break;
-      return (this->*e.handler)(c);
+      return e.handler(*this, c);
     }
     return status_code::invalid_opcode;
   }
@@ -154,7 +154,7 @@ class admin_handlers {
     const log_page* const log = find_log_page(f::lid_bits.get(dw10));
     if (log == nullptr) return status_code::invalid_log_page;
     const page_span page = cleared_page();
-    const std::size_t size = (this->*log->write)(page);
+    const std::size_t size = log->write(*this, page);
     if (offset >= size) return status_code::invalid_field;
     const std::size_t rest = size - static_cast<std::size_t>(offset);
     const std::size_t asked = dwords * 4 < rest ? int_cast<std::size_t>(dwords * 4) : rest;
@@ -331,35 +331,49 @@ class admin_handlers {
     return status_code::success;
   }
 
+  // Plain functions of the members, for the tables.
+  template <auto Handler>
+  static command_result run(admin_handlers& self, const submission_entry& c) noexcept {
+    return (self.*Handler)(c);
+  }
+  template <auto Writer>
+  static std::size_t write(admin_handlers& self, page_span page) noexcept {
+    return (self.*Writer)(page);
+  }
+
   // After the handlers that they name. Dispatch and what Identify and the log pages report follow
   // from them.
   static constexpr std::array<entry, 13> table{{
-      {admin_opcode::delete_io_sq, &admin_handlers::delete_io_sq},
-      {admin_opcode::create_io_sq, &admin_handlers::create_io_sq},
-      {admin_opcode::get_log_page, &admin_handlers::get_log_page},
-      {admin_opcode::delete_io_cq, &admin_handlers::delete_io_cq},
-      {admin_opcode::create_io_cq, &admin_handlers::create_io_cq},
-      {admin_opcode::identify, &admin_handlers::identify},
-      {admin_opcode::abort, &admin_handlers::abort},
-      {admin_opcode::set_features, &admin_handlers::set_features},
-      {admin_opcode::get_features, &admin_handlers::get_features},
-      {admin_opcode::async_event_request, &admin_handlers::async_event_request},
-      {admin_opcode::keep_alive, &admin_handlers::keep_alive},
-      {admin_opcode::virtualization_management, &admin_handlers::virtualization_management, 0,
+      {admin_opcode::delete_io_sq, &run<&admin_handlers::delete_io_sq>},
+      {admin_opcode::create_io_sq, &run<&admin_handlers::create_io_sq>},
+      {admin_opcode::get_log_page, &run<&admin_handlers::get_log_page>},
+      {admin_opcode::delete_io_cq, &run<&admin_handlers::delete_io_cq>},
+      {admin_opcode::create_io_cq, &run<&admin_handlers::create_io_cq>},
+      {admin_opcode::identify, &run<&admin_handlers::identify>},
+      {admin_opcode::abort, &run<&admin_handlers::abort>},
+      {admin_opcode::set_features, &run<&admin_handlers::set_features>},
+      {admin_opcode::get_features, &run<&admin_handlers::get_features>},
+      {admin_opcode::async_event_request, &run<&admin_handlers::async_event_request>},
+      {admin_opcode::keep_alive, &run<&admin_handlers::keep_alive>},
+      {admin_opcode::virtualization_management, &run<&admin_handlers::virtualization_management>, 0,
        identify_controller::oacs_virtualization.of<std::uint16_t>(true),
        needs::secondary_controllers},
-      {admin_opcode::doorbell_buffer_config, &admin_handlers::doorbell_buffer_config, 0,
+      {admin_opcode::doorbell_buffer_config, &run<&admin_handlers::doorbell_buffer_config>, 0,
        identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
   }};
   static constexpr std::array<log_page, 7> log_pages{{
-      {log_page_id::supported_log_pages, &admin_handlers::write_log_pages_supported, no_event},
-      {log_page_id::error_information, &admin_handlers::write_errors, async_event_type::error},
-      {log_page_id::health, &admin_handlers::write_health_log, async_event_type::health},
-      {log_page_id::firmware_slots, &admin_handlers::write_firmware_log, no_event},
-      {log_page_id::changed_namespaces, &admin_handlers::write_changed, async_event_type::notice},
-      {log_page_id::commands_supported, &admin_handlers::write_commands_supported, no_event},
-      {log_page_id::feature_identifiers_supported, &admin_handlers::write_features_supported,
+      {log_page_id::supported_log_pages, &write<&admin_handlers::write_log_pages_supported>,
        no_event},
+      {log_page_id::error_information, &write<&admin_handlers::write_errors>,
+       async_event_type::error},
+      {log_page_id::health, &write<&admin_handlers::write_health_log>, async_event_type::health},
+      {log_page_id::firmware_slots, &write<&admin_handlers::write_firmware_log>, no_event},
+      {log_page_id::changed_namespaces, &write<&admin_handlers::write_changed>,
+       async_event_type::notice},
+      {log_page_id::commands_supported, &write<&admin_handlers::write_commands_supported>,
+       no_event},
+      {log_page_id::feature_identifiers_supported,
+       &write<&admin_handlers::write_features_supported>, no_event},
   }};
 
   State& s_;
