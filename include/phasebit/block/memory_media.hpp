@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/block/media.hpp>
+#include <phasebit/core/int_cast.hpp>
 
 namespace phasebit::block {
 
@@ -38,7 +39,7 @@ class memory_media {
 
   [[nodiscard]] media_status write_zeroes(std::uint64_t lba, std::uint64_t blocks) noexcept {
     if (!in_range(*this, lba, blocks)) return media_status::out_of_range;
-    const auto bytes = static_cast<std::size_t>(blocks << shift_);
+    const auto bytes = int_cast<std::size_t>(blocks << shift_);
     if (bytes != 0) __builtin_memset(find(lba, bytes), 0, bytes);
     return media_status::good;
   }
@@ -51,7 +52,7 @@ class memory_media {
   [[nodiscard]] std::byte* find(std::uint64_t lba, std::size_t bytes) const noexcept {
     PHASEBIT_EXPECTS(is_aligned(bytes, std::size_t{1} << shift_), "whole blocks are moved");
     if (lba > block_count() || bytes >> shift_ > block_count() - lba) return nullptr;
-    return bytes_.data() + (static_cast<std::size_t>(lba) << shift_);
+    return bytes_.data() + (int_cast<std::size_t>(lba) << shift_);
   }
 
   std::span<std::byte> bytes_;

@@ -2,6 +2,7 @@
 // The admin commands that a controller of this library answers: NVMe Base 2.0, section 5.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/device/data_transfer.hpp>
 #include <phasebit/nvme/device/identify.hpp>
 #include <phasebit/nvme/device/queue_commands.hpp>
@@ -14,6 +15,27 @@
 #include <span>
 
 namespace phasebit::nvme::device {
+
+// What an admin command depends on beside the host.
+enum class admin_command_needs : std::uint8_t { nothing, shadow_doorbells, secondary_controllers };
+
+// A row of the table of admin commands.
+template <class Handlers>
+struct admin_command {
+  admin_opcode opcode;
+  command_result (*handler)(Handlers&, const submission_entry&) noexcept;
+  std::uint32_t effects = 0;  // in the Commands Supported and Effects log, beside CSUPP
+  std::uint16_t oacs = 0;     // bits of Identify Controller that announce it
+  admin_command_needs requires_ = admin_command_needs::nothing;
+};
+
+// A row of the table of log pages.
+template <class Handlers>
+struct log_page_source {
+  log_page_id id;
+  std::size_t (*write)(Handlers&, std::span<std::byte, block::max_block_size>) noexcept;
+  async_event_type acknowledges;  // events of this type are reported again after a read
+};
 
 // Executes one admin command of the copy `c`; everything it does to the outside is in the state.
 // One table says which commands there are: dispatch, the Commands Supported and Effects log and the
@@ -33,46 +55,24 @@ class admin_handlers {
     for (const entry& e : table) {
       if (static_cast<std::uint8_t>(e.opcode) != c.opcode()) continue;
       if (!available(e)) break;
-      return (this->*e.handler)(c);
+      return e.handler(*this, c);
     }
     return status_code::invalid_opcode;
   }
 
  private:
-  enum class needs : std::uint8_t { nothing, shadow_doorbells, secondary_controllers };
-
-  struct entry {
-    admin_opcode opcode;
-    command_result (admin_handlers::*handler)(const submission_entry&) noexcept;
-    std::uint32_t effects = 0;  // beside CSUPP
-    std::uint16_t oacs = 0;     // bits that announce it
-    needs requires_ = needs::nothing;
-  };
-  static constexpr std::array<entry, 13> table{{
-      {admin_opcode::delete_io_sq, &admin_handlers::delete_io_sq},
-      {admin_opcode::create_io_sq, &admin_handlers::create_io_sq},
-      {admin_opcode::get_log_page, &admin_handlers::get_log_page},
-      {admin_opcode::delete_io_cq, &admin_handlers::delete_io_cq},
-      {admin_opcode::create_io_cq, &admin_handlers::create_io_cq},
-      {admin_opcode::identify, &admin_handlers::identify},
-      {admin_opcode::abort, &admin_handlers::abort},
-      {admin_opcode::set_features, &admin_handlers::set_features},
-      {admin_opcode::get_features, &admin_handlers::get_features},
-      {admin_opcode::async_event_request, &admin_handlers::async_event_request},
-      {admin_opcode::keep_alive, &admin_handlers::keep_alive},
-      {admin_opcode::virtualization_management, &admin_handlers::virtualization_management, 0,
-       identify_controller::oacs_virtualization.of<std::uint16_t>(true),
-       needs::secondary_controllers},
-      {admin_opcode::doorbell_buffer_config, &admin_handlers::doorbell_buffer_config, 0,
-       identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
-  }};
+  using needs = admin_command_needs;
+  using entry = admin_command<admin_handlers>;
+  using log_page = log_page_source<admin_handlers>;
+  static constexpr auto no_event = async_event_type::vendor;
 
   [[nodiscard]] bool available(const entry& e) const noexcept {
     switch (e.requires_) {
       case needs::nothing:
         return true;
       case needs::shadow_doorbells:
-        return s_.config.shadow_doorbells;
+        return s_.config.shadow_doorbells &&
+               s_.shadow.fits_page(s_.queues.pairs, s_.regs.page_shift());
       case needs::secondary_controllers:
         return State::secondary_type::present;
     }
@@ -151,38 +151,17 @@ class admin_handlers {
     if (s_.config.mdts != 0 && dwords * 4 > std::uint64_t{4096} << s_.config.mdts) {
       return status_code::invalid_field;
     }
+    const log_page* const log = find_log_page(f::lid_bits.get(dw10));
+    if (log == nullptr) return status_code::invalid_log_page;
     const page_span page = cleared_page();
-    std::size_t size = 0;
-    auto reported = async_event_type::vendor;
-    switch (f::lid_bits.get(dw10)) {
-      case log_page_id::error_information:
-        size = s_.errors.write(page);
-        reported = async_event_type::error;
-        break;
-      case log_page_id::health:
-        size = write_health(page, s_.group.health, s_.errors.count());
-        reported = async_event_type::health;
-        break;
-      case log_page_id::firmware_slots:
-        size = write_firmware_slots(page, s_.config);
-        break;
-      case log_page_id::changed_namespaces:
-        size = s_.changed.write(page);
-        reported = async_event_type::notice;
-        break;
-      case log_page_id::commands_supported:
-        size = write_commands_supported(page);
-        break;
-      default:
-        return status_code::invalid_log_page;
-    }
+    const std::size_t size = log->write(*this, page);
     if (offset >= size) return status_code::invalid_field;
     const std::size_t rest = size - static_cast<std::size_t>(offset);
-    const std::size_t asked = dwords * 4 < rest ? static_cast<std::size_t>(dwords * 4) : rest;
+    const std::size_t asked = dwords * 4 < rest ? int_cast<std::size_t>(dwords * 4) : rest;
     const auto sent = data_of(c).to_host(page.subspan(static_cast<std::size_t>(offset), asked));
     if (sent == status_code::success && !f::rae_bit.get(dw10)) {
-      s_.events.acknowledge(reported);
-      if (reported == async_event_type::notice) s_.changed.clear();
+      if (log->acknowledges != no_event) s_.events.acknowledge(log->acknowledges);
+      if (log->id == log_page_id::changed_namespaces) s_.changed.clear();
     }
     return sent;
   }
@@ -207,7 +186,38 @@ class admin_handlers {
     return waits;
   }
 
-  std::size_t write_commands_supported(page_span page) const noexcept {
+  [[nodiscard]] static const log_page* find_log_page(log_page_id id) noexcept {
+    for (const log_page& one : log_pages) {
+      if (one.id == id) return &one;
+    }
+    return nullptr;
+  }
+
+  // Base 2.0, 5.16.1.1: a dword for each log page, bit 0 is LSUPP.
+  std::size_t write_log_pages_supported(page_span page) noexcept {
+    for (const log_page& one : log_pages) {
+      store_wire(page.subspan(static_cast<std::size_t>(one.id) * 4), le<std::uint32_t>{1U});
+    }
+    return 1024;
+  }
+  std::size_t write_errors(page_span page) noexcept { return s_.errors.write(page); }
+  std::size_t write_health_log(page_span page) noexcept {
+    return write_health(page, s_.group.health, s_.errors.count(), s_.temperature);
+  }
+  std::size_t write_firmware_log(page_span page) noexcept {
+    return write_firmware_slots(page, s_.config);
+  }
+  std::size_t write_changed(page_span page) noexcept { return s_.changed.write(page); }
+  // Base 2.0, 5.16.1.18: a dword for each feature, bit 0 is FSUPP, bit 21 the controller's scope.
+  std::size_t write_features_supported(page_span page) noexcept {
+    s_.features.for_each([&](feature_id id) noexcept {
+      if (id == feature_id::number_of_queues && s_.queues.pairs == 0) return;
+      store_wire(page.subspan(static_cast<std::size_t>(id) * 4), le<std::uint32_t>{1U | 1U << 21});
+    });
+    return 1024;
+  }
+
+  std::size_t write_commands_supported(page_span page) noexcept {
     using log = commands_supported_log;
     constexpr std::uint32_t supported = log::csupp.of(true);
     const auto put = [&](std::size_t index, std::uint32_t effects) noexcept {
@@ -238,6 +248,12 @@ class admin_handlers {
       case feature_id::keep_alive_timer:
         s_.keep_alive_elapsed_ms = 0;
         return s_.features.set(c);
+      case feature_id::temperature_threshold:
+      case feature_id::async_event_configuration: {
+        const command_result done = s_.features.set(c);
+        if (done.ok()) check_temperature(s_);
+        return done;
+      }
       default:
         return s_.features.set(c);
     }
@@ -245,6 +261,8 @@ class admin_handlers {
 
   // 5.27.1.5: once, before the first I/O queue; 0-based; the answer may be less than was asked.
   [[nodiscard]] command_result set_number_of_queues(const submission_entry& c) noexcept {
+    // The field cannot express that there are none.
+    if (s_.queues.pairs == 0) return status_code::invalid_field;
     const number_of_queues asked{c.cdw11};
     if (asked[number_of_queues::nsqr] == 0xffff || asked[number_of_queues::ncqr] == 0xffff) {
       return status_code::invalid_field;
@@ -265,8 +283,11 @@ class admin_handlers {
   [[nodiscard]] command_result get_features(const submission_entry& c) noexcept {
     command_result found = s_.features.get(c);
     const auto select = features_command::select_bits.get(c.cdw10.get());
-    if (!found.ok() || select == feature_select::supported) return found;
     const auto id = features_command::fid_bits.get(c.cdw10.get());
+    if (id == feature_id::number_of_queues && s_.queues.pairs == 0) {
+      return status_code::invalid_field;
+    }
+    if (!found.ok() || select == feature_select::supported) return found;
     if (id == feature_id::number_of_queues) {
       found.dw0 = select == feature_select::current
                       ? granted()
@@ -309,6 +330,51 @@ class admin_handlers {
     }
     return status_code::success;
   }
+
+  // Plain functions of the members, for the tables.
+  template <auto Handler>
+  static command_result run(admin_handlers& self, const submission_entry& c) noexcept {
+    return (self.*Handler)(c);
+  }
+  template <auto Writer>
+  static std::size_t write(admin_handlers& self, page_span page) noexcept {
+    return (self.*Writer)(page);
+  }
+
+  // After the handlers that they name. Dispatch and what Identify and the log pages report follow
+  // from them.
+  static constexpr std::array<entry, 13> table{{
+      {admin_opcode::delete_io_sq, &run<&admin_handlers::delete_io_sq>},
+      {admin_opcode::create_io_sq, &run<&admin_handlers::create_io_sq>},
+      {admin_opcode::get_log_page, &run<&admin_handlers::get_log_page>},
+      {admin_opcode::delete_io_cq, &run<&admin_handlers::delete_io_cq>},
+      {admin_opcode::create_io_cq, &run<&admin_handlers::create_io_cq>},
+      {admin_opcode::identify, &run<&admin_handlers::identify>},
+      {admin_opcode::abort, &run<&admin_handlers::abort>},
+      {admin_opcode::set_features, &run<&admin_handlers::set_features>},
+      {admin_opcode::get_features, &run<&admin_handlers::get_features>},
+      {admin_opcode::async_event_request, &run<&admin_handlers::async_event_request>},
+      {admin_opcode::keep_alive, &run<&admin_handlers::keep_alive>},
+      {admin_opcode::virtualization_management, &run<&admin_handlers::virtualization_management>, 0,
+       identify_controller::oacs_virtualization.of<std::uint16_t>(true),
+       needs::secondary_controllers},
+      {admin_opcode::doorbell_buffer_config, &run<&admin_handlers::doorbell_buffer_config>, 0,
+       identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
+  }};
+  static constexpr std::array<log_page, 7> log_pages{{
+      {log_page_id::supported_log_pages, &write<&admin_handlers::write_log_pages_supported>,
+       no_event},
+      {log_page_id::error_information, &write<&admin_handlers::write_errors>,
+       async_event_type::error},
+      {log_page_id::health, &write<&admin_handlers::write_health_log>, async_event_type::health},
+      {log_page_id::firmware_slots, &write<&admin_handlers::write_firmware_log>, no_event},
+      {log_page_id::changed_namespaces, &write<&admin_handlers::write_changed>,
+       async_event_type::notice},
+      {log_page_id::commands_supported, &write<&admin_handlers::write_commands_supported>,
+       no_event},
+      {log_page_id::feature_identifiers_supported,
+       &write<&admin_handlers::write_features_supported>, no_event},
+  }};
 
   State& s_;
 };

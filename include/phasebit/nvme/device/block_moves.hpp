@@ -4,6 +4,7 @@
 #pragma once
 
 #include <phasebit/block/media.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
 
 #include <array>
@@ -50,13 +51,13 @@ class block_read {
   // The next `bytes` are not wanted. Nothing is read but the block in which that ends.
   [[nodiscard]] status_code skip(std::uint64_t bytes) noexcept {
     if (bytes < left_) {
-      left_ -= static_cast<std::size_t>(bytes);
+      left_ -= int_cast<std::size_t>(bytes);
       return status_code::success;
     }
     bytes -= left_;
     left_ = 0;
     lba_ += bytes >> block::block_shift(*media_);
-    const std::size_t in_last = static_cast<std::size_t>(bytes) & (buffer_.size() - 1);
+    const std::size_t in_last = int_cast<std::size_t>(bytes) & (buffer_.size() - 1);
     if (in_last == 0) return status_code::success;
     const auto done = read(buffer_);
     left_ = buffer_.size() - in_last;

@@ -6,6 +6,7 @@
 #include <phasebit/nvme/device/admin_handlers.hpp>
 #include <phasebit/nvme/device/io_handlers.hpp>
 #include <phasebit/nvme/device/pending_io.hpp>
+#include <phasebit/nvme/device/saved_state.hpp>
 #include <phasebit/nvme/device/state.hpp>
 
 #include <cstdint>
@@ -96,6 +97,7 @@ class controller {
     if constexpr (asynchronous) poll_media();
     if (!s_.regs.running()) return done_;
     s_.filter.poll(poster{this});
+    if (quiescing_) return poll_quiescing();
     for (std::uint16_t q = 0; q <= s_.queues.highest && s_.regs.running(); ++q) {
       // A register is looked at in each round, if only to find out about impossible values; a shadow
       // costs a DMA access, and is read when a slot is needed.
@@ -150,6 +152,104 @@ class controller {
     }
   }
 
+  // -- save and restore --
+
+  // No command is fetched from now on; those in flight complete, and poll() goes on with that.
+  void quiesce() noexcept { quiescing_ = true; }
+  // They have: save() may be called, or the program may change what the controller works with.
+  [[nodiscard]] bool quiesced() const noexcept {
+    return quiescing_ && drained() && s_.deferred.empty() && !s_.events.aborting() &&
+           !s_.regs.disabling() && !shutting_down_;
+  }
+  // Fetches again. Every doorbell is read, and every completion queue interrupts once: a notification
+  // that was lost meanwhile is made up for.
+  void resume() noexcept {
+    quiescing_ = false;
+    wake_queues();
+  }
+  // Of a controller that is quiesced.
+  [[nodiscard]] saved_controller<Policy> save() const noexcept {
+    PHASEBIT_EXPECTS(quiesced(), "a controller is saved when it is quiesced");
+    saved_controller<Policy> to{};
+    to.version = saved_controller<Policy>::current_version;
+    s_.regs.save(to);
+    to.granted_sq = s_.queues.granted_sq;
+    to.granted_cq = s_.queues.granted_cq;
+    for (std::uint16_t q = 0; q <= s_.queues.highest; ++q) {
+      const auto& sq = s_.queues.sq[q];
+      const auto& cq = s_.queues.cq[q];
+      if (sq.exists()) {
+        to.sq[q] = {sq.base.value(),
+                    sq.entries,
+                    sq.head,
+                    sq.tail,
+                    s_.doorbells.load(q, ring_side::submission),
+                    sq.completion_queue};
+      }
+      if (cq.exists()) {
+        to.cq[q] = {cq.base.value(),
+                    cq.entries,
+                    cq.head,
+                    cq.tail,
+                    s_.doorbells.load(q, ring_side::completion),
+                    cq.vector,
+                    cq.interrupts,
+                    cq.phase};
+      }
+    }
+    to.shadow_enabled = s_.shadow.enabled();
+    to.shadow = s_.shadow.shadow_page().value();
+    to.event_indices = s_.shadow.event_page().value();
+    s_.features.save(to);
+    s_.clock.save(to);
+    s_.events.save(to);
+    to.keep_alive_elapsed_ms = s_.keep_alive_elapsed_ms;
+    return to;
+  }
+  // Into a controller of the same settings over the same namespaces that is disabled and drained. The
+  // state may be hostile: whatever it holds, the controller afterwards behaves as towards a hostile
+  // host. Errors: not_supported (another version), invalid_argument (a state that no controller of
+  // these settings has); the controller is as after power-on then. It runs on success.
+  [[nodiscard]] result<> restore(const saved_controller<Policy>& from,
+                                 doorbell_memory words = doorbell_memory::is_new) noexcept {
+    PHASEBIT_EXPECTS(drained() && !s_.regs.running(),
+                     "a state is restored into a controller that is disabled");
+    if (from.version != saved_controller<Policy>::current_version) {
+      return failure(errc::not_supported, "the saved controller has another version", from.version);
+    }
+    s_.regs.reset();
+    s_.queues.clear();
+    if (!s_.regs.restore(from) || !restore_queues(from)) {
+      s_.regs.reset();
+      clear_state();
+      return failure(errc::invalid_argument, "the saved controller has an impossible state");
+    }
+    s_.features.restore(from);
+    s_.clock.restore(from);
+    s_.events.restore(from);
+    s_.keep_alive_elapsed_ms = from.keep_alive_elapsed_ms;
+    s_.shadow.disable();
+    const std::uint64_t page_mask = (std::uint64_t{1} << s_.regs.page_shift()) - 1;
+    if (from.shadow_enabled && s_.config.shadow_doorbells &&
+        ((from.shadow | from.event_indices) & page_mask) == 0 &&
+        s_.shadow.fits_page(s_.queues.pairs, s_.regs.page_shift())) {
+      s_.shadow.enable(bus_addr{from.shadow}, bus_addr{from.event_indices});
+    }
+    if (words == doorbell_memory::is_new) {
+      s_.doorbells.clear_all();
+      for (std::uint16_t q = 0; q <= s_.queues.highest; ++q) {
+        if (s_.queues.sq[q].exists()) {
+          s_.doorbells.store(q, ring_side::submission, from.sq[q].doorbell);
+        }
+        if (s_.queues.cq[q].exists()) {
+          s_.doorbells.store(q, ring_side::completion, from.cq[q].doorbell);
+        }
+      }
+    }
+    resume();
+    return {};
+  }
+
   // A secondary controller goes online and offline as its primary says: offline it is reset, has a
   // fatal status (all zeros before it was ever online) and takes no writes (Base 2.0, 8.26.3).
   void set_online(bool online) noexcept {
@@ -201,6 +301,12 @@ class controller {
     }
   }
 
+  // The composite temperature has changed: compared with the host's thresholds.
+  void set_temperature(std::uint16_t kelvin) noexcept {
+    s_.temperature.kelvin = kelvin;
+    check_temperature(s_);
+  }
+
   [[nodiscard]] filter_type& completion_filter() noexcept { return s_.filter; }
 
  private:
@@ -223,6 +329,68 @@ class controller {
 
   [[nodiscard]] auto io() noexcept {
     return pending_io<state, finisher>{s_, s_.group, finisher{this}};
+  }
+
+  void wake_queues() noexcept {
+    for (std::uint16_t q = 0; q <= s_.queues.highest; ++q) {
+      s_.queues.sq[q].kicked = s_.queues.sq[q].exists();
+      s_.queues.cq[q].interrupt_pending = s_.queues.cq[q].exists();
+    }
+    posted_ = true;
+  }
+  // False where the queues cannot have been created by commands.
+  [[nodiscard]] bool restore_queues(const saved_controller<Policy>& from) noexcept {
+    auto& queues = s_.queues;
+    if (!s_.regs.status()[csts::rdy]) return true;
+    if (from.granted_sq > queues.pairs || from.granted_cq > queues.pairs ||
+        from.cq[0].entries != s_.regs.admin_cq_entries() ||
+        from.sq[0].entries != s_.regs.admin_sq_entries() ||
+        from.cq[0].base != s_.regs.admin_cq().value() ||
+        from.sq[0].base != s_.regs.admin_sq().value()) {
+      return false;
+    }
+    const std::uint64_t page_mask = (std::uint64_t{1} << s_.regs.page_shift()) - 1;
+    const auto possible = [&](const auto& q, std::uint64_t entry_bytes) noexcept {
+      return q.entries >= 2 && q.entries <= 65536 && q.head < q.entries && q.tail < q.entries &&
+             (q.base & page_mask) == 0 && range_end(bus_addr{q.base}, q.entries * entry_bytes);
+    };
+    for (std::size_t q = 0; q != from.cq.size(); ++q) {
+      const saved_completion_queue& c = from.cq[q];
+      if (c.entries == 0) continue;
+      if (q > queues.pairs || !possible(c, 16) || c.vector >= s_.config.interrupt_vectors) {
+        return false;
+      }
+      auto& cq = queues.cq[q];
+      cq = completion_queue{};
+      cq.base = bus_addr{c.base};
+      cq.entries = c.entries;
+      cq.head = c.head;
+      cq.tail = c.tail;
+      cq.vector = c.vector;
+      cq.interrupts = c.interrupts;
+      cq.phase = c.phase;
+      queues.highest = static_cast<std::uint16_t>(q);
+    }
+    for (std::size_t q = 0; q != from.sq.size(); ++q) {
+      const saved_submission_queue& c = from.sq[q];
+      if (c.entries == 0) continue;
+      if (q > queues.pairs || !possible(c, 64) || c.completion_queue > queues.pairs ||
+          (q == 0) != (c.completion_queue == 0) || !queues.cq[c.completion_queue].exists()) {
+        return false;
+      }
+      auto& sq = queues.sq[q];
+      sq = submission_queue{};
+      sq.base = bus_addr{c.base};
+      sq.entries = c.entries;
+      sq.head = c.head;
+      sq.tail = c.tail;
+      sq.completion_queue = c.completion_queue;
+      ++queues.cq[c.completion_queue].users;
+      if (q > queues.highest) queues.highest = static_cast<std::uint16_t>(q);
+    }
+    queues.granted_sq = from.granted_sq;
+    queues.granted_cq = from.granted_cq;
+    return true;
   }
 
   // -- life cycle --
@@ -308,6 +476,13 @@ class controller {
     }
     shutting_down_ = false;
     s_.regs.set_shutdown(shutdown_status::complete);
+  }
+
+  // Nothing is fetched and no event is reported; aborted requests end.
+  unsigned poll_quiescing() noexcept {
+    if (s_.events.aborting()) report_events();
+    if (posted_) raise_interrupts();
+    return done_;
   }
 
   // -- commands in flight --
@@ -611,6 +786,7 @@ class controller {
   std::uint32_t next_flush_ = 0;  // namespaces below it are flushed
   std::uint32_t drain_ms_ = 0;    // since the reset began
   bool shutting_down_ = false;
+  bool quiescing_ = false;
   bool flushing_ = false;
 };
 

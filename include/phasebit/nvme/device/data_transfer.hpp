@@ -5,6 +5,7 @@
 
 #include <phasebit/block/dma_port.hpp>
 #include <phasebit/core/copy.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
 #include <phasebit/nvme/prp/walk.hpp>
 #include <phasebit/nvme/sgl/walk.hpp>
@@ -76,16 +77,18 @@ class data_transfer {
   // The bytes [offset, offset + data.size()) of data that is `bytes` long.
   [[nodiscard]] status_code to_host(std::uint64_t bytes, std::uint64_t offset,
                                     std::span<const std::byte> data) noexcept {
-    return for_each(bytes, access::write, part_of_data{offset, data, copy_out{}});
+    return for_each(bytes, access::write,
+                    part_of_data<const std::byte, copy_out>(offset, data, {}));
   }
   [[nodiscard]] status_code from_host(std::uint64_t bytes, std::uint64_t offset,
                                       std::span<std::byte> data) noexcept {
-    return for_each(bytes, access::read, part_of_data{offset, data, copy_in{}});
+    return for_each(bytes, access::read, part_of_data<std::byte, copy_in>(offset, data, {}));
   }
   // Whether those bytes equal `data`: Compare Failure where not.
   [[nodiscard]] status_code compare(std::uint64_t bytes, std::uint64_t offset,
                                     std::span<const std::byte> data) noexcept {
-    return for_each(bytes, access::read, part_of_data{offset, data, compare_in{}});
+    return for_each(bytes, access::read,
+                    part_of_data<const std::byte, compare_in>(offset, data, {}));
   }
   // All of it.
   [[nodiscard]] status_code to_host(std::span<const std::byte> data) noexcept {
@@ -134,7 +137,7 @@ class data_transfer {
         before -= host.size();
         return status_code::success;
       }
-      host = host.subspan(static_cast<std::size_t>(before));
+      host = host.subspan(int_cast<std::size_t>(before));
       before = 0;
       const std::size_t count = host.size() < mine.size() ? host.size() : mine.size();
       const status_code done = move(host.first(count), mine.first(count));
@@ -146,7 +149,7 @@ class data_transfer {
       const std::uint64_t unused = before < bytes ? before : bytes;
       before -= unused;
       bytes -= unused;
-      const std::size_t count = bytes < mine.size() ? static_cast<std::size_t>(bytes) : mine.size();
+      const std::size_t count = bytes < mine.size() ? int_cast<std::size_t>(bytes) : mine.size();
       mine = mine.subspan(count);
       return mine.empty() ? walk_finished : status_code::success;
     }
@@ -192,13 +195,13 @@ class data_transfer {
         if (range->domain != block::memory_domain::local) return through_copy(at, passed);
         local = local_addr{range->address};
       }
-      return each(std::span{pointer_of(local), static_cast<std::size_t>(passed)});
+      return each(std::span{pointer_of(local), int_cast<std::size_t>(passed)});
     }
     status_code through_copy(bus_addr at, std::uint64_t& passed) noexcept {
       if constexpr (block::DmaPort<Dma>) {
         std::array<std::byte, 512> copy;
         if (passed > copy.size()) passed = copy.size();
-        const auto bytes = std::span{copy}.first(static_cast<std::size_t>(passed));
+        const auto bytes = std::span{copy}.first(int_cast<std::size_t>(passed));
         if (reads(wanted) && !dma->read(at, bytes)) return status_code::data_transfer_error;
         const status_code done = each(bytes);
         if (done != status_code::success && done != walk_finished) return done;

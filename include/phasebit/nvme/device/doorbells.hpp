@@ -70,12 +70,21 @@ class shadow_doorbells {
       : dma_(&dma), stride_(stride) {}
 
   [[nodiscard]] constexpr bool enabled() const noexcept { return enabled_; }
+  // Whether one memory page holds the doorbells of the admin queue and `io_pairs` more: the buffers
+  // are a page each, and nothing behind it is the controller's (5.8).
+  [[nodiscard]] constexpr bool fits_page(std::uint16_t io_pairs,
+                                         unsigned page_shift) const noexcept {
+    return at(io_pairs, ring_side::completion) + sizeof(std::uint32_t) <= std::uint64_t{1}
+                                                                              << page_shift;
+  }
   constexpr void enable(bus_addr shadow, bus_addr events) noexcept {
     shadow_ = shadow;
     events_ = events;
     enabled_ = true;
   }
   constexpr void disable() noexcept { enabled_ = false; }
+  [[nodiscard]] constexpr bus_addr shadow_page() const noexcept { return shadow_; }
+  [[nodiscard]] constexpr bus_addr event_page() const noexcept { return events_; }
 
   // The index that the host left; nothing where its memory can not be reached.
   [[nodiscard]] std::optional<std::uint32_t> load(std::size_t qid, ring_side side) noexcept {

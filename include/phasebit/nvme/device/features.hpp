@@ -14,8 +14,8 @@
 
 namespace phasebit::nvme::device {
 
-// Time of day as the host set it, moved on by whoever hosts the controller; without that it stands
-// still, and says so (Base 2.0, 5.27.1.12).
+// Time of day as the host set it, moved on by the program; without that it stands still, and its
+// attributes say so (Base 2.0, 5.27.1.12).
 class timestamp_clock {
  public:
   constexpr void set(std::uint64_t milliseconds) noexcept {
@@ -24,6 +24,16 @@ class timestamp_clock {
   }
   constexpr void advance(std::uint32_t milliseconds) noexcept { value_ += milliseconds; }
   constexpr void reset() noexcept { *this = timestamp_clock{}; }
+  template <class Saved>
+  constexpr void save(Saved& to) const noexcept {
+    to.clock_ms = value_;
+    to.clock_set = set_by_host_;
+  }
+  template <class Saved>
+  constexpr void restore(const Saved& from) noexcept {
+    value_ = from.clock_ms;
+    set_by_host_ = from.clock_set;
+  }
   [[nodiscard]] constexpr timestamp now() const noexcept {
     timestamp t = timestamp::of(value_);
     t.attributes = static_cast<std::uint8_t>(timestamp::stopped.of(true) |
@@ -64,7 +74,7 @@ class feature_set {
       case feature_select::current:
         return current(id, c.cdw11);
       case feature_select::default_value:
-      case feature_select::saved:  // what can not be saved has its default there
+      case feature_select::saved:  // what cannot be saved has its default there
         return {status_code::success, initial(id, at)};
       case feature_select::supported:
         return {status_code::success, changeable};
@@ -103,6 +113,33 @@ class feature_set {
     return status_code::success;
   }
 
+  [[nodiscard]] constexpr std::uint32_t over_threshold() const noexcept {
+    return stored(feature_id::temperature_threshold);
+  }
+  [[nodiscard]] constexpr std::uint32_t under_threshold() const noexcept {
+    return under_threshold_;
+  }
+  // To and from a saved_controller; a restored value has no bit that a host could not have set.
+  template <class Saved>
+  constexpr void save(Saved& to) const noexcept {
+    static_assert(Saved::feature_count == table.size());
+    to.features = values_;
+    to.under_threshold = under_threshold_;
+  }
+  template <class Saved>
+  constexpr void restore(const Saved& from) noexcept {
+    for (std::size_t i = 0; i != table.size(); ++i) {
+      values_[i] = from.features[i] & table[i].writable;
+    }
+    under_threshold_ = from.under_threshold & 0xffff;
+    if (!write_cache_) stored(feature_id::volatile_write_cache) = 0;
+  }
+  // Calls visit(feature_id) for every feature.
+  template <class Visit>
+  static constexpr void for_each(Visit&& visit) noexcept {
+    for (const entry& e : table) visit(e.id);
+  }
+
   // A feature's dword, which the caller has checked to be one of the table.
   [[nodiscard]] constexpr std::uint32_t& stored(feature_id id) noexcept {
     return values_[find(id)];
@@ -119,7 +156,7 @@ class feature_set {
   };
   // Bit 2 of "supported capabilities": the host may change it (figure 195).
   static constexpr std::uint32_t changeable = 4;
-  // Kelvin: the threshold above which a host wants to hear of the temperature.
+  // Kelvin: the threshold above which the temperature is a warning.
   static constexpr std::uint32_t warm = 343;
   static constexpr std::array<entry, 12> table{{
       {feature_id::arbitration, 7, 0xffff'ff07},

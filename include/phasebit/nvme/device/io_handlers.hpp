@@ -2,6 +2,7 @@
 // The commands of the NVM command set over media that are done at once: NVM Command Set 1.0, 3.2.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/device/block_moves.hpp>
 #include <phasebit/nvme/device/data_transfer.hpp>
 #include <phasebit/nvme/device/io_command.hpp>
@@ -163,7 +164,7 @@ class io_handlers {
   }
 
   [[nodiscard]] std::span<std::byte> buffer(std::uint64_t bytes) noexcept {
-    return std::span{g_.buffer.bytes}.first(static_cast<std::size_t>(bytes));
+    return std::span{g_.buffer.bytes}.first(int_cast<std::size_t>(bytes));
   }
 
   State& s_;

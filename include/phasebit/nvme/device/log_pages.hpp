@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a controller remembers of its own life, as Get Log Page tells it: NVMe Base 2.0, section 5.16.
+// What a controller records, as Get Log Page reports it: NVMe Base 2.0, section 5.16.
 #pragma once
 
 #include <phasebit/nvme/device/command_result.hpp>
@@ -73,7 +73,7 @@ namespace detail {
 }  // namespace detail
 
 // Namespaces that came or went since the host last looked (5.16.1.5), ascending. More than fit are
-// told as such: FFFFFFFFh and nothing else.
+// reported as such: FFFFFFFFh and nothing else.
 class changed_namespaces {
  public:
   constexpr void add(std::uint32_t nsid) noexcept {
@@ -110,12 +110,20 @@ class changed_namespaces {
   bool overflown_ = false;
 };
 
+// The composite temperature, as the program reports it.
+struct temperature_sensor {
+  std::uint16_t kelvin = 313;
+  bool crossed = false;   // one of the thresholds
+  bool reported = false;  // as an event
+};
+
 [[nodiscard]] inline std::size_t write_health(std::span<std::byte> page, const health_counters& h,
-                                              std::uint64_t errors) noexcept {
-  constexpr std::uint16_t kelvin = 313;
+                                              std::uint64_t errors,
+                                              const temperature_sensor& t) noexcept {
   health_log log{};
-  log.composite_temperature[0] = kelvin & 0xff;
-  log.composite_temperature[1] = kelvin >> 8;
+  log.critical_warning = health_log::temperature_crossed.of<std::uint8_t>(t.crossed);
+  log.composite_temperature[0] = static_cast<std::uint8_t>(t.kelvin);
+  log.composite_temperature[1] = static_cast<std::uint8_t>(t.kelvin >> 8);
   log.available_spare = 100;
   log.available_spare_threshold = 10;
   log.data_units_read.low = detail::thousands(h.sectors_read);

@@ -119,6 +119,36 @@ class registers {
     mask_ = 0;
   }
 
+  // To and from a saved_controller. False where a host could not have brought the registers there; they
+  // are as after power-on then.
+  template <class Saved>
+  constexpr void save(Saved& to) const noexcept {
+    to.cc = cc_.raw;
+    to.csts = csts_.raw;
+    to.aqa = aqa_.raw;
+    to.asq = asq_;
+    to.acq = acq_;
+    to.interrupt_mask = mask_;
+  }
+  template <class Saved>
+  [[nodiscard]] constexpr bool restore(const Saved& from) noexcept {
+    cc_ = nvme::cc{from.cc};
+    csts_ = nvme::csts{from.csts};
+    aqa_ = nvme::aqa{from.aqa & aqa_bits};
+    asq_ = from.asq;
+    acq_ = from.acq;
+    mask_ = from.interrupt_mask;
+    disabling_ = false;
+    const auto known = csts{}
+                           .with(csts::rdy, csts_[csts::rdy])
+                           .with(csts::cfs, csts_[csts::cfs])
+                           .with(csts::shst, csts_[csts::shst]);
+    const bool possible = csts_ == known && csts_[csts::shst] != shutdown_status::occurring &&
+                          (!csts_[csts::rdy] || (cc_[cc::en] && can_start()));
+    if (!possible) reset();
+    return possible;
+  }
+
   // Commands are fetched: enabled, no fatal status, and neither reset nor shutdown in progress.
   [[nodiscard]] constexpr bool running() const noexcept {
     return csts_[csts::rdy] && !disabling_ && !csts_[csts::cfs] &&

@@ -125,9 +125,29 @@ struct controller_state {
   deferred_commands deferred{};
   changed_namespaces changed{};
   timestamp_clock clock{};
+  temperature_sensor temperature{};
   std::uint32_t keep_alive_elapsed_ms = 0;  // since the last Keep Alive
   [[no_unique_address]] filter_type filter;
   [[no_unique_address]] secondary_type secondary{};
 };
+
+// Compares the composite temperature with both thresholds: a crossing is a critical warning in the
+// health log, and an event where the host has enabled it (Base 2.0, 5.27.1.3).
+template <class State>
+void check_temperature(State& s) noexcept {
+  const bool was = s.temperature.crossed;
+  s.temperature.crossed = s.temperature.kelvin >= s.features.over_threshold() ||
+                          s.temperature.kelvin <= s.features.under_threshold();
+  const async_event_configuration wanted{s.features.stored(feature_id::async_event_configuration)};
+  const bool enabled = (wanted[async_event_configuration::critical] &
+                        health_log::temperature_crossed.of<std::uint32_t>(true)) != 0;
+  if (!s.temperature.crossed || !enabled) {
+    s.temperature.reported = s.temperature.reported && s.temperature.crossed;
+    return;
+  }
+  if (was && s.temperature.reported) return;
+  s.temperature.reported = true;
+  s.events.raise(async_event::of(health_event::temperature));
+}
 
 }  // namespace phasebit::nvme::device
