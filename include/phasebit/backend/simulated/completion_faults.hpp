@@ -14,7 +14,7 @@
 namespace phasebit::backend::simulated {
 
 // A CompletionFilter. Holds back up to `capacity` completions; beyond that they are posted at once.
-// A completion that its queue has no room for waits until it has: only a plan loses one.
+// A completion that finds its queue full waits until an entry is free: only a plan loses one.
 class completion_faults {
  public:
   static constexpr std::size_t capacity = 128;
@@ -62,7 +62,7 @@ class completion_faults {
       if (held_[i].polls != 0) {
         --held_[i++].polls;
       } else if (post(held_[i].completion)) {
-        forget(i);
+        drop(i);
       } else {
         ++i;
       }
@@ -89,7 +89,7 @@ class completion_faults {
   }
   template <class Post>
   void emit(const nvme::device::outgoing_completion& c, Post& post) noexcept {
-    // Without room even for waiting, what is lost is a completion too many.
+    // A completion that cannot even wait is lost; it is one more than the command asked for.
     if (!post(c)) static_cast<void>(hold(c, when::in_polls, 0));
   }
   // One was posted: the reordered ones of that queue come after it.
@@ -98,13 +98,13 @@ class completion_faults {
     for (std::size_t i = 0; i < count_;) {
       if (held_[i].due == when::after_next && held_[i].completion.completion_queue == queue &&
           post(held_[i].completion)) {
-        forget(i);
+        drop(i);
       } else {
         ++i;
       }
     }
   }
-  void forget(std::size_t i) noexcept {
+  void drop(std::size_t i) noexcept {
     for (; i + 1 != count_; ++i) held_[i] = held_[i + 1];
     --count_;
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The memory of the simulated machine: what drivers allocate from and what devices reach. It knows
-// which of its bytes are allocated, so that a DMA beside them is an error and not a silent success.
+// The memory of the simulated machine: drivers allocate from it, devices reach it. It knows which of
+// its bytes are allocated, so that a DMA beside them is an error.
 #pragma once
 
 #include <phasebit/backend/simulated/detail/ticket_lock.hpp>
@@ -66,7 +66,7 @@ class granule_map {
 // Physical addresses lie above 4 GiB and are no pointers, so that a driver that confuses the two,
 // or drops the upper half, is found. allocate and release may be called by any thread (they take a
 // lock, and scan); translate takes none. Exact to 64 bytes: an allocation's last granule is whole,
-// and the next one is nobody's.
+// and the next one is never allocated.
 class dma_memory {
  public:
   using from = host_space;
@@ -75,8 +75,8 @@ class dma_memory {
   static constexpr std::size_t granule = 64;
   static constexpr std::size_t max_alignment = std::size_t{2} << 20;
 
-  // `base` is a multiple of max_alignment; `bytes` is rounded up to one. Memory that can not be
-  // had is reported by allocate().
+  // `base` is a multiple of max_alignment; `bytes` is rounded up to one. Where the
+  // system gives no memory, allocate() reports it.
   dma_memory(std::size_t bytes, host_phys base) noexcept
       : size_(align_up(bytes, max_alignment)),
         base_(base),
@@ -108,7 +108,7 @@ class dma_memory {
     const std::lock_guard guard{lock_};
     const std::size_t limit = size_ / granule;
     for (std::size_t at = 0; at <= limit - count;) {
-      // A free granule on either side: a DMA that runs over the end meets nobody else's bytes.
+      // A free granule on either side: a DMA that runs over the end is a fault.
       const std::size_t before = at == 0 ? 0 : at - 1;
       const std::size_t after = at + count == limit ? limit : at + count + 1;
       const std::size_t taken = used_.find(true, before, after);

@@ -45,7 +45,7 @@ class port {
 };
 
 // Begins in single-step mode: everything happens in the caller's thread, when step() or the clock's
-// relax() says so, and the same way in every run. start() begins the threaded mode: threads of its
+// relax() is called, and the same way in every run. start() begins the threaded mode: threads of its
 // own poll the devices, and drivers run in any others. Each model is entered by one thread at a
 // time, and models run concurrently. Functions, BARs, memory and clocks taken from it are valid as
 // long as it is. Set-up (add, start, stop, set_dma_path) is one thread's.
@@ -63,7 +63,7 @@ class fabric {
 
   // Puts a function onto the root bus. `make(const device_port&)` gives its model, which may be
   // immovable; what it keeps of the port is valid as long as the model. Errors: invalid_argument
-  // (BARs that PCI can not express), already_exists (the place is taken), exhausted (memory).
+  // (BARs that PCI cannot express), already_exists (the place is taken), exhausted (memory).
   template <class Make>
     requires std::is_nothrow_invocable_v<Make&, const device_port&> &&
              DeviceModel<std::invoke_result_t<Make&, const device_port&>>

@@ -9,7 +9,7 @@
 
 namespace phasebit::backend::simulated {
 
-// A piece of a BAR that is plain memory: doorbells and other words that the device polls, or the
+// A part of a BAR that is plain memory: doorbells and other words that the device polls, or the
 // memory of an engine. Both are multiples of 64.
 struct plain_words {
   std::uint64_t offset = 0;
@@ -17,7 +17,8 @@ struct plain_words {
 };
 
 struct function_description {
-  // On the root bus: below 32 and below 8. Behind a port: device 0, where PCIe has no other.
+  // On the root bus: below 32 and below 8. Behind a port: device 0, where PCIe has no other. With ARI
+  // (pci.ari_next_function): device 0, function below 256.
   std::uint8_t device = 0;
   std::uint8_t function = 0;
 
@@ -30,7 +31,7 @@ struct function_description {
   std::uint8_t register_bar = 0;
 
   // Memory space and bus mastering on and BARs placed, as firmware and an operating system leave a
-  // function to its driver. Without, somebody has to enumerate and enable.
+  // function to its driver. Without, the driver enumerates and enables.
   bool enabled = true;
 };
 

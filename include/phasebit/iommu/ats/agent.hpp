@@ -41,7 +41,7 @@ template <class Space>
   const unsigned shift = found.page_shift < most_shift ? found.page_shift : most_shift;
   const std::uint64_t within = request.address & ((std::uint64_t{1} << found.page_shift) - 1) &
                                ~((std::uint64_t{1} << shift) - 1);
-  // Nobody is granted write who did not ask for it: the page's dirty state is not told (10.2.2).
+  // Write permission is granted on request only: the page's dirty state is not reported (10.2.2).
   const unsigned granted = found.permissions & (request.no_write ? 1U : 3U);
   if (granted == 0) return completion;
   completion.entry = ats_entry::of({found.page.value() + within, shift}, granted)
@@ -52,7 +52,7 @@ template <class Space>
 
 // Invalidations under way of up to Devices functions. `now` is any monotonic clock in nanoseconds,
 // the same in all calls. Guarantees: an ITag is not used again before it was answered, however late,
-// or the device was reset; answers that nobody waits for change nothing. One thread; allocates
+// or the device was reset; unexpected answers change nothing. One thread; allocates
 // nothing.
 template <std::size_t Devices = 8>
 class ats_invalidations {
@@ -120,7 +120,7 @@ class ats_invalidations {
   }
 
   // Gives up what has not been answered in time, of one device; says whose. That device still has
-  // the old translation: whoever learns of this keeps the memory, or cuts the device off.
+  // the old translation: the caller keeps the memory, or cuts the device off.
   [[nodiscard]] std::optional<pcie::requester_id> expire(std::uint64_t now) noexcept {
     for (entry& e : entries_) {
       std::uint32_t late = 0;
@@ -188,7 +188,7 @@ class ats_invalidations {
 
 // What a CommandHandler does with commands that concern devices' caches: sends invalidations with
 // send(ats_invalidate), holds waits back until all are answered, and fails them where one was not in
-// time; late(requester_id) is told whose. Other commands are `done`.
+// time; late(requester_id) is called with each device that was not. Other commands are `done`.
 template <std::size_t Devices, class Send, class Late>
 [[nodiscard]] command_outcome carry_out_for_devices(ats_invalidations<Devices>& under_way,
                                                     const command& c, std::uint64_t now,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The device's side of ATS: a cache of translations that is asked before the bus is, and that
-// forgets when it is told to. PCIe 5.0, 10.2 to 10.3.
+// The device's side of ATS: a cache of translations that the IOMMU invalidates. PCIe 5.0, 10.2 to
+// 10.3.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -30,7 +30,7 @@ enum class ats_taken : std::uint8_t {
   stale,         // an invalidation overtook it: not kept, ask again
   disabled,      // Unsupported Request: ATS is off from here on
   failed,        // Completer Abort, or a translation that makes no sense
-  unexpected,    // nobody has asked with this tag; ignored
+  unexpected,    // no request has this tag; ignored
 };
 
 // One function's translation cache. `Cache` models iotlb. At most Requests translation requests and
@@ -174,7 +174,7 @@ class ats_device {
     ready_ = 0;
     return message;
   }
-  // Messages that nobody may have sent.
+  // Messages that no correct IOMMU sends.
   [[nodiscard]] std::uint64_t unexpected() const noexcept { return unexpected_; }
 
  private:

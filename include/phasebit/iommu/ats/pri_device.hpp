@@ -19,13 +19,13 @@ namespace phasebit::iommu {
 enum class pri_outcome : std::uint8_t {
   open,      // not answered
   ready,     // ask for the translations again
-  refused,   // at least one page can not be had
+  refused,   // at least one page cannot be provided
   disabled,  // the interface is off; nothing will come
 };
 
 // One function's page request interface, at most Groups groups at a time. Guarantees: no more
-// requests are under way than were allocated (10.5.2.5); each group is answered at most once; a
-// response that was not owed changes nothing but the status (UPRGI). One thread.
+// requests are under way than were allocated (10.5.2.5); each group is answered at most once; an
+// unexpected response changes nothing but the status (UPRGI). One thread.
 template <std::size_t Groups = 16>
   requires(Groups != 0 && Groups <= pri_groups)
 class pri_device {
@@ -94,7 +94,7 @@ class pri_device {
     return {id_, true, false, false, pasid, pri_body{4}};
   }
 
-  // False where nobody had asked: counted as an unexpected group (UPRGI), nothing else.
+  // False where the group had not asked: counted as an unexpected group (UPRGI), nothing else.
   bool respond(const pri_response& message) noexcept {
     if (message.group >= Groups || !groups_[message.group].used || !groups_[message.group].asked ||
         groups_[message.group].outcome != pri_outcome::open || message.device != id_) {

@@ -16,9 +16,9 @@ namespace phasebit::iommu {
 template <std::size_t Capacity = 64>
 class pri_queue {
  public:
-  // Takes a request. Where it can not be kept and is the last of its group, the answer to send at
+  // Takes a request. Where it cannot be kept and is the last of its group, the answer to send at
   // once: success, so that the device asks again, if the queue is full; failure, if it is off. A
-  // request before the last is dropped in silence, for the device asks again for the whole group.
+  // request before the last is dropped: the device asks again for the whole group.
   // After an overflow nothing is kept before it is acknowledged: the queue may hold the beginning of
   // groups whose ends were lost, and their indices may be used again.
   [[nodiscard]] std::optional<pri_response> take(const pri_request& request) noexcept {

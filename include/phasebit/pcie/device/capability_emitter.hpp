@@ -83,7 +83,8 @@ class capability_chain {
   [[nodiscard]] result<std::uint16_t> add(extended_capability_id id, std::uint8_t version,
                                           unsigned bytes) noexcept {
     if (bytes > Bytes - next_extended_) {
-      return failure(errc::exhausted, "no room for an extended capability", bytes);
+      return failure(errc::exhausted,
+                     "the extended capabilities do not fit into the configuration space", bytes);
     }
     using header = extended_capability_header;
     const std::uint16_t at = next_extended_;
