@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // What changes and walks of page tables cost, by format, by range length and by page size.
-#include <phasebit/iommu/page_table/formats/amdv1.hpp>
-#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
-#include <phasebit/iommu/page_table/formats/riscv.hpp>
-#include <phasebit/iommu/page_table/formats/vtd.hpp>
-#include <phasebit/iommu/page_table/formats/x86.hpp>
+#include <phasebit/iommu/page_table/formats.hpp>
 #include <phasebit/iommu/page_table/page_table.hpp>
 #include <phasebit/iommu/page_table/table_arena.hpp>
 #include <phasebit/iommu/translation/flat_table.hpp>
@@ -16,10 +12,13 @@
 #include <memory>
 #include <random>
 #include <set>
+#include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 #include <benchmark/benchmark.h>
+#include <support/cycles.hpp>
 
 namespace {
 
@@ -28,7 +27,7 @@ using namespace phasebit::iommu;
 
 template <class Format>
 struct bed {
-  static constexpr std::size_t pages = 4096;
+  static constexpr std::size_t pages = (std::size_t{1} << 24) >> Format::granule_shift;
   using arena_type = table_arena<pages, Format::granule_shift>;
   static constexpr std::uint64_t granule = arena_type::granule;
   static constexpr std::size_t bytes = pages * granule;
@@ -255,49 +254,87 @@ void domains(benchmark::State& state) {
 }
 BENCHMARK(domains)->Name("walk_domains")->ArgName("domains")->RangeMultiplier(8)->Range(1, 4096);
 
-#define PHASEBIT_FORMAT(Format)       \
-  BENCHMARK(change<Format, false>)    \
-      ->Name("map/" #Format)          \
-      ->ArgName("granules")           \
-      ->UseManualTime()               \
-      ->RangeMultiplier(4)            \
-      ->Range(1, 1024);               \
-  BENCHMARK(change<Format, true>)     \
-      ->Name("unmap/" #Format)        \
-      ->ArgName("granules")           \
-      ->UseManualTime()               \
-      ->RangeMultiplier(4)            \
-      ->Range(1, 1024);               \
-  BENCHMARK(walk<Format, false>)      \
-      ->Name("walk/" #Format)         \
-      ->ArgName("pages")              \
-      ->Arg(1)                        \
-      ->Arg(512)                      \
-      ->Arg(65536);                   \
-  BENCHMARK(walk<Format, true>)       \
-      ->Name("walk_latency/" #Format) \
-      ->ArgName("pages")              \
-      ->Arg(1)                        \
-      ->Arg(512)                      \
-      ->Arg(65536);                   \
-  BENCHMARK(map_gib<Format>)          \
-      ->Name("map_gib/" #Format)      \
-      ->ArgName("alignment")          \
-      ->UseManualTime()               \
-      ->Arg(Format::granule_shift)    \
-      ->Arg(21)                       \
-      ->Arg(30);                      \
-  BENCHMARK(memory<Format>)           \
-      ->Name("memory/" #Format)       \
-      ->ArgName("extents")            \
-      ->Unit(benchmark::kMillisecond) \
-      ->RangeMultiplier(4)            \
-      ->Range(1, 1024)
+// One page mapped and unmapped again, by what else is mapped, at one place or at random ones.
+enum class neighbours : int {
+  dense,       // every other page of each table
+  one_kept,    // one page of each table, far from the one that comes and goes
+  upper_only,  // pages in other tables of the lowest level: this one comes and goes empty
+  nothing
+};
 
-PHASEBIT_FORMAT(vtd_second_stage);
-PHASEBIT_FORMAT(amd_v1);
-PHASEBIT_FORMAT(arm_stage2<12>);
-PHASEBIT_FORMAT(riscv_second_stage);
-PHASEBIT_FORMAT(x86_first_stage);
+template <class Format>
+void one_page(benchmark::State& state) {
+  using geometry = table_geometry<Format>;
+  bed<Format> b;
+  const auto around = static_cast<neighbours>(state.range(0));
+  const bool at_random = state.range(1) != 0;
+  constexpr std::uint64_t tables = 64;
+  const std::uint64_t span = geometry::span(1);
+  const auto place = [&](std::uint64_t table, std::uint64_t slot) {
+    return bus_addr{(std::uint64_t{1} << 30) + (2 * table) * span + slot * b.granule};
+  };
+  const auto keep = [&](bus_addr a) {
+    if (!b.table.map(a, host_phys{far_target}, b.granule)) std::abort();
+  };
+  for (std::uint64_t t = 0; t != tables; ++t) {
+    if (around == neighbours::dense) {
+      for (std::uint64_t slot = 1; slot < geometry::entries; slot += 2) keep(place(t, slot));
+    } else if (around == neighbours::one_kept) {
+      keep(place(t, geometry::entries - 1));
+    } else if (around == neighbours::upper_only) {
+      keep(place(t, 0) + span);
+    }
+  }
+  std::vector<bus_addr> where(4096);
+  std::mt19937_64 random(1);
+  for (auto& a : where) {
+    a = at_random ? place(random() % tables, random() % (geometry::entries / 2 - 1) * 2)
+                  : place(0, 0);
+  }
+  invalidations<bus_space> changes;
+  std::size_t i = 0;
+  const std::uint64_t begin = phasebit_bench::cycles();
+  for (auto _ : state) {
+    const bus_addr a = where[i++ & 4095];
+    if (!b.table.map(a, host_phys{far_target}, b.granule, {}, changes)) std::abort();
+    if (!b.table.unmap(a, b.granule, changes)) std::abort();
+    b.table.complete(changes);
+  }
+  state.counters["cycles"] = static_cast<double>(phasebit_bench::cycles() - begin) /
+                             static_cast<double>(state.iterations());
+  state.SetItemsProcessed(state.iterations());
+}
+
+const bool registered = [] {
+  for_each_page_format([](const char* name, const auto& usual, const auto&...) {
+    using format = std::remove_cvref_t<decltype(usual)>;
+    const auto add = [&](const char* what, auto* function) {
+      return benchmark::RegisterBenchmark((std::string{what} + name).c_str(), function);
+    };
+    const auto sizes = [](auto* b) {
+      b->ArgName("granules")->UseManualTime()->RangeMultiplier(4)->Range(1, 1024);
+    };
+    sizes(add("map/", &change<format, false>));
+    sizes(add("unmap/", &change<format, true>));
+    add("map_unmap_one/", &one_page<format>)
+        ->ArgNames({"neighbours", "random"})
+        ->ArgsProduct({{0, 1, 2, 3}, {0, 1}});
+    const auto working_sets = [](auto* b) { b->ArgName("pages")->Arg(1)->Arg(512)->Arg(65536); };
+    working_sets(add("walk/", &walk<format, false>));
+    working_sets(add("walk_latency/", &walk<format, true>));
+    add("map_gib/", &map_gib<format>)
+        ->ArgName("alignment")
+        ->UseManualTime()
+        ->Arg(format::granule_shift)
+        ->Arg(21)
+        ->Arg(30);
+    add("memory/", &memory<format>)
+        ->ArgName("extents")
+        ->Unit(benchmark::kMillisecond)
+        ->RangeMultiplier(4)
+        ->Range(1, 1024);
+  });
+  return true;
+}();
 
 }  // namespace

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/iommu/page_table/formats/amdv1.hpp>
-#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
-#include <phasebit/iommu/page_table/formats/riscv.hpp>
-#include <phasebit/iommu/page_table/formats/vtd.hpp>
-#include <phasebit/iommu/page_table/formats/x86.hpp>
+#include <phasebit/iommu/page_table/formats.hpp>
 #include <phasebit/iommu/page_table/page_table.hpp>
 #include <phasebit/iommu/page_table/table_arena.hpp>
 #include <phasebit/iommu/translation/flat_table.hpp>
@@ -51,20 +47,12 @@ std::uint64_t use(const Format& format, std::uint64_t a, std::uint64_t target,
 
 }  // namespace
 
-extern "C" std::uint64_t use_vtd(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
-  return use<vtd_second_stage>({}, a, t, n);
-}
-extern "C" std::uint64_t use_amd(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
-  return use<amd_v1>({}, a, t, n);
-}
-extern "C" std::uint64_t use_arm(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
-  return use<arm_stage2<12>>({}, a, t, n) + use<arm_stage2<14>>({}, a, t, n);
-}
-extern "C" std::uint64_t use_riscv(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
-  return use<riscv_second_stage>({}, a, t, n);
-}
-extern "C" std::uint64_t use_x86(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
-  return use<x86_first_stage>({}, a, t, n);
+extern "C" std::uint64_t use_formats(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
+  std::uint64_t sum = 0;
+  for_each_page_format([&](const char*, const auto& usual, const auto&...) noexcept {
+    sum += use(usual, a, t, n);
+  });
+  return sum;
 }
 extern "C" std::uint64_t use_flat(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
   flat_table<> table{memory};

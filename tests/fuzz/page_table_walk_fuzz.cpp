@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Tables whose every word somebody else wrote: walks and changes end, stay inside, and answer.
-#include <phasebit/iommu/page_table/formats/amdv1.hpp>
-#include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
-#include <phasebit/iommu/page_table/formats/riscv.hpp>
-#include <phasebit/iommu/page_table/formats/vtd.hpp>
-#include <phasebit/iommu/page_table/formats/x86.hpp>
+// Tables whose every word may be hostile: walks and changes end, stay inside, and answer.
+#include <phasebit/iommu/page_table/formats.hpp>
 #include <phasebit/iommu/page_table/page_table.hpp>
 #include <phasebit/iommu/page_table/table_arena.hpp>
 
@@ -94,31 +90,15 @@ void run(const Format& format, fuzz_input in) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
   if (bytes == 0) return 0;
   const fuzz_input in{data + 1, bytes - 1};
-  switch (data[0] % 8) {
-    case 0:
-      run(vtd_second_stage{}, in);
-      break;
-    case 1:
-      run(vtd_second_stage{.width = vtd_width::bits_39, .address_bits = 40}, in);
-      break;
-    case 2:
-      run(amd_v1{.mode = 3}, in);
-      break;
-    case 3:
-      run(amd_v1{.mode = 6}, in);
-      break;
-    case 4:
-      run(arm_stage2<12>{.ipa_bits = 40}, in);
-      break;
-    case 5:
-      run(arm_stage2<14>{.hardware_access = true, .bbm_level = 2}, in);
-      break;
-    case 6:
-      run(riscv_second_stage{.mode = riscv_mode::sv39x4}, in);
-      break;
-    default:
-      run(x86_first_stage{.track_dirty = true}, in);
-      break;
-  }
+  // The first byte chooses among all settings of all formats.
+  unsigned count = 0;
+  for_each_page_format([&](const char*, const auto&... formats) noexcept {
+    count += static_cast<unsigned>(sizeof...(formats));
+  });
+  const unsigned chosen = data[0] % count;
+  unsigned n = 0;
+  for_each_page_format([&](const char*, const auto&... formats) {
+    ((n++ == chosen ? run(formats, in) : void()), ...);
+  });
   return 0;
 }

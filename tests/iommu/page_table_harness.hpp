@@ -3,6 +3,7 @@
 // extents only.
 #pragma once
 
+#include <phasebit/iommu/page_table/formats.hpp>
 #include <phasebit/iommu/page_table/page_table.hpp>
 #include <phasebit/iommu/page_table/table_arena.hpp>
 
@@ -18,6 +19,15 @@
 namespace phasebit::page_table_harness {
 
 using namespace iommu;
+
+// Calls each(format) with every setting of every format of the list.
+template <class Each>
+void for_every_format(Each each) {
+  for_each_page_format([&](const char* name, const auto&... formats) {
+    CAPTURE(name);
+    (each(formats), ...);
+  });
+}
 
 template <class Format, std::size_t Pages = 4096>
 struct table_room {
@@ -100,7 +110,7 @@ class extent_oracle {
 template <class Format>
 std::pair<std::uint64_t, std::uint64_t> halves(const Format& format) {
   const std::uint64_t half = std::uint64_t{1} << (format.input_bits() - 1);
-  return {half, Format::sign_extended ? std::uint64_t{0} - half : half};
+  return {half, page_format<Format>::sign_extended ? std::uint64_t{0} - half : half};
 }
 
 // Every page of the table, in order and nothing else, is what the oracle holds.
@@ -143,10 +153,11 @@ std::vector<std::uint64_t> windows(const Format& format) {
   for (unsigned level = 1; level <= format.top_level(); ++level) {
     result.push_back(geometry::span(level) - geometry::span(level - 1));
   }
-  const unsigned bits = format.input_bits() - (Format::sign_extended ? 1 : 0);
+  const unsigned bits = format.input_bits() - (page_format<Format>::sign_extended ? 1 : 0);
   const std::uint64_t end = bits == 64 ? 0 : std::uint64_t{1} << bits;
   result.push_back(end - geometry::span(1) * 4);  // the last bytes of the width
-  if (Format::sign_extended) result.push_back(std::uint64_t{0} - geometry::span(1) * 4);
+  if (page_format<Format>::sign_extended)
+    result.push_back(std::uint64_t{0} - geometry::span(1) * 4);
   return result;
 }
 

@@ -142,6 +142,34 @@ TEST_CASE("with a cache of absent entries, a map that makes tables names them") 
   table->complete(changes);
 }
 
+TEST_CASE("a map into a reserved region is refused by the region's name, up to its last byte") {
+  using format = vtd_second_stage;
+  table_room<format, 256> room;
+  static constexpr reserved_region regions[] = {
+      x86_msi_window,
+      {0x8000'0000, 0x8000'ffff, reserved_kind::firmware},
+      {0xffff'0000'0000, ~std::uint64_t{0}, reserved_kind::aperture_hole}};
+  auto table = table_of<format>::create({}, room.arena, {.reserved = regions});
+  REQUIRE(table);
+  const auto refused = [&](std::uint64_t first, std::uint64_t bytes, std::uint64_t region) {
+    const auto done = table->map(bus_addr{first}, host_phys{0x1000}, bytes);
+    REQUIRE_FALSE(done);
+    CHECK(done.error().code == errc::access_denied);
+    CHECK(done.error().value == region);
+  };
+  refused(0xfee0'0000, 0x1000, 0xfee0'0000);
+  refused(0xfeef'f000, 0x2000, 0xfee0'0000);
+  refused(0xfedf'f000, 0x2000, 0xfee0'0000);
+  refused(0xf000'0000, 0x1000'0000, 0xfee0'0000);
+  refused(0x8000'f000, 0x1000, 0x8000'0000);
+  refused(0xffff'0000'0000, 0x1000, 0xffff'0000'0000);
+  CHECK(room.arena.used() == 1);
+  CHECK(table->map(bus_addr{0xfedf'f000}, host_phys{0x1000}, 0x1000));
+  CHECK(table->map(bus_addr{0xfef0'0000}, host_phys{0x1000}, 0x1000));
+  CHECK(table->map(bus_addr{0x8001'0000}, host_phys{0x1000}, 0x1000));
+  CHECK(table->map(bus_addr{0xfffe'ffff'f000}, host_phys{0x1000}, 0x1000));
+}
+
 TEST_CASE("ranges that are joined keep the hint that tables were touched") {
   invalidations<bus_space> changes;
   changes.add(bus_addr{0}, bus_addr{0xfff}, 0x1000, false);
@@ -204,7 +232,7 @@ TEST_CASE("a split writes back the whole new table and the entry that points at 
 TEST_CASE("a dirty bit that hardware sets while a merge flushes is kept") {
   using format = vtd_second_stage;
   table_room<format, 256> room;
-  auto table = table_of<format>::create({}, room.arena, {.largest_page = 4096});
+  auto table = table_of<format>::create({.track_dirty = true}, room.arena, {.largest_page = 4096});
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0}, host_phys{0x200000}, 0x200000));
   struct hardware {

@@ -29,7 +29,10 @@ void random_steps(const Format& format, const page_attributes& base, int steps, 
     invalidations<bus_space> changes{&no_flush, nullptr};
     constexpr std::uint64_t granule = geometry::table_bytes;
     const std::uint64_t target_mask =
-        (std::uint64_t{1} << (format.output_bits() < 60 ? format.output_bits() : 60)) - 1;
+        (std::uint64_t{1} << (page_format<Format>{format}.output_bits() < 60
+                                  ? page_format<Format>{format}.output_bits()
+                                  : 60)) -
+        1;
 
     for (int step = 0; step != steps; ++step) {
       const std::uint64_t place = places[below(places.size())];

@@ -9,7 +9,7 @@
 
 namespace phasebit::iommu::amd {
 
-// What the Extended Feature Register says, or an emulated unit offers there.
+// What the Extended Feature Register says, or an emulated IOMMU offers there.
 struct command_codec {
   static constexpr bool wraps = false;
   static constexpr bool masks_tail = false;

@@ -29,8 +29,8 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
   using log = iommu::driver::fault_log<event_log_format, Tables>;
 
  public:
-  // `bar` is what the capability of the IOMMU's function says. Errors: removed (no unit answers),
-  // not_supported (one that can not invalidate everything), those of tables and host.
+  // `bar` is what the capability of the IOMMU's function says. Errors: removed (no IOMMU answers),
+  // not_supported (one that cannot invalidate everything), those of tables and host.
   [[nodiscard]] static result<driver> open(Bar bar, Tables& tables, Host& host,
                                            const iommu::driver::options& o = {}) noexcept {
     const extended_feature features{bar.read64(extended_feature::offset)};
@@ -38,7 +38,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
       return failure(errc::removed, "no AMD IOMMU answers here");
     }
     if (!features[extended_feature::iasup]) {
-      return failure(errc::not_supported, "the unit has no INVALIDATE_IOMMU_ALL", features.raw);
+      return failure(errc::not_supported, "the IOMMU has no INVALIDATE_IOMMU_ALL", features.raw);
     }
     PHASEBIT_EXPECTS(
         o.log2_commands >= 8 && o.log2_commands <= 15 && o.log2_faults >= 8 && o.log2_faults <= 15,
@@ -70,7 +70,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
   driver& operator=(driver&&) = delete;
   ~driver() { this->switch_off(); }
 
-  // The tables with the most levels that this unit walks.
+  // The tables with the most levels that this IOMMU walks.
   [[nodiscard]] amd_v1 format() const noexcept {
     const unsigned hats = features_[extended_feature::hats];
     return {.mode = hats <= 2 ? 4 + hats : 4};
@@ -126,16 +126,28 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
   }
 
   // What `who` does goes through these tables from now on. Whoever shares a domain shares the tables,
-  // too. Errors: not_supported (more levels than the unit walks), out_of_range (a requester beyond
+  // too. Errors: not_supported (more levels than the IOMMU walks), out_of_range (a requester beyond
   // the device table).
   template <TableReader Reader>
   result<> attach(pcie::requester_id who, std::uint16_t domain,
                   const page_table_view<amd_v1, Reader>& through) noexcept {
     const unsigned levels = through.format().mode;
     if (levels > format().mode) {
-      return failure(errc::not_supported, "the unit does not walk so many levels", levels);
+      return failure(errc::not_supported, "the IOMMU does not walk so many levels", levels);
     }
-    return this->replace(who, device_entry::translated(through.root().value(), levels, domain));
+    const auto entry = device_entry::translated(through.root().value(), levels, domain);
+    const amd_v1& f = through.format();
+    if (!f.track_dirty && !f.track_accessed) return this->replace(who, entry);
+    if (!tracks_dirty()) {
+      return failure(errc::not_supported,
+                     "the IOMMU sets no accessed and dirty bits in host tables", features_.raw);
+    }
+    return this->replace(
+        who, f.track_dirty ? entry.with_dirty_tracking() : entry.with(device_entry::had, 1));
+  }
+  // The IOMMU records which pages are written to, in tables with amd_v1::track_dirty.
+  [[nodiscard]] bool tracks_dirty() const noexcept {
+    return features_[extended_feature::hasup] && features_[extended_feature::hdsup];
   }
   // Nothing that `who` does is let through any more; what it did before has ended.
   result<> detach(pcie::requester_id who) noexcept {

@@ -21,6 +21,7 @@ struct remapping {
     std::uint64_t root = 0;
     std::uint64_t interrupts = 0;  // word 2 of the entry
     std::uint8_t mode = 0;
+    std::uint8_t had = 0;
     bool first_only = false;  // SE
     bool quiet = false;       // SA
     bool told = false;        // SE, and there was a fault
@@ -31,6 +32,7 @@ struct remapping {
   bool enabled = false;  // Control.IommuEn
   std::uint64_t device_table = 0;
   std::uint32_t size_field = 0;  // of the device table's base register
+  bool set_dirty = false;        // EFR.HASup and HDSup: without them, DTE.HAD is not looked at
   bool wide_interrupts = false;  // Control.GAEn: interrupt entries of 128 bits
 
   [[nodiscard]] bool translates() const noexcept { return enabled; }
@@ -68,6 +70,10 @@ struct remapping {
     if (e[dte::mode] == 7 || e[dte::gv] || e[dte::i]) return {fault_reason::entry_unsupported};
     state.permissions = static_cast<std::uint8_t>((e[dte::ir] ? 1U : 0U) | (e[dte::iw] ? 2U : 0U));
     state.mode = e[dte::mode];
+    if (set_dirty) {
+      state.had = e[dte::had];
+      if (state.had == 2) return {fault_reason::entry_malformed};
+    }
     state.root = e.address(dte::root);
     state.kind = state.mode == 0 ? translation_kind::untranslated : translation_kind::tables;
     return {};
@@ -75,11 +81,14 @@ struct remapping {
 
   template <TableReader Tables>
   [[nodiscard]] page_lookup<typename Tables::space> lookup(Tables& tables, const context& state,
-                                                           std::uint64_t a) const noexcept {
-    const amd_v1 format{.mode = state.mode, .address_bits = address_bits};
+                                                           std::uint64_t a,
+ access wanted) const noexcept {
+    const amd_v1 format{.mode = state.mode, .address_bits = address_bits,
+                        .track_accessed = (state.had & 1) != 0,
+                        .track_dirty = state.had == 3};
     return page_table_view<amd_v1, Tables>{format, tables,
                                            address<typename Tables::space>{state.root}}
-        .lookup(bus_addr{a});
+        .access_page(bus_addr{a}, wanted);
   }
   template <class Space>
   [[nodiscard]] static fault_reason reason_of(const page_lookup<Space>& page, const context&,

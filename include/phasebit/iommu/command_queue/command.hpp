@@ -26,7 +26,7 @@ enum class illegal_reason : std::uint8_t {
   unknown_opcode,
   reserved_bits,
   reserved_value,  // a field with a value that means nothing, or that contradicts another one
-  not_supported,   // defined, but not on this unit as its capabilities say
+  not_supported,   // defined, but not on this IOMMU as its capabilities say
 };
 
 // Whose entries a nested translation is made of. `any`: the architecture does not distinguish.

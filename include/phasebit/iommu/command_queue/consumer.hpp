@@ -56,7 +56,7 @@ struct poll_result {
   bool more = false;      // there are more: the limit was reached, or a wait is not over
 };
 
-// Why the ring stands still. `code` is the number for the unit's own register or event.
+// Why the ring stands still. `code` is the number for the IOMMU's own register or event.
 struct consumer_fault {
   ring_fault what = ring_fault::none;
   illegal_reason reason = illegal_reason::none;
@@ -74,7 +74,7 @@ class command_consumer {
 
   command_consumer(const Codec& codec, Memory& memory) noexcept : codec_(codec), memory_(&memory) {}
 
-  // The driver has enabled its ring: `entries` (a power of two that the unit's register can say) at
+  // The driver has enabled its ring: `entries` (a power of two that the IOMMU's register can say) at
   // `base`, head and tail 0.
   void enable(address<from> base, std::uint32_t entries) noexcept {
     ring_ = ring_geometry<Codec>{codec_, entries};

@@ -16,7 +16,7 @@
 
 namespace phasebit::iommu {
 
-// Reads the unit's head register (IQH, CmdHead, CMDQ_CONS, cqh), low 32 bits, as it is. The model
+// Reads the IOMMU's head register (IQH, CmdHead, CMDQ_CONS, cqh), low 32 bits, as it is. The model
 // orders the read before later loads of memory. One thread.
 template <class T>
 concept CommandHead = requires(T& head) {
@@ -43,12 +43,12 @@ class mmio_command_head {
 // How a post ended; nothing was written unless `posted`.
 enum class posted : std::uint8_t {
   posted,
-  full,           // again, when the unit has consumed something
-  not_supported,  // the unit or its architecture can not say this
+  full,           // again, when the IOMMU has consumed something
+  not_supported,  // the IOMMU or its architecture cannot say this
 };
 
-// Where waits store that they are done: 8 bytes, aligned to 8, that nobody else writes. `address`
-// is what the unit writes to. Without a word, waits are followed by the head alone, which SMMUv3
+// Where waits store that they are done: 8 bytes, aligned to 8, that only the IOMMU writes. `address`
+// is what the IOMMU writes to. Without a word, waits are followed by the head alone, which SMMUv3
 // and RISC-V allow.
 struct completion_word {
   le<std::uint32_t>* word = nullptr;
@@ -61,14 +61,14 @@ struct sync_token {
   std::uint32_t epoch = 0;
 };
 
-// Posts commands. The unit does not know of them before submit(); sync() submits. Guarantees: an
-// entry is written whole before the tail names it; what the unit has not consumed is never written
+// Posts commands. The IOMMU does not know of them before submit(); sync() submits. Guarantees: an
+// entry is written whole before the tail names it; what the IOMMU has not consumed is never written
 // over, whatever its head register says; a group of invalidations is posted whole or not at all.
 // One thread at a time; waits for nothing; allocates nothing.
 template <CommandCodec Codec, RingOrder Order, DoorbellSink Tail, CommandHead Head>
 class command_producer {
  public:
-  // `entries` is the ring's memory, aligned to an entry, all of it; head and tail of the unit are 0.
+  // `entries` is the ring's memory, aligned to an entry, all of it; head and tail of the IOMMU are 0.
   command_producer(const Codec& codec, std::span<std::byte> entries, Tail tail, Head head,
                    completion_word completion = {}) noexcept
       : codec_(codec),
@@ -78,7 +78,7 @@ class command_producer {
         tail_sink_(tail),
         head_source_(head) {
     PHASEBIT_EXPECTS(Codec::sync_by_head || completion.word != nullptr,
-                     "this unit's waits need a word to store to: its head runs ahead of them");
+                     "this IOMMU's waits need a word to store to: its head runs ahead of them");
     PHASEBIT_EXPECTS(completion.address % 8 == 0, "the completion word is aligned to 8 bytes");
     if (completion.word != nullptr) Order::store(*completion.word, le<std::uint32_t>{0});
   }
@@ -86,7 +86,7 @@ class command_producer {
   [[nodiscard]] const Codec& codec() const noexcept { return codec_; }
   [[nodiscard]] const ring_geometry<Codec>& ring() const noexcept { return ring_; }
 
-  // Entries that can be posted now. Asks the unit where fewer than `wanted` are known to be free.
+  // Entries that can be posted now. Asks the IOMMU where fewer than `wanted` are known to be free.
   [[nodiscard]] std::uint32_t available(std::uint32_t wanted = 1) noexcept {
     if (ring_.capacity() - under_way_ < wanted) refresh();
     return ring_.capacity() - under_way_;
@@ -100,7 +100,7 @@ class command_producer {
     return posted::posted;
   }
 
-  // Tells the unit of all that was posted. Nothing where there is nothing new.
+  // Tells the IOMMU of all that was posted. Nothing where there is nothing new.
   void submit() noexcept {
     if (rung_ == tail_) return;
     rung_ = tail_;
@@ -160,7 +160,7 @@ class command_producer {
   }
 
   // A wait behind all that was posted; done(token) says when all of it has been carried out.
-  // Accesses that were translated before are done, too, where the unit can say so. Submits. `like`
+  // Accesses that were translated before are done, too, where the IOMMU can say so. Submits. `like`
   // may ask for an interrupt besides.
   [[nodiscard]] posted sync(sync_token& token, command like = {}) noexcept {
     like.kind = command_kind::wait;
@@ -190,15 +190,15 @@ class command_producer {
     return reached(consumed_, token.sequence);
   }
 
-  // removed: the register reads as all ones. protocol: the head has passed the tail; the unit is to
-  // be reset, and nothing it says is believed until restart().
+  // removed: the register reads as all ones. protocol: the head has passed the tail; the IOMMU is to
+  // be reset, and nothing it reports is used until restart().
   [[nodiscard]] result<> health() const noexcept {
     if (removed_) return failure(errc::removed, "the IOMMU's registers read as all ones");
     if (!lost_) return {};
     return failure(errc::protocol, "the head of the command ring is beyond its tail", bad_head_);
   }
 
-  // For recovery::replace_and_clear: puts a wait without effect in place of the entry that the unit
+  // For recovery::replace_and_clear: puts a wait without effect in place of the entry that the IOMMU
   // has refused, at its head. Before the status is cleared. Abandons; false where nothing is under
   // way.
   bool replace_refused() noexcept {
@@ -213,7 +213,7 @@ class command_producer {
     return true;
   }
   // What was posted has not been carried out, or nobody knows: no sync() so far will be done, and
-  // whoever waits for one posts his invalidations again. After a timeout, for the unit drops them.
+  // whoever waits for one posts his invalidations again. After a timeout, for the IOMMU drops them.
   void abandon() noexcept { ++epoch_; }
   [[nodiscard]] bool abandoned(sync_token token) const noexcept { return token.epoch != epoch_; }
   // For recovery::restart, after the ring was disabled and head and tail were set to 0. Abandons.

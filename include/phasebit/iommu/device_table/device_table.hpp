@@ -169,7 +169,8 @@ class device_table {
                   ? tables_->find(address<space>{link.table}, bytes(layout_, level - 1))
                   : nullptr;
       if (table == nullptr) {
-        return failure(errc::protocol, "somebody else has written into the device table", id);
+        return failure(errc::protocol, "the device table holds an entry that was not written here",
+                       id);
       }
     }
   }

@@ -28,7 +28,7 @@ struct entry_field {
 
 // A value of Words little-endian words; Derived names the fields. Values are copied out of tables
 // and written into them as a whole (load_entry_words, replace_entry); nothing here touches memory
-// that somebody else reads. Derived also says how hardware is kept out of an entry while its words
+// that others read. Derived also says how hardware is kept out of an entry while its words
 // are of two values: word `gate` then holds `closed`, and as long as its bits in `gate_mask` are
 // those of `closed`, hardware looks at no other word. `closed_is_absent`: it is then no entry at
 // all, and nothing that a cache would keep.
@@ -105,7 +105,7 @@ template <class Entry>
 // forget() returns when no walker uses what was there any more: it sends the architecture's
 // invalidation of this entry and waits. It is called while the gate is closed, and also at the end
 // where what was there last may be cached: always, unless it was closed and Entry::closed_is_absent,
-// for absent entries are not cached (but by VT-d units in caching mode, which is the caller's to
+// for absent entries are not cached (but by VT-d IOMMUs in caching mode, which is the caller's to
 // know). One writer per entry.
 template <class Entry, class Forget>
   requires std::is_nothrow_invocable_v<Forget&>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A unit's command ring with its memory, its two registers, and the patience to wait.
+// An IOMMU's command ring with its memory, its two registers, and the patience to wait.
 #pragma once
 
 #include <phasebit/core/clock.hpp>
@@ -17,13 +17,13 @@
 
 namespace phasebit::iommu::driver {
 
-// Where a unit's ring has its registers.
+// Where an IOMMU's ring has its registers.
 struct ring_registers {
   std::uint32_t head;
   std::uint32_t tail;
 };
 
-// Posts commands and waits until they are done. One thread. Move-only; the unit has let go of the
+// Posts commands and waits until they are done. One thread. Move-only; the IOMMU has let go of the
 // ring before it ends.
 template <CommandCodec Codec, Mmio Bar, DriverHost Host>
 class command_channel {
@@ -60,7 +60,7 @@ class command_channel {
   void restart() noexcept { producer_.restart(); }
 
   // The command is done when this returns, and all that were posted before. `fault` reads from
-  // the unit's registers why it does not go on: a ring_fault_report.
+  // the IOMMU's registers why it does not go on: a ring_fault_report.
   template <class Trouble>
   [[nodiscard]] result<> run(const command& c, Trouble&& fault) noexcept {
     return carry_out([&]() noexcept { return producer_.post(c); }, fault);
@@ -102,7 +102,7 @@ class command_channel {
         poll_until(host_->clock(), timeout_ns_, [&]() noexcept { return producer_.done(token); });
     if (done) return {};
     producer_.abandon();
-    return stuck(failure(errc::timed_out, "the unit does not work off its commands"), fault);
+    return stuck(failure(errc::timed_out, "the IOMMU does not work off its commands"), fault);
   }
   template <class Post>
   [[nodiscard]] result<> when_there_is_room(Post post) noexcept {
@@ -112,18 +112,18 @@ class command_channel {
       if (how == posted::full) producer_.submit();
       return how != posted::full;
     });
-    if (!ended) return failure(errc::timed_out, "the unit's command ring stays full");
+    if (!ended) return failure(errc::timed_out, "the IOMMU's command ring stays full");
     if (how == posted::posted) return {};
-    return failure(errc::not_supported, "the unit can not be told this");
+    return failure(errc::not_supported, "the IOMMU cannot be told this");
   }
-  // Why, as far as the unit says so.
+  // Why, as far as the IOMMU says so.
   template <class Trouble>
   [[nodiscard]] result<> stuck(const result<>& what, Trouble& fault) noexcept {
     if (what.error().code != errc::timed_out) return what;
     if (auto healthy = producer_.health(); !healthy) return healthy;
     const ring_fault_report told = fault();
     if (!told) return what;
-    return failure(errc::protocol, "the unit has refused a command, for this ring_fault",
+    return failure(errc::protocol, "the IOMMU has refused a command, for this ring_fault",
                    static_cast<std::uint64_t>(told.what));
   }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the drivers of all four kinds of units have in common: a device table, a command ring, and
-// how entries change while the unit looks.
+// What the drivers of all four kinds of IOMMUs have in common: a device table, a command ring, and
+// how entries change while the IOMMU looks.
 #pragma once
 
 #include <phasebit/core/clock.hpp>
@@ -16,13 +16,13 @@
 
 namespace phasebit::iommu::driver {
 
-// From open() on a unit is ours: what it did before has ended, and after enable() it lets through
-// what is attached and nothing else. Tables and Host give the unit's own view of memory; where
+// From open() on an IOMMU is ours: what it did before has ended, and after enable() it lets through
+// what is attached and nothing else. Tables and Host give the IOMMU's own view of memory; where
 // coherent() is false, what they hand out must not be cached by the processor.
-// One thread. Move-only; the destructor switches the unit off.
+// One thread. Move-only; the destructor switches the IOMMU off.
 //
-// Errors of every call that talks to the unit: timed_out and removed, protocol (it refused a
-// command). After protocol or timed_out nobody knows what was carried out: disable() and enable()
+// Errors of every call that talks to the IOMMU: timed_out and removed, protocol (it refused a
+// command). After protocol or timed_out what was carried out is not known: disable() and enable()
 // begin anew, with everything invalidated.
 //
 // Self has disable(), domain_of(entry) and fault(), a ring_fault_report read from its registers.
@@ -77,7 +77,7 @@ class driver_base {
     return failure(errc::timed_out, otherwise, value);
   }
 
-  // Makes the entry of `who` become `next`; the unit has forgotten the old one, and what was
+  // Makes the entry of `who` become `next`; the IOMMU has forgotten the old one, and what was
   // translated by it, when this returns.
   [[nodiscard]] result<> replace(pcie::requester_id who, const entry& next) noexcept {
     const std::uint16_t domain = Self::domain_of(directory_.get(who.raw()));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The ring that a unit writes its fault records into, with its memory.
+// The ring that an IOMMU writes its fault records into, with its memory.
 #pragma once
 
 #include <phasebit/core/result.hpp>
@@ -12,7 +12,7 @@
 
 namespace phasebit::iommu::driver {
 
-// Memory from Tables, which the unit writes and we read. One thread. Move-only; the unit has let go
+// Memory from Tables, which the IOMMU writes and we read. One thread. Move-only; the IOMMU has let go
 // of the ring before it ends.
 template <FaultFormat Format, TableMemory Tables>
 class fault_log {
@@ -28,7 +28,7 @@ class fault_log {
   [[nodiscard]] std::uint64_t at() const noexcept { return block_.at(); }
   // The ring is disabled, and its indices are 0.
   void restart() noexcept { reader_ = made(); }
-  // `producer` is what the unit's register holds, as an index. Reads of it come before reads of the
+  // `producer` is what the IOMMU's register holds, as an index. Reads of it come before reads of the
   // records.
   [[nodiscard]] std::optional<translation_fault> next(std::uint32_t producer) noexcept {
     return reader_.next(producer);

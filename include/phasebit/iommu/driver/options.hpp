@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What drivers of remapping units ask of the machine they run on, and what they let be chosen.
+// What drivers of IOMMUs ask of the machine they run on, and what they let be chosen.
 #pragma once
 
 #include <phasebit/core/clock.hpp>
@@ -10,7 +10,7 @@
 
 namespace phasebit::iommu::driver {
 
-// Memory that a unit reaches untranslated, how rings in it are ordered, and time: part of every
+// Memory that an IOMMU reaches untranslated, how rings in it are ordered, and time: part of every
 // PcieBackend.
 template <class T>
 concept DriverHost = DmaMemory<T> && requires(T& host) {
@@ -23,7 +23,7 @@ struct options {
   unsigned log2_faults = 8;         // entries of the fault log, where it lies in memory
   unsigned log2_requesters = 12;    // of the device table where it is linear: 12 are 16 buses
   unsigned most_commands = 32;      // per flush; beyond, the domain is flushed whole
-  std::uint32_t timeout_ms = 1000;  // for whatever the unit is asked to do
+  std::uint32_t timeout_ms = 1000;  // for whatever the IOMMU is asked to do
 
   [[nodiscard]] constexpr std::uint64_t timeout_ns() const noexcept {
     return timeout_ms * nanoseconds_per_ms;

@@ -50,7 +50,7 @@ enum class fault_reason : std::uint8_t {
   interrupt_absent,
   interrupt_malformed,
   interrupt_refused,  // messages of this kind are blocked
-  interrupt_source,   // the entry is for somebody else
+  interrupt_source,   // the entry is for another requester
 };
 
 // One refused access. `address` is the device's, or of an interrupt the index that it named;

@@ -78,7 +78,7 @@ class invalidations {
 
   // Carries the gathered ranges out now. There is a flush function.
   void flush() noexcept {
-    PHASEBIT_EXPECTS(flush_ != nullptr, "invalidations without a flush function can not flush");
+    PHASEBIT_EXPECTS(flush_ != nullptr, "invalidations without a flush function cannot flush");
     if (count_ != 0) flush_(context_, ranges());
     count_ = 0;
   }

@@ -8,24 +8,30 @@
 #include <phasebit/iommu/page_table/detail/protect.hpp>
 #include <phasebit/iommu/page_table/detail/split_merge.hpp>
 #include <phasebit/iommu/page_table/detail/unmap.hpp>
+#include <phasebit/iommu/page_table/dirty_bitmap.hpp>
 
 #include <cstdint>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 namespace phasebit::iommu {
+
+// What reading dirty states does to them.
+enum class dirty_state : std::uint8_t { clear, keep };
 
 // Tables of Format, made of pages of Tables; owns them. Translates addresses of From into those of
 // Tables::space.
 //
 // Every change is one descent per range; what hardware must forget goes into `changes`. The caller
 // carries these invalidations out and then calls complete(changes); several changes may share one.
-// The overloads without `changes` are for tables that nobody caches: they complete at once.
+// The overloads without `changes` are for tables that no IOMMU caches: they complete at once.
 //
 // Failures leave the tables as they were. They are: misaligned (to the granule), overflow,
 // out_of_range (beyond the width of input or output), overlap, exhausted (no page for a table),
-// not_supported (attributes that the format can not express), protocol (somebody else has written
-// into the tables; here, what came before the damaged entry has been changed).
+// not_supported (attributes that the format cannot express; a flush that is needed and not given),
+// access_denied (a reserved region), protocol (the tables were written by someone else; here, what
+// came before the damaged entry has been changed).
 //
 // Concurrent use: any number of walkers at any time, up to complete(). Changes: see `mappers`.
 template <PageTableFormat Format, TableMemory Tables, class From = bus_space>
@@ -67,6 +73,10 @@ class page_table : public page_table_view<Format, Tables, From> {
                const page_attributes& attributes, changes_type& changes) noexcept {
     if (bytes == 0) return {};
     if (auto fit = check(begin.value(), bytes); !fit) return fit;
+    if (!options_.reserved.empty()) [[unlikely]] {
+      const std::uint64_t last = begin.value() + (bytes - 1);
+      if (auto free = check_reserved(options_.reserved, begin.value(), last); !free) return free;
+    }
     const std::uint64_t end = target.value() + (bytes - 1);
     if (target.value() % geometry::table_bytes != 0) {
       return failure(errc::misaligned, "the target is not aligned to the granule", target.value());
@@ -78,8 +88,20 @@ class page_table : public page_table_view<Format, Tables, From> {
     }
     const auto bits = this->format_.attribute_bits(attributes);
     if (!bits) {
-      return failure(errc::not_supported, "the format can not express these attributes",
+      return failure(errc::not_supported, "the format cannot express these attributes",
                      begin.value());
+    }
+    // A single page in a table that is there: no operation object, no second look.
+    if (bytes == geometry::table_bytes) {
+      table_word* const slot = this->plain_slot(begin.value());
+      if (slot != nullptr && !this->present(detail::load_entry_relaxed(slot))) [[likely]] {
+        detail::store_entry_relaxed(slot, this->format_.make_leaf(target.value(), 0, 0, *bits));
+        written(slot);
+        if (options_.caching_mode) {
+          changes.add(begin, begin + (bytes - 1), geometry::table_bytes, false);
+        }
+        return {};
+      }
     }
     for (bool trimmed = false;;) {
       std::uint64_t failed_at = 0;
@@ -95,7 +117,7 @@ class page_table : public page_table_view<Format, Tables, From> {
   }
   result<> map(address<From> begin, address<to> target, std::uint64_t bytes,
                const page_attributes& attributes = {}) noexcept {
-    changes_type changes{&nobody_caches, nullptr};
+    changes_type changes{&no_flush_needed, nullptr};
     auto done = map(begin, target, bytes, attributes, changes);
     complete(changes);
     return done;
@@ -105,24 +127,10 @@ class page_table : public page_table_view<Format, Tables, From> {
   // lies only partly in the range is split or refused (invalid_argument), as the options say.
   result<std::uint64_t> unmap(address<From> begin, std::uint64_t bytes,
                               changes_type& changes) noexcept {
-    if (bytes == 0) return std::uint64_t{0};
-    if (auto fit = check(begin.value(), bytes); !fit) return fit.error();
-    const std::uint64_t last = begin.value() + (bytes - 1);
-    // The operation finds by itself what is cut at the beginning, or by a single granule.
-    if (options_.cut == large_pages::split) {
-      if (auto edges = prepare(begin.value(), last, changes); !edges) return edges.error();
-    } else if (bytes != geometry::table_bytes && ends_at(last) && cuts(last + 1)) {
-      return failure(errc::invalid_argument, "the range cuts a large page", last + 1);
-    }
-    editor tables = edit_tables();
-    detail::clear_operation<editor, Format> clear{tables, changes, begin.value(), last};
-    const edit status = clear.run();
-    clear.finish();
-    if (status != edit::done) return explain(status, clear.failed_at());
-    return clear.cleared();
+    return unmap_pages(begin, bytes, changes, detail::nothing_dirty{});
   }
   result<std::uint64_t> unmap(address<From> begin, std::uint64_t bytes) noexcept {
-    changes_type changes{&nobody_caches, nullptr};
+    changes_type changes{&no_flush_needed, nullptr};
     auto done = unmap(begin, bytes, changes);
     complete(changes);
     return done;
@@ -136,7 +144,7 @@ class page_table : public page_table_view<Format, Tables, From> {
     if (auto fit = check(begin.value(), bytes); !fit) return fit.error();
     const auto bits = this->format_.attribute_bits({.permission = permission, .execute = execute});
     if (!bits) {
-      return failure(errc::not_supported, "the format can not express these permissions",
+      return failure(errc::not_supported, "the format cannot express these permissions",
                      begin.value());
     }
     const std::uint64_t last = begin.value() + (bytes - 1);
@@ -145,22 +153,41 @@ class page_table : public page_table_view<Format, Tables, From> {
   }
   result<std::uint64_t> protect(address<From> begin, std::uint64_t bytes, access permission,
                                 bool execute = false) noexcept {
-    changes_type changes{&nobody_caches, nullptr};
+    changes_type changes{&no_flush_needed, nullptr};
     auto done = protect(begin, bytes, permission, execute, changes);
     complete(changes);
     return done;
   }
 
   // Calls visit(mapped_page) for every page with a byte in the range that was written to since its
-  // dirty state was last cleared, and clears it, in all slots of the page. Whole pages are told,
-  // even where the range cuts them. Says how many pages there were.
+  // dirty state was last cleared, and clears it, in all slots of the page. Whole pages are reported,
+  // even where the range cuts them. Says how many pages there were. Writes that hardware makes
+  // through a cached translation are not recorded until `changes` has been carried out: read the
+  // pages after that. Errors: not_supported where nothing records writes in these tables.
   template <class Visit>
   result<std::uint64_t> take_dirty(address<From> begin, std::uint64_t bytes, changes_type& changes,
                                    Visit&& visit) noexcept {
-    if (bytes == 0) return std::uint64_t{0};
-    if (auto fit = check(begin.value(), bytes); !fit) return fit.error();
-    return detail::take_dirty_pages(edit_tables(), begin.value(), begin.value() + (bytes - 1),
-                                    changes, visit);
+    return dirty_pages(begin, bytes, dirty_state::clear, changes, visit);
+  }
+  // The same into a bitmap, which may cover another range. `state`: whether dirty states are cleared.
+  result<std::uint64_t> read_dirty(address<From> begin, std::uint64_t bytes,
+                                   dirty_bitmap<From>& bitmap, changes_type& changes,
+                                   dirty_state state = dirty_state::clear) noexcept {
+    auto visit = [&](const auto& page) noexcept {
+      bitmap.set(page.begin, page.begin + ((std::uint64_t{1} << page.page_shift) - 1));
+    };
+    return dirty_pages(begin, bytes, state, changes, visit);
+  }
+  // Unmaps like unmap(), and sets the bits of the pages that were written to since their dirty state
+  // was last cleared. No write is lost: hardware that still holds a translation with which it may
+  // write has recorded that before.
+  result<std::uint64_t> unmap(address<From> begin, std::uint64_t bytes, changes_type& changes,
+                              dirty_bitmap<From>& bitmap) noexcept {
+    if (!this->format_.tracks_dirty()) return untracked(begin.value());
+    const auto visit = [&](std::uint64_t first, std::uint64_t last) noexcept {
+      bitmap.set(address<From>{first}, address<From>{last});
+    };
+    return unmap_pages(begin, bytes, changes, visit);
   }
 
   // Makes a page boundary at `at`, if a large page lies across it.
@@ -178,7 +205,7 @@ class page_table : public page_table_view<Format, Tables, From> {
     return merge_range(begin, bytes, changes);
   }
   result<std::uint64_t> merge(address<From> begin, std::uint64_t bytes) noexcept {
-    changes_type changes{&nobody_caches, nullptr};
+    changes_type changes{&no_flush_needed, nullptr};
     auto done = merge_range(begin, bytes, changes);
     complete(changes);
     return done;
@@ -197,7 +224,13 @@ class page_table : public page_table_view<Format, Tables, From> {
 
   // The invalidations in `changes` have been carried out, by hardware and by software walkers:
   // releases the tables that were waiting for it, and empties `changes`.
-  void complete(changes_type& changes) noexcept { edit_tables().release_retired(changes); }
+  void complete(changes_type& changes) noexcept {
+    if (changes.retired_tables() == 0) [[likely]] {
+      changes.forget();
+      return;
+    }
+    edit_tables().release_retired(changes);
+  }
 
  private:
   page_table(const Format& format, Tables& tables, address<to> root,
@@ -206,7 +239,10 @@ class page_table : public page_table_view<Format, Tables, From> {
     PHASEBIT_EXPECTS(this->root_ != nullptr, "the table memory does not find what it allocated");
   }
 
-  static void nobody_caches(void*, std::span<const invalidation_range<From>>) noexcept {}
+  void written(table_word* slot) const noexcept {
+    if constexpr (NoncoherentTables<Tables>) this->tables_->written(slot, 1);
+  }
+  static void no_flush_needed(void*, std::span<const invalidation_range<From>>) noexcept {}
 
   [[nodiscard]] unsigned top() const noexcept { return this->format_.top_level(); }
   [[nodiscard]] editor edit_tables() noexcept {
@@ -223,6 +259,59 @@ class page_table : public page_table_view<Format, Tables, From> {
       return failure(errc::out_of_range, "the range is beyond the width of the tables", begin);
     }
     return {};
+  }
+
+  template <class Dirty>
+  [[nodiscard]] result<std::uint64_t> unmap_pages(address<From> begin, std::uint64_t bytes,
+                                                  changes_type& changes,
+                                                  const Dirty& dirty) noexcept {
+    if (bytes == 0) return std::uint64_t{0};
+    if (auto fit = check(begin.value(), bytes); !fit) return fit.error();
+    const std::uint64_t last = begin.value() + (bytes - 1);
+    if constexpr (std::is_same_v<Dirty, detail::nothing_dirty>) {
+      // A single page that is not part of a larger one.
+      if (bytes == geometry::table_bytes) {
+        if (table_word* const slot = this->plain_slot(begin.value())) {
+          const std::uint64_t e = detail::load_entry_relaxed(slot);
+          if (!this->present(e) || this->format_.leaf_shift(e, 0) == Format::granule_shift)
+              [[likely]] {
+            if (e != 0) detail::store_entry_relaxed(slot, 0);
+            if (!this->present(e)) return std::uint64_t{0};
+            written(slot);
+            changes.add(begin, address<From>{last}, geometry::table_bytes, false);
+            return std::uint64_t{geometry::table_bytes};
+          }
+        }
+      }
+    }
+    // The operation finds by itself what is cut at the beginning, or by a single granule.
+    if (options_.cut == large_pages::split) {
+      if (auto edges = prepare(begin.value(), last, changes); !edges) return edges.error();
+    } else if (bytes != geometry::table_bytes && ends_at(last) && cuts(last + 1)) {
+      return failure(errc::invalid_argument, "the range cuts a large page", last + 1);
+    }
+    editor tables = edit_tables();
+    detail::clear_operation<editor, Format, Dirty> clear{tables, changes, begin.value(),
+                                                         last,   false,   dirty};
+    const edit status = clear.run();
+    clear.finish();
+    if (status != edit::done) return explain(status, clear.failed_at());
+    return clear.cleared();
+  }
+  template <class Visit>
+  [[nodiscard]] result<std::uint64_t> dirty_pages(address<From> begin, std::uint64_t bytes,
+                                                  dirty_state state, changes_type& changes,
+                                                  Visit& visit) noexcept {
+    if (bytes == 0) return std::uint64_t{0};
+    if (auto fit = check(begin.value(), bytes); !fit) return fit.error();
+    if (!this->format_.tracks_dirty()) return untracked(begin.value());
+    return detail::take_dirty_pages(edit_tables(), begin.value(), begin.value() + (bytes - 1),
+                                    state == dirty_state::clear, changes, visit);
+  }
+  [[nodiscard]] static error untracked(std::uint64_t at) noexcept {
+    return failure(errc::not_supported,
+                   "hardware does not record writes in these tables: create them with track_dirty",
+                   at);
   }
 
   [[nodiscard]] edit map_or_undo(std::uint64_t begin, std::uint64_t target, std::uint64_t bytes,
@@ -315,7 +404,7 @@ class page_table : public page_table_view<Format, Tables, From> {
                        "invalidation half way: give a flush function, or trim() first",
                        at);
       default:
-        return failure(errc::protocol, "the tables were damaged by somebody else", at);
+        return failure(errc::protocol, "the tables hold an entry that was not written here", at);
     }
   }
 

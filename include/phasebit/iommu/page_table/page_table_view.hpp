@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Walking page tables that somebody built: our own, a host's, or a guest's.
+// Walking page tables: our own, a host's, or a guest's.
 #pragma once
 
 #include <phasebit/core/align.hpp>
@@ -49,7 +49,36 @@ class page_table_view {
     return find(a.value()).page;
   }
 
-  // AddressTranslator. The piece ends at the latest where the leaf's table does.
+  // The same as hardware walks: where the page permits `wanted`, the accessed and dirty bits are set
+  // as the format has it. A page that a write would still have to mark is answered without its write
+  // permission, so that a cache that holds the answer asks again before the first write. An entry
+  // that changes again and again meanwhile is unreadable in the end.
+  [[nodiscard]] page_lookup<to> access_page(address<From> a, access wanted) const noexcept {
+    const bool write = writes(wanted);
+    for (unsigned turn = 0; turn != most_turns; ++turn) {
+      position here = find(a.value());
+      page_lookup<to>& page = here.page;
+      if (page.status != walk_status::mapped) return page;
+      if ((static_cast<unsigned>(wanted) & ~unsigned{page.permissions}) != 0) return page;
+      if constexpr (page_format<Format>::marks_tables) {
+        if (!mark_tables(a.value(), page.level)) continue;
+      }
+      const std::uint64_t marked = format_.after_access(page.entry, write);
+      std::uint64_t found = page.entry;
+      if (marked != found) {
+        table_word* const slot = here.table + index(a.value(), page.level);
+        if (!detail::exchange_entry(slot, found, marked)) continue;
+        page.entry = marked;
+      }
+      if (format_.after_access(marked, true) != marked) page.permissions &= 1;
+      return page;
+    }
+    page_lookup<to> busy;
+    busy.status = walk_status::unreadable;
+    return busy;
+  }
+
+  // AddressTranslator. The segment ends at the latest where the leaf's table does.
   [[nodiscard]] result<segment<to>> translate(address<From> a, std::uint64_t bytes,
                                               access wanted) const noexcept {
     PHASEBIT_EXPECTS(bytes != 0, "a translation is asked for at least one byte");
@@ -183,6 +212,44 @@ class page_table_view {
     }
   }
 
+  static constexpr unsigned most_turns = 64;
+
+  // Marks the entries of tables on the way to the leaf of `leaf` as accessed. False where they are no
+  // longer what they were.
+  [[nodiscard]] bool mark_tables(std::uint64_t a, unsigned leaf) const noexcept {
+    table_word* table = root_;
+    unsigned level = format_.top_level();
+    while (level > leaf) {
+      table_word* const slot = table + index(a, level);
+      std::uint64_t e = detail::load_entry(slot);
+      if (!present(e) || format_.is_leaf(e, level) || !format_.table_valid(e, level)) return false;
+      const std::uint64_t marked = format_.table_after_access(e);
+      if (marked != e && !detail::exchange_entry(slot, e, marked)) return false;
+      level = format_.next_level(e, level);
+      table = child(e);
+      if (table == nullptr) return false;
+    }
+    return level == leaf;
+  }
+
+  // The slot of the lowest level for `a`, where the tables on the way are there and plain.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE table_word* plain_slot(std::uint64_t a) const noexcept {
+    table_word* table = root_;
+    unsigned level = format_.top_level();
+    unsigned slot = static_cast<unsigned>((a >> geometry::shift(level)) & root_mask_);
+    const std::uint64_t mask = format_.plain_mask();
+    while (level != 0) {
+      const std::uint64_t e = detail::load_entry(table + slot);
+      if ((e & mask) != format_.make_table(0, level)) return nullptr;
+      table = child(e);
+      if (table == nullptr) [[unlikely]]
+        return nullptr;
+      --level;
+      slot = static_cast<unsigned>(a >> geometry::shift(level)) & (geometry::entries - 1);
+    }
+    return table + slot;
+  }
+
   // Where an entry skips levels, the address bits that these would have translated are zero.
   [[nodiscard]] static constexpr bool skips(std::uint64_t a, unsigned level,
                                             unsigned next) noexcept {
@@ -259,7 +326,7 @@ class page_table_view {
     }
   }
 
-  Format format_;
+  page_format<Format> format_;
   Tables* tables_;
   address<to> root_at_;
   table_word* root_;

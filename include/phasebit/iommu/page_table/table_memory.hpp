@@ -24,7 +24,7 @@ struct table_page {
 
 // Resolves table addresses. find() answers with a pointer to `bytes` bytes that may be read until
 // the tables change hands, or with nullptr where no table can lie: what it is asked for comes out of
-// entries that somebody else may have written, so it validates. Any number of threads ask at once.
+// entries that others may have written, so it validates. Any number of threads ask at once.
 // `space` is that of table addresses and of the walk's results alike.
 template <class T>
 concept TableReader = requires(T& tables, address<typename T::space> at, std::size_t bytes) {
@@ -49,7 +49,7 @@ concept NoncoherentTables = requires(T& tables, table_word* words, std::size_t c
   { tables.written(words, count) } noexcept;
 };
 
-// Tables that somebody else made, within one mapped piece of memory: only for walking.
+// Tables that others made, within one mapped piece of memory: only for walking.
 template <class Space = host_space>
 class table_window {
  public:

@@ -33,7 +33,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host, Conte
       extended ? directory_mode::three_levels : directory_mode::two_levels;
 
  public:
-  // Errors: removed (no unit answers), not_supported (no second stage, contexts of the other size),
+  // Errors: removed (no IOMMU answers), not_supported (no second stage, contexts of the other size),
   // those of tables and host.
   [[nodiscard]] static result<driver> open(Bar bar, Tables& tables, Host& host,
                                            const iommu::driver::options& o = {}) noexcept {
@@ -64,7 +64,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host, Conte
   driver& operator=(driver&&) = delete;
   ~driver() { this->switch_off(); }
 
-  // The widest tables that this unit walks. Svnapot is part of every IOMMU (6.4).
+  // The widest tables that this IOMMU walks. Svnapot is part of every IOMMU (6.4).
   [[nodiscard]] riscv_second_stage format() const noexcept {
     return {.mode = caps_[capabilities::sv57x4]   ? riscv_mode::sv57x4
                     : caps_[capabilities::sv48x4] ? riscv_mode::sv48x4
@@ -105,7 +105,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host, Conte
   }
 
   // What `who` does goes through these tables from now on. Whoever shares a domain shares the tables,
-  // too. Errors: not_supported (a mode that the unit has not), those of the directory.
+  // too. Errors: not_supported (a mode that the IOMMU has not), those of the directory.
   template <TableReader Reader>
   result<> attach(pcie::requester_id who, std::uint16_t domain,
                   const page_table_view<riscv_second_stage, Reader>& through) noexcept {
@@ -113,6 +113,10 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host, Conte
     if (!supports(m)) {
       return failure(errc::not_supported, "the IOMMU does not walk tables of this mode",
                      static_cast<std::uint64_t>(m));
+    }
+    if (through.format().track_dirty && !tracks_dirty()) {
+      return failure(errc::not_supported, "the IOMMU does not set accessed and dirty bits",
+                     caps_.raw);
     }
     const auto context = device_context::translated(through.root().value(), m, domain)
                              .with(device_context::gade, through.format().track_dirty);
@@ -122,6 +126,8 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host, Conte
       return this->replace(who, Context::of(context));
     }
   }
+  // The IOMMU records which pages are written to, in tables with riscv_second_stage::track_dirty.
+  [[nodiscard]] bool tracks_dirty() const noexcept { return caps_[capabilities::amo_hwad]; }
   // Nothing that `who` does is let through any more; what it did before has ended.
   result<> detach(pcie::requester_id who) noexcept { return this->replace(who, Context{}); }
 

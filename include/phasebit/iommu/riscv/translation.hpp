@@ -108,7 +108,8 @@ struct remapping {
 
   template <TableReader Tables>
   [[nodiscard]] page_lookup<typename Tables::space> lookup(Tables& tables, const context& state,
-                                                           std::uint64_t a) const noexcept {
+                                                           std::uint64_t a,
+ access wanted) const noexcept {
     using space = typename Tables::space;
     if (is_msi(state, a)) return lookup_msi(tables, state, a);
     if (state.mode == gatp_mode::bare) {
@@ -127,7 +128,7 @@ struct remapping {
         .svpbmt = svpbmt,
         .track_dirty = state.track_dirty};
     return page_table_view<riscv_second_stage, Tables>{format, tables, address<space>{state.root}}
-        .lookup(bus_addr{a});
+        .access_page(bus_addr{a}, wanted);
   }
   template <class Space>
   [[nodiscard]] static fault_reason reason_of(const page_lookup<Space>& page, const context& state,

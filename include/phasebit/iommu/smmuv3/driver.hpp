@@ -34,7 +34,7 @@ class driver
  public:
   using format_type = arm_stage2<GranuleShift>;
 
-  // Errors: removed (no unit answers), not_supported (no stage 2, not this granule, one-level stream
+  // Errors: removed (no IOMMU answers), not_supported (no stage 2, not this granule, one-level stream
   // tables only, preset tables or queues), out_of_range (shorter queues than the iommu::driver::options say), those
   // of tables and host.
   [[nodiscard]] static result<driver> open(Bar bar, Tables& tables, Host& host,
@@ -85,13 +85,13 @@ class driver
   driver& operator=(driver&&) = delete;
   ~driver() { this->switch_off(); }
 
-  // The widest tables that this unit walks: input and output are as wide as its output (5.2, S2T0SZ).
+  // The widest tables that this IOMMU walks: input and output are as wide as its output (5.2, S2T0SZ).
   [[nodiscard]] format_type format() const noexcept {
     const unsigned oas = output_bits(id5_[idr5::oas]);
     const unsigned bits = oas < 48 ? oas : 48;
     return {.ipa_bits = bits, .address_bits = bits, .bbm_level = id3_[idr3::bbml]};
   }
-  // The unit snoops the processor's caches when it walks.
+  // The IOMMU snoops the processor's caches when it walks.
   [[nodiscard]] bool coherent() const noexcept { return id0_[idr0::cohacc]; }
 
   [[nodiscard]] result<> enable() noexcept {
@@ -144,16 +144,14 @@ class driver
     if (domain > 0xff && !id0_[idr0::vmid16]) {
       return failure(errc::out_of_range, "the SMMU has 256 domains", domain);
     }
-    constexpr granule page = GranuleShift == 12   ? granule::kib_4
-                             : GranuleShift == 14 ? granule::kib_16
-                                                  : granule::kib_64;
-    return this->replace(who, stream::translated({.root = through.root().value(),
-                                                  .vmid = domain,
-                                                  .page = page,
-                                                  .ipa_bits = f.ipa_bits,
-                                                  .address_bits = f.address_bits,
-                                                  .start_level = 3 - f.top_level()}));
+    if ((f.hardware_access || f.track_dirty) && id0_[idr0::httu] < (f.track_dirty ? 2 : 1)) {
+      return failure(errc::not_supported, "the SMMU does not set access flags or dirty state",
+                     id0_.raw);
+    }
+    return this->replace(who, stream::translated(stage2_of(f, through.root().value(), domain)));
   }
+  // The SMMU records which pages are written to, in tables with arm_stage2::track_dirty.
+  [[nodiscard]] bool tracks_dirty() const noexcept { return id0_[idr0::httu] >= 2; }
   // Nothing that `who` does is let through any more; what it did before has ended.
   result<> detach(pcie::requester_id who) noexcept { return this->replace(who, stream{}); }
 

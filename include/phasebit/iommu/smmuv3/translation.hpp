@@ -23,6 +23,8 @@ struct remapping {
     std::uint8_t address_bits = 0;
     bool concatenate = false;
     bool any_age = false;      // S2AFFD: the access flag is not looked at
+    bool set_access = false;   // S2HA
+    bool set_dirty = false;    // S2HD
     bool record_pages = true;  // S2R
   };
 
@@ -32,6 +34,7 @@ struct remapping {
   std::uint64_t stream_table = 0;
   unsigned log2_streams = 16;  // STRTAB_BASE_CFG.LOG2SIZE
   unsigned split = 0;          // 0: a linear table
+  unsigned httu = 0;           // IDR0.HTTU: 1 hardware sets the access flag, 2 the dirty state, too
 
   [[nodiscard]] bool translates() const noexcept { return enabled || abort_when_off; }
   [[nodiscard]] unsigned output_bits() const noexcept { return address_bits; }
@@ -82,14 +85,15 @@ struct remapping {
 
   template <TableReader Tables>
   [[nodiscard]] page_lookup<typename Tables::space> lookup(Tables& tables, const context& state,
-                                                           std::uint64_t a) const noexcept {
+                                                           std::uint64_t a,
+ access wanted) const noexcept {
     switch (state.page) {
       case granule::kib_4:
-        return walk<12>(tables, state, a);
+        return walk<12>(tables, state, a, wanted);
       case granule::kib_16:
-        return walk<14>(tables, state, a);
+        return walk<14>(tables, state, a, wanted);
       default:
-        return walk<16>(tables, state, a);
+        return walk<16>(tables, state, a, wanted);
     }
   }
   // An entry that the format calls malformed has no access flag, or an address that is too wide, or
@@ -106,7 +110,7 @@ struct remapping {
     if (state.address_bits < 48 && (page.entry & addresses) >> state.address_bits != 0) {
       return fault_reason::page_beyond;
     }
-    if (leaf && !state.any_age && (page.entry & format::access_flag) == 0) {
+    if (leaf && !state.any_age && !state.set_access && (page.entry & format::access_flag) == 0) {
       return fault_reason::not_accessed;
     }
     return fault_reason::page_malformed;
@@ -138,6 +142,8 @@ struct remapping {
     state.address_bits = static_cast<std::uint8_t>(bits < address_bits ? bits : address_bits);
     state.root = e.address(ste::s2ttb);
     state.any_age = e[ste::s2affd];
+    state.set_access = e[ste::s2ha] && httu >= 1;
+    state.set_dirty = state.set_access && e[ste::s2hd] && httu >= 2;
     state.record_pages = e[ste::s2r];
     // The start level must be the one of the width, or the one below with concatenated tables.
     const unsigned highest = state.page == granule::kib_4 ? 2 : 3;
@@ -163,16 +169,19 @@ struct remapping {
   template <unsigned GranuleShift, TableReader Tables>
   [[nodiscard]] static page_lookup<typename Tables::space> walk(Tables& tables,
                                                                 const context& state,
-                                                                std::uint64_t a) noexcept {
+                                                                std::uint64_t a,
+                                                                access wanted) noexcept {
     using format = arm_stage2<GranuleShift>;
     const format f{.ipa_bits = state.ipa_bits,
                    .address_bits = state.address_bits,
                    .concatenate = state.concatenate,
-                   .hardware_access = state.any_age};
+                   .hardware_access = state.set_access,
+                   .track_dirty = state.set_dirty,
+                   .ignore_access = state.any_age};
     const std::uint64_t root =
         state.root & ~std::uint64_t{table_geometry<format>::root_entries(f) * 8U - 1U};
-    return page_table_view<format, Tables>{f, tables, address<typename Tables::space>{root}}.lookup(
-        bus_addr{a});
+    return page_table_view<format, Tables>{f, tables, address<typename Tables::space>{root}}.access_page(
+        bus_addr{a}, wanted);
   }
 };
 static_assert(IommuArchitecture<remapping, table_window<>>);

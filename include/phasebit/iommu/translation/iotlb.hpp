@@ -114,7 +114,7 @@ class iotlb {
       }
     }
   }
-  // Everything, in constant time: entries of an older generation are nobody's.
+  // Everything, in constant time: entries of an older generation are ignored.
   void invalidate_all() noexcept {
     used_ = {};
     pieces_ = false;
@@ -128,7 +128,7 @@ class iotlb {
  private:
   struct entry {
     std::uint64_t page = 0;
-    std::uint64_t owner = 0;   // generation 63:36, domain 35:20, PASID 19:0; 0 is nobody
+    std::uint64_t owner = 0;   // generation 63:36, domain 35:20, PASID 19:0; 0: the entry is free
     std::uint64_t target = 0;  // permissions in bits 1:0
     std::uint64_t whole = 0;   // the page's own beginning, its shift in the low bits
   };

@@ -47,13 +47,13 @@ struct device_state {
 };
 
 // An architecture is a value: the registers that say where its tables are, and the features that
-// the unit has. All functions are const, called by one thread at a time, and read what others
+// the IOMMU has. All functions are const, called by one thread at a time, and read what others
 // wrote: each word once, validated before use, a bounded number of them.
 //   translates()                      false: every access passes untranslated
 //   output_bits()                     width of physical addresses
 //   resolve(tables, request, state)   finds and judges the device's entry. state.report is set even
 //                                     where there is a refusal
-//   lookup(tables, state, address)    walks the page table
+//   lookup(tables, state, address, wanted)   walks the page table, as page_table_view::access_page()
 //   reason_of(page, state, address)   of a walk that found nothing, what was wrong
 //   finish(fault, state)              gives the fault its code; says whether it is recorded
 template <class A, class Tables>
@@ -65,7 +65,9 @@ concept IommuArchitecture =
       { a.translates() } noexcept -> std::same_as<bool>;
       { a.output_bits() } noexcept -> std::same_as<unsigned>;
       { a.resolve(tables, request, state) } noexcept -> std::same_as<refusal>;
-      { a.lookup(tables, state, at) } noexcept -> std::same_as<page_lookup<typename Tables::space>>;
+      {
+        a.lookup(tables, state, at, access::read)
+      } noexcept -> std::same_as<page_lookup<typename Tables::space>>;
       { a.reason_of(page, state, at) } noexcept -> std::same_as<fault_reason>;
       { a.finish(fault, state) } noexcept -> std::same_as<bool>;
     };

@@ -9,7 +9,7 @@
 
 namespace phasebit::iommu::vtd {
 
-// What a driver reads from CAP_REG and ECAP_REG, or an emulated unit offers there.
+// What a driver reads from CAP_REG and ECAP_REG, or an emulated IOMMU offers there.
 struct command_codec {
   static constexpr bool wraps = false;
   static constexpr bool masks_tail = false;
@@ -299,7 +299,7 @@ struct command_codec {
   }
 
   // From FSTS_REG (IQE bit 4, ICE bit 5, ITE bit 6; each is written with one to clear it) and
-  // IQERCD_REG, 0 where the unit has none.
+  // IQERCD_REG, 0 where the IOMMU has none.
   [[nodiscard]] static constexpr ring_fault_report fault(std::uint32_t fsts,
                                                          std::uint64_t iqercd = 0) noexcept {
     const auto iqei = static_cast<vtd::queue_error>(iqercd & 15);
@@ -312,7 +312,7 @@ struct command_codec {
       }
       return {ring_fault::illegal_command, recovery::replace_and_clear, 0};
     }
-    // ITE: nobody answered. ICE: somebody answered what was not asked. Pending waits are lost.
+    // ITE: no device answered. ICE: an answer that was not asked for. Pending waits are lost.
     if ((fsts >> 6 & 1) != 0) {
       return {ring_fault::device_timeout, recovery::clear,
               static_cast<std::uint32_t>(iqercd >> 32 & 0xffff)};

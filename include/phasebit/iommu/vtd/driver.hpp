@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Drives an Intel VT-d remapping unit: VT-d specification, revision 4.1; legacy mode with
+// Drives an Intel VT-d IOMMU: VT-d specification, revision 4.1; legacy mode with
 // second-stage tables, and queued invalidation.
 #pragma once
 
@@ -28,18 +28,18 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
   using context = context_entry;
 
  public:
-  // Errors: removed (no unit answers), not_supported (no queued invalidation, no second stage), those
+  // Errors: removed (no IOMMU answers), not_supported (no queued invalidation, no second stage), those
   // of tables and host.
   [[nodiscard]] static result<driver> open(Bar bar, Tables& tables, Host& host,
                                            const iommu::driver::options& o = {}) noexcept {
     const cap cap{bar.read64(cap::offset)};
     const ecap ecap{bar.read64(ecap::offset)};
-    if (cap.raw == ~std::uint64_t{0}) return failure(errc::removed, "no VT-d unit answers here");
+    if (cap.raw == ~std::uint64_t{0}) return failure(errc::removed, "no VT-d IOMMU answers here");
     if (!ecap[ecap::qi]) {
-      return failure(errc::not_supported, "the unit has no invalidation queue", ecap.raw);
+      return failure(errc::not_supported, "the IOMMU has no invalidation queue", ecap.raw);
     }
     if ((cap[cap::sagaw] & 14) == 0) {
-      return failure(errc::not_supported, "the unit walks no second-stage tables", cap.raw);
+      return failure(errc::not_supported, "the IOMMU walks no second-stage tables", cap.raw);
     }
     PHASEBIT_EXPECTS(o.log2_commands >= 8 && o.log2_commands <= 15,
                      "an invalidation queue has 256 to 32768 descriptors");
@@ -62,7 +62,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
   driver& operator=(driver&&) = delete;
   ~driver() { this->switch_off(); }
 
-  // The widest tables that this unit walks.
+  // The widest tables that this IOMMU walks.
   [[nodiscard]] vtd_second_stage format() const noexcept {
     const unsigned widths = cap_[cap::sagaw];
     const unsigned width = (widths & 8) != 0 ? 3 : (widths & 4) != 0 ? 2 : 1;
@@ -74,14 +74,14 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
   [[nodiscard]] bool supports(vtd_width width) const noexcept {
     return (cap_[cap::sagaw] >> static_cast<unsigned>(width) & 1) != 0;
   }
-  // The unit snoops the processor's caches when it walks.
+  // The IOMMU snoops the processor's caches when it walks.
   [[nodiscard]] bool coherent() const noexcept { return ecap_[ecap::c]; }
   // Absent entries may be cached: tables are made with page_table_options::caching_mode.
   [[nodiscard]] bool caches_absent() const noexcept { return cap_[cap::cm]; }
 
   [[nodiscard]] result<> enable() noexcept {
     Bar& bar = this->bar_;
-    bar.write32(fectl::offset, fectl::im.of(true));  // whoever wants faults asks
+    bar.write32(fectl::offset, fectl::im.of(true));  // enabled by set-up of interrupts
     bar.write64_lo_hi(rtaddr::offset, this->directory_.root().value());
     if (auto done = order(gcmd::srtp.of(true)); !done) return done;
     this->commands_.restart();
@@ -107,14 +107,20 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
   }
 
   // What `who` does goes through these tables from now on. Whoever shares a domain shares the tables,
-  // too. Errors: not_supported (a width that the unit has not), those of the directory.
+  // too. Errors: not_supported (a width that the IOMMU has not), those of the directory.
   template <TableReader Reader>
   result<> attach(pcie::requester_id who, std::uint16_t domain,
                   const page_table_view<vtd_second_stage, Reader>& through) noexcept {
     const vtd_width width = through.format().width;
     if (!supports(width)) {
-      return failure(errc::not_supported, "the unit does not walk tables of this width",
+      return failure(errc::not_supported, "the IOMMU does not walk tables of this width",
                      through.format().input_bits());
+    }
+    if (through.format().track_dirty) {
+      return failure(
+          errc::not_supported,
+          "dirty bits of the second stage need scalable mode, and this driver uses legacy "
+          "mode");
     }
     return change(who, context::translated(through.root().value(), width, domain));
   }
@@ -127,7 +133,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
   result<> remap_interrupts(Tables& tables, unsigned log2_entries) noexcept {
     PHASEBIT_EXPECTS(log2_entries >= 8 && log2_entries <= 16,
                      "an interrupt remapping table has 256 to 65536 entries");
-    if (!ecap_[ecap::ir]) return failure(errc::not_supported, "the unit remaps no interrupts");
+    if (!ecap_[ecap::ir]) return failure(errc::not_supported, "the IOMMU remaps no interrupts");
     if ((status() & gcmd::ire.of(true)) != 0) {
       if (auto off = order(0, gcmd::ire.of(true)); !off) return off;
     }
@@ -185,14 +191,14 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
   // 11.4.4: the lasting bits are repeated with each command; one command at a time.
   [[nodiscard]] result<> order(std::uint32_t set, std::uint32_t reset = 0) noexcept {
     const std::uint32_t now = status();
-    if (now == ~std::uint32_t{0}) return failure(errc::removed, "the VT-d unit does not answer");
+    if (now == ~std::uint32_t{0}) return failure(errc::removed, "the VT-d IOMMU does not answer");
     this->bar_.write32(gcmd::offset, ((now & gsts::lasting) | set) & ~reset);
     return this->wait_for(
         [&]() noexcept {
           const std::uint32_t s = status();
           return (s & set) == set && (s & reset) == 0;
         },
-        "the VT-d unit does not carry out a global command", set | reset);
+        "the VT-d IOMMU does not carry out a global command", set | reset);
   }
 
   [[nodiscard]] result<> change(pcie::requester_id who, const context& next) noexcept {

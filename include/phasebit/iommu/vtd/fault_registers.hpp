@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// VT-d's fault registers as an emulated unit has them (VT-d specification revision 4.1, 7.2 and
+// VT-d's fault registers as an emulated IOMMU has them (VT-d specification revision 4.1, 7.2 and
 // 11.4.7).
 #pragma once
 
@@ -37,7 +37,7 @@ class fault_registers {
     if (!pending) event();
   }
 
-  // PFO, PPF and FRI; the invalidation queue's bits are somebody else's.
+  // PFO, PPF and FRI; the invalidation queue's bits are kept elsewhere.
   [[nodiscard]] fsts status() const noexcept {
     const std::size_t first = first_pending();
     return fsts{}

@@ -16,7 +16,7 @@
 
 namespace phasebit::iommu::vtd {
 
-// What the unit can do: CAP and ECAP.
+// What the IOMMU can do: CAP and ECAP.
 struct features {
   unsigned address_bits = 46;   // of the host: bits above are reserved everywhere
   unsigned input_bits = 48;     // CAP.MGAW + 1
@@ -28,6 +28,7 @@ struct features {
   bool scalable = true;        // ECAP.SMTS with SSTS
   bool first_stage = true;     // ECAP.FSTS
   bool five_levels = false;    // CAP.FS5LP
+  bool set_dirty = false;      // ECAP.SSADS: without it, SSADE of a PASID entry is reserved
 };
 
 // Legacy mode: second-stage tables and pass-through. Scalable mode: PASID tables with first stage,
@@ -38,7 +39,8 @@ struct remapping {
   struct context : device_state {
     fault_domain faults = fault_domain::legacy;
     std::uint64_t root = 0;
-    std::uint8_t width = 0;  // vtd_width, or with first_stage whether there are five levels
+    bool track_dirty = false;  // SSADE
+    std::uint8_t width = 0;    // vtd_width, or with first_stage whether there are five levels
   };
   static constexpr bool interrupts_by_device = false;
 
@@ -72,27 +74,29 @@ struct remapping {
 
   template <TableReader Tables>
   [[nodiscard]] page_lookup<typename Tables::space> lookup(Tables& tables, const context& state,
-                                                           std::uint64_t a) const noexcept {
+                                                           std::uint64_t a,
+                                                           access wanted) const noexcept {
     using space = typename Tables::space;
     if (state.faults == fault_domain::first_stage) {
       const x86_first_stage format{.five_levels = state.width != 0,
                                    .address_bits = unit.address_bits,
                                    .pages_1g = unit.pages_1g};
       return page_table_view<x86_first_stage, Tables>{format, tables, address<space>{state.root}}
-          .lookup(bus_addr{a});
+          .access_page(bus_addr{a}, wanted);
     }
     const vtd_second_stage format{.width = static_cast<vtd_width>(state.width),
                                   .address_bits = unit.address_bits,
                                   .pages_2m = unit.pages_2m,
                                   .pages_1g = unit.pages_1g,
-                                  .snoop_control = unit.snoop_control};
+                                  .snoop_control = unit.snoop_control,
+                                  .track_dirty = state.track_dirty};
     if (unit.input_bits < format.input_bits() && a >> unit.input_bits != 0) {
       page_lookup<space> beyond;
       beyond.status = walk_status::beyond_width;
       return beyond;
     }
     return page_table_view<vtd_second_stage, Tables>{format, tables, address<space>{state.root}}
-        .lookup(bus_addr{a});
+        .access_page(bus_addr{a}, wanted);
   }
 
   template <class Space>
@@ -278,6 +282,8 @@ struct remapping {
         state.kind = translation_kind::untranslated;
         return {};
       case granular_type::second_stage:
+        if (e[pasid_entry::ssade] && !unit.set_dirty) return {fault_reason::pasid_entry_malformed};
+        state.track_dirty = e[pasid_entry::ssade];
         state.width = e[pasid_entry::aw];
         state.root = e.address(pasid_entry::ssptptr);
         if (!has_width(state.width)) return {fault_reason::pasid_entry_unsupported};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Registers of an AMD IOMMU (AMD I/O Virtualization Technology specification 48882, revision 3.08,
-// sections 3.3 and 3.4). Each is a value snapshot; reading and writing the unit is the caller's.
+// sections 3.3 and 3.4). Each is a value snapshot; reading and writing the IOMMU is the caller's.
 #pragma once
 
 #include <phasebit/core/field.hpp>
@@ -68,6 +68,8 @@ struct extended_feature : register_value<extended_feature, std::uint64_t> {
   static constexpr field<7> gasup{};
   static constexpr field<11, 10> hats{};  // host tables of at most hats + 4 levels
   static constexpr field<13, 12> gats{};
+  static constexpr field<49> hasup{};  // host accessed bits
+  static constexpr field<52> hdsup{};  // host dirty bits
 };
 
 // 3.4.13: bits 18:4 of a byte offset into the buffer.

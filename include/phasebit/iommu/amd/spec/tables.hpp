@@ -84,6 +84,10 @@ struct device_table_entry : table_entry<device_table_entry, 4> {
   [[nodiscard]] static constexpr device_table_entry blocked(std::uint16_t domain = 0) noexcept {
     return device_table_entry{}.with(v, true).with(tv, true).with(domain_id, domain);
   }
+  // The same with accessed and dirty bits set by hardware in the host tables.
+  [[nodiscard]] constexpr device_table_entry with_dirty_tracking() const noexcept {
+    return with(had, 3);
+  }
   // The same with interrupts through 2^log2_entries entries at `table`, aligned to 128 bytes.
   [[nodiscard]] constexpr device_table_entry with_interrupts(std::uint64_t table,
                                                              unsigned log2_entries) const noexcept {

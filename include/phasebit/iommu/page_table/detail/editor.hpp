@@ -4,8 +4,10 @@
 
 #include <phasebit/iommu/page_table/invalidation.hpp>
 #include <phasebit/iommu/page_table/page_table_view.hpp>
+#include <phasebit/iommu/page_table/reserved_region.hpp>
 
 #include <cstdint>
+#include <span>
 
 namespace phasebit::iommu {
 
@@ -27,6 +29,9 @@ struct page_table_options {
   large_pages cut = large_pages::refuse;
   std::uint64_t largest_page = std::uint64_t{1} << 63;  // bytes; map() uses none above it
   bool caching_mode = false;  // absent entries are cached too (VT-d caching mode): map() says so
+  std::span<const reserved_region>
+      reserved{};  // map() refuses ranges that touch these; they outlive
+                   // the table
 };
 
 namespace detail {
@@ -99,7 +104,7 @@ class table_editor : public page_table_view<Format, Tables, From> {
   [[nodiscard]] result<table_page<to>> new_table() noexcept {
     return this->tables_->allocate(geometry::table_bytes);
   }
-  // `words` are zero, and nobody walks them.
+  // `words` are zero, and no walk reaches them.
   void release_table(table_word* words, std::uint64_t at) noexcept {
     this->tables_->release({words, address<to>{at}}, geometry::table_bytes);
   }
@@ -112,18 +117,26 @@ class table_editor : public page_table_view<Format, Tables, From> {
   }
 
   // The lowest table, if it is there and [first, last] lies within it: the short way for small
-  // ranges. nullptr says nothing but that the long way must be taken.
+  // ranges. nullptr where the long way must be taken.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE table_word* lowest_of(std::uint64_t first,
                                                              std::uint64_t last) const noexcept {
     if (((first ^ last) >> geometry::shift(1)) != 0) return nullptr;
     table_word* table = this->root_;
-    for (unsigned level = this->format_.top_level(); level != 0; --level) {
-      const std::uint64_t e = load_entry(table + index(first, level));
-      if (!present(e) || this->format_.is_leaf(e, level)) return nullptr;
-      table = below_of(e, level);
-      if (table == nullptr) return nullptr;
+    unsigned level = this->format_.top_level();
+    if (level == 0) return table;
+    const std::uint64_t mask = this->format_.plain_mask();
+    unsigned slot = index(first, level);
+    for (;;) {
+      const std::uint64_t e = load_entry(table + slot);
+      if ((e & mask) != this->format_.make_table(0, level)) [[unlikely]] {
+        if (!present(e) || this->format_.is_leaf(e, level) || below_of(e, level) == nullptr) {
+          return nullptr;
+        }
+      }
+      table = child(e);
+      if (--level == 0 || table == nullptr) return table;
+      slot = static_cast<unsigned>(first >> geometry::shift(level)) & (geometry::entries - 1);
     }
-    return table;
   }
 
   // No entry in a table below the root; looks first where entries are likely.
@@ -137,7 +150,7 @@ class table_editor : public page_table_view<Format, Tables, From> {
     return true;
   }
 
-  // Unlinks the empty table `below` and hands it to `changes`. A slot that somebody has made to
+  // Unlinks the empty table `below` and hands it to `changes`. A slot that was made to
   // point elsewhere meanwhile is left alone.
   void retire(table_word* slot, unsigned level, table_word* below, changes_type& changes) noexcept {
     const std::uint64_t e = load_entry(slot);
@@ -146,7 +159,7 @@ class table_editor : public page_table_view<Format, Tables, From> {
     changes.retire(below, this->format_.table_address(e));
   }
 
-  // Releases what `changes` has retired. A list that somebody wrote into ends where it stops making
+  // Releases what `changes` has retired. A list that was overwritten ends where it stops making
   // sense.
   void release_retired(changes_type& changes) noexcept {
     std::uint64_t at = changes.first_retired();

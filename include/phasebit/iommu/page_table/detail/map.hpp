@@ -96,7 +96,7 @@ class fill_operation {
         return status;
       }
     }
-    if constexpr (Format::contiguous) {
+    if constexpr (page_format<Format>::contiguous) {
       if (const std::uint32_t orders = usable_orders(level); orders != 0) {
         place_grouped(words, count, level, va, pa, orders);
       } else {
@@ -142,7 +142,7 @@ class fill_operation {
         const auto gap = static_cast<unsigned>((~(va >> shift) & group) + 1);
         items = never || gap > count ? count : gap;
         place_run(words, items, level, pa, 0);
-      } else if (Format::items_differ) {
+      } else if (page_format<Format>::items_differ) {
         items = (orders >> order) == 1 ? count >> order << order : 1U << order;
         place_run(words, items, level, pa, order);
       } else {
@@ -191,7 +191,7 @@ class fill_operation {
   }
 
   Editor& editor_;
-  Format format_;
+  page_format<Format> format_;
   typename Editor::changes_type& changes_;
   std::uint64_t bits_;
   std::uint64_t done_ = 0;

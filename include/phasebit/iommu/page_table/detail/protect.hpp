@@ -24,11 +24,11 @@ template <PageTableFormat Format, class Tables, class From>
                                                   std::uint64_t bits,
                                                   invalidations<From>& changes) noexcept {
   using editor = table_editor<Format, Tables, From>;
-  const Format format = tables.format();
+  const page_format<Format> format = tables.format();
   const unsigned top = format.top_level();
   // The slots of one page must agree at all times where the format wants break-before-make, so such
   // pages are absent meanwhile. Looked for first, so that a refusal has changed nothing.
-  const bool whole = format.break_before_make() && Format::contiguous;
+  const bool whole = format.break_before_make() && page_format<Format>::contiguous;
   if (whole && !changes.can_flush()) {
     auto find_group = [](const leaf_slots& page) noexcept {
       return page.count > 1 ? edit::cut : edit::done;
@@ -56,7 +56,7 @@ template <PageTableFormat Format, class Tables, class From>
                                              page.level, order, format.with_permissions(old, bits));
       for (unsigned i = 0; i != page.count; ++i) {
         store_entry_relaxed(page.words + i, value);
-        if (Format::items_differ) value += editor::geometry::step(format, page.level);
+        if (page_format<Format>::items_differ) value += editor::geometry::step(format, page.level);
       }
     } else {
       for (unsigned i = 0; i != page.count; ++i) {
@@ -72,7 +72,7 @@ template <PageTableFormat Format, class Tables, class From>
   const edit status = tables.each_leaf(tables.root_words(), top, first, last, change);
   if (sizes != 0) changes.add(address<From>{first}, address<From>{last}, sizes, false);
   if (status != edit::done) {
-    return failure(errc::protocol, "the tables were damaged by somebody else", first);
+    return failure(errc::protocol, "the tables hold an entry that was not written here", first);
   }
   return bytes;
 }
@@ -80,9 +80,9 @@ template <PageTableFormat Format, class Tables, class From>
 template <PageTableFormat Format, class Tables, class From, class Visit>
 [[nodiscard]] result<std::uint64_t> take_dirty_pages(table_editor<Format, Tables, From> tables,
                                                      std::uint64_t first, std::uint64_t last,
-                                                     invalidations<From>& changes,
+                                                     bool clear, invalidations<From>& changes,
                                                      Visit& visit) noexcept {
-  const Format format = tables.format();
+  const page_format<Format> format = tables.format();
   std::uint64_t pages = 0;
   std::uint64_t sizes = 0;
   std::uint64_t low = last;
@@ -91,16 +91,19 @@ template <PageTableFormat Format, class Tables, class From, class Visit>
     bool dirty = false;
     for (unsigned i = 0; i != page.count; ++i) {
       if (!format.dirty(load_entry_relaxed(page.words + i))) continue;
-      update_entry(page.words + i, [&](std::uint64_t e) { return format.cleaned(e); });
       dirty = true;
+      if (!clear) break;
+      update_entry(page.words + i, [&](std::uint64_t e) { return format.cleaned(e); });
     }
     if (!dirty) return edit::done;
-    tables.written(page.words, page.count);
-    const std::uint64_t end = page.begin + ((std::uint64_t{1} << page.shift) - 1);
-    if (page.begin < low) low = page.begin;
-    if (end > high) high = end;
-    sizes |= std::uint64_t{1} << page.shift;
     ++pages;
+    if (clear) {
+      tables.written(page.words, page.count);
+      const std::uint64_t end = page.begin + ((std::uint64_t{1} << page.shift) - 1);
+      if (page.begin < low) low = page.begin;
+      if (end > high) high = end;
+      sizes |= std::uint64_t{1} << page.shift;
+    }
     visit(mapped_page<From, typename Tables::space>{
         address<From>{page.begin},
         address<typename Tables::space>{format.leaf_address(page.entry, page.shift)}, page.shift,
@@ -110,7 +113,7 @@ template <PageTableFormat Format, class Tables, class From, class Visit>
   const edit status = tables.each_leaf(tables.root_words(), format.top_level(), first, last, take);
   if (sizes != 0) changes.add(address<From>{low}, address<From>{high}, sizes, false);
   if (status != edit::done) {
-    return failure(errc::protocol, "the tables were damaged by somebody else", first);
+    return failure(errc::protocol, "the tables hold an entry that was not written here", first);
   }
   return pages;
 }

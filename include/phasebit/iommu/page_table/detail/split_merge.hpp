@@ -55,7 +55,7 @@ class resize_operation {
       if (end >= last) break;
       a = end + 1;
     }
-    if constexpr (Format::contiguous) group(table, level, first, last);
+    if constexpr (page_format<Format>::contiguous) group(table, level, first, last);
     return edit::done;
   }
 
@@ -117,7 +117,7 @@ class resize_operation {
       changes_.flush();
     }
     const std::uint64_t step = geometry::span(page.level);
-    const std::uint64_t each = Format::items_differ || order == 0 ? step : 0;
+    const std::uint64_t each = page_format<Format>::items_differ || order == 0 ? step : 0;
     std::uint64_t at = target;
     for (unsigned i = 0; i != page.count; ++i, at += each) {
       std::uint64_t e = broken ? 0 : load_entry(page.words + i);
@@ -219,7 +219,7 @@ class resize_operation {
   }
 
   Editor& editor_;
-  Format format_;
+  page_format<Format> format_;
   typename Editor::changes_type& changes_;
   std::uint64_t made_ = 0;
 };

@@ -5,10 +5,16 @@
 #include <phasebit/iommu/page_table/detail/editor.hpp>
 
 #include <cstdint>
+#include <type_traits>
 
 namespace phasebit::iommu::detail {
 
-template <class Editor, class Format>
+// What is called with the first and the last address of each page that was dirty when it was unmapped.
+struct nothing_dirty {
+  void operator()(std::uint64_t, std::uint64_t) const noexcept {}
+};
+
+template <class Editor, class Format, class Dirty = nothing_dirty>
 class clear_operation {
   using geometry = typename Editor::geometry;
   using space = typename Editor::from;
@@ -17,13 +23,14 @@ class clear_operation {
   // [first, last] is the whole range: a page that reaches beyond it is cut. `emptied`: tables that
   // the range leaves without an entry are unlinked even where it does not cover them whole.
   clear_operation(Editor& editor, typename Editor::changes_type& changes, std::uint64_t first,
-                  std::uint64_t last, bool emptied = false) noexcept
+                  std::uint64_t last, bool emptied = false, const Dirty& dirty = {}) noexcept
       : editor_(editor),
         format_(editor.format()),
         changes_(changes),
         first_(first),
         last_(last),
-        emptied_(emptied) {}
+        emptied_(emptied),
+        dirty_(dirty) {}
 
   // Clears the whole range. A page that is cut at the beginning is found before anything was changed;
   // one that is cut at the end, if the range is no longer than a granule. Else the caller has looked.
@@ -53,7 +60,9 @@ class clear_operation {
         const leaf_slots page = Editor::slots_of(slot, a, level, shift, e);
         end = page.begin + ((std::uint64_t{1} << shift) - 1);
         if (page.begin < first_ || end > last_) return failed(edit::cut, page.begin);
-        for (unsigned i = 0; i != page.count; ++i) store_entry_relaxed(page.words + i, 0);
+        bool dirty = false;
+        for (unsigned i = 0; i != page.count; ++i) dirty |= take_entry(page.words + i).dirty;
+        if (dirty) dirty_(page.begin, end);
         editor_.written(page.words, page.count);
         cleared_ += std::uint64_t{1} << shift;
         note(page.begin, end, std::uint64_t{1} << shift);
@@ -81,7 +90,7 @@ class clear_operation {
     const auto count = static_cast<unsigned>((last - first) >> Format::granule_shift) + 1;
     table_word* words = table + editor_.index(first, 0);
     std::uint64_t sizes = geometry::span(0);
-    if constexpr (Format::contiguous) {
+    if constexpr (page_format<Format>::contiguous) {
       // Only the pages at the two ends can be cut, for a page lies within one table.
       if (cut_at(words, first)) return failed(edit::cut, first);
       if (cut_at(words + (count - 1), last)) return failed(edit::cut, last);
@@ -89,8 +98,11 @@ class clear_operation {
     }
     unsigned found = 0;
     for (unsigned i = 0; i != count; ++i) {
-      found += Editor::present(load_entry_relaxed(words + i)) ? 1U : 0U;
-      store_entry_relaxed(words + i, 0);
+      const taken e = take_entry(words + i);
+      found += e.present ? 1U : 0U;
+      if constexpr (reports) {
+        if (e.dirty) report(e.entry, first + (std::uint64_t{i} << Format::granule_shift));
+      }
     }
     editor_.written(words, count);
     if (found != 0) {
@@ -98,6 +110,32 @@ class clear_operation {
       note(first, last, sizes);
     }
     return edit::done;
+  }
+
+  static constexpr bool reports = !std::is_same_v<Dirty, nothing_dirty>;
+  struct taken {
+    std::uint64_t entry;
+    bool present;
+    bool dirty;
+  };
+  // Clears a slot. A dirty bit that hardware sets meanwhile is not lost where it is wanted.
+  [[nodiscard]] taken take_entry(table_word* slot) const noexcept {
+    std::uint64_t e = load_entry_relaxed(slot);
+    if constexpr (reports) {
+      while (e != 0 && !exchange_entry(slot, e, 0)) {
+      }
+      return {e, Editor::present(e), Editor::present(e) && format_.dirty(e)};
+    } else {
+      store_entry_relaxed(slot, 0);
+      return {e, Editor::present(e), false};
+    }
+  }
+  // The lowest-level page of which an entry for `a` was dirty.
+  void report(std::uint64_t e, std::uint64_t a) const noexcept {
+    const unsigned shift = format_.leaf_shift(e, 0);
+    const std::uint64_t size = std::uint64_t{1}
+                               << (shift != 0 ? shift : unsigned{Format::granule_shift});
+    dirty_(a & ~(size - 1), a | (size - 1));
   }
 
   // Whether the lowest-level page in `slot`, at address a, reaches beyond the whole range.
@@ -136,7 +174,7 @@ class clear_operation {
   }
 
   Editor& editor_;
-  Format format_;
+  page_format<Format> format_;
   typename Editor::changes_type& changes_;
   std::uint64_t first_;
   std::uint64_t last_;
@@ -147,6 +185,7 @@ class clear_operation {
   std::uint64_t failed_at_ = 0;
   bool tables_ = false;
   bool emptied_;
+  const Dirty& dirty_;
 };
 
 }  // namespace phasebit::iommu::detail

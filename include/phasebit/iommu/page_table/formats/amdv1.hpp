@@ -18,12 +18,11 @@ namespace phasebit::iommu {
 struct amd_v1 {
   static constexpr unsigned granule_shift = 12;
   static constexpr std::uint64_t present_mask = 1;
-  static constexpr bool items_differ = false;
-  static constexpr bool sign_extended = false;
-  static constexpr bool contiguous = true;
 
-  unsigned mode = 4;           // levels, 1 to 6, as in the device table entry
-  unsigned address_bits = 52;  // the host's: bits above are reserved
+  unsigned mode = 4;            // levels, 1 to 6, as in the device table entry
+  unsigned address_bits = 52;   // the host's: bits above are reserved
+  bool track_accessed = false;  // DTE.HAD = 1: hardware sets A
+  bool track_dirty = false;     // DTE.HAD = 3: hardware sets A and D
   bool pages_512g = false;  // map pages of 512 GiB and more; they are always understood. Processors
                             // have errata about them
 
@@ -31,7 +30,6 @@ struct amd_v1 {
   [[nodiscard]] constexpr unsigned input_bits() const noexcept {
     return mode == 6 ? 64 : 12 + 9 * mode;
   }
-  [[nodiscard]] constexpr unsigned output_bits() const noexcept { return address_bits; }
 
   [[nodiscard]] constexpr bool leaf_allowed(unsigned level) const noexcept {
     return level <= (pages_512g ? 3U : 2U);
@@ -46,10 +44,6 @@ struct amd_v1 {
     if (next(e) == 0) return (e & address_mask & ((std::uint64_t{1} << own) - 1)) == 0 ? own : 0;
     const auto shift = 13 + detail::lowest_bit(~((e & address_mask) >> 12));
     return shift >= own && shift < own + 9 ? shift : 0;
-  }
-  [[nodiscard]] static constexpr std::uint64_t leaf_address(std::uint64_t e,
-                                                            unsigned shift) noexcept {
-    return e & address_mask & ~((std::uint64_t{1} << shift) - 1);
   }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned level) const noexcept {
     return (e & beyond()) == 0 && next(e) <= level;
@@ -90,27 +84,22 @@ struct amd_v1 {
     return {.permission = static_cast<access>(permissions(e)),
             .coherent = (e & force_coherent) != 0};
   }
-  [[nodiscard]] static constexpr std::uint64_t with_permissions(std::uint64_t e,
-                                                                std::uint64_t bits) noexcept {
-    return (e & ~(read | write)) | (bits & (read | write));
-  }
   [[nodiscard]] static constexpr std::uint64_t state_bits(std::uint64_t e) noexcept {
-    return e & (accessed | dirty_bit | force_coherent | read | write);
+    return e & (accessed_bit | dirty_bit | force_coherent | read | write);
   }
-  [[nodiscard]] static constexpr bool dirty(std::uint64_t e) noexcept {
-    return (e & dirty_bit) != 0;
+
+  [[nodiscard]] constexpr std::uint64_t after_access(std::uint64_t e, bool written) const noexcept {
+    return e | (track_accessed || track_dirty ? accessed_bit : 0) |
+           (track_dirty && written ? dirty_bit : 0);
   }
-  [[nodiscard]] static constexpr std::uint64_t cleaned(std::uint64_t e) noexcept {
-    return e & ~dirty_bit;
-  }
-  [[nodiscard]] static constexpr bool break_before_make() noexcept { return false; }
 
   static constexpr std::uint64_t present = 1;
-  static constexpr std::uint64_t accessed = 1 << 5;
+  static constexpr std::uint64_t accessed_bit = 1 << 5;
   static constexpr std::uint64_t dirty_bit = 1 << 6;
   static constexpr std::uint64_t force_coherent = std::uint64_t{1} << 60;
   static constexpr std::uint64_t read = std::uint64_t{1} << 61;
   static constexpr std::uint64_t write = std::uint64_t{1} << 62;
+  static constexpr std::uint64_t permission_mask = read | write;
   static constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'f000;
 
  private:

@@ -18,15 +18,14 @@ struct arm_stage2 {
   static constexpr unsigned granule_shift = GranuleShift;
   static constexpr std::uint64_t present_mask = 1;
   static constexpr bool items_differ = true;
-  static constexpr bool sign_extended = false;
-  static constexpr bool contiguous = true;
 
   unsigned ipa_bits = 48;        // 64 - VTCR.T0SZ
   unsigned address_bits = 48;    // VTCR.PS: bits above are an address size fault
   bool concatenate = true;       // up to 16 root tables side by side save the highest level
   bool contiguous_hint = true;   // write it; it is always understood
-  bool hardware_access = false;  // HA: without it, AF = 0 faults
-  bool track_dirty = false;      // HD: writable pages begin clean (DBM = 1, S2AP[1] = 0)
+  bool hardware_access = false;  // HA: hardware sets AF; without it, AF = 0 faults
+  bool track_dirty = false;      // HA and HD: writable pages begin clean (DBM = 1, S2AP[1] = 0)
+  bool ignore_access = false;    // S2AFFD: AF is not looked at
   unsigned bbm_level = 0;  // SMMU_IDR3.BBML: 2 lets page sizes change without break-before-make
 
   [[nodiscard]] constexpr unsigned top_level() const noexcept {
@@ -38,7 +37,6 @@ struct arm_stage2 {
     return concatenate && fits ? top - 1 : top;
   }
   [[nodiscard]] constexpr unsigned input_bits() const noexcept { return ipa_bits; }
-  [[nodiscard]] constexpr unsigned output_bits() const noexcept { return address_bits; }
 
   [[nodiscard]] static constexpr bool leaf_allowed(unsigned level) noexcept {
     return level <= (granule_shift == 12 ? 2U : 1U);
@@ -51,22 +49,16 @@ struct arm_stage2 {
   }
   [[nodiscard]] constexpr unsigned leaf_shift(std::uint64_t e, unsigned level) const noexcept {
     const unsigned own = granule_shift + level * index_bits;
-    if (!leaf_allowed(level) || ((e & access_flag) == 0 && !hardware_access)) return 0;
+    const bool any_age = hardware_access || track_dirty || ignore_access;
+    if (!leaf_allowed(level) || ((e & access_flag) == 0 && !any_age)) return 0;
     if ((e & address_mask & (beyond() | ((std::uint64_t{1} << own) - 1))) != 0) return 0;
     return (e & contiguous_bit) != 0 ? own + hint_order(level) : own;
-  }
-  [[nodiscard]] static constexpr std::uint64_t leaf_address(std::uint64_t e,
-                                                            unsigned shift) noexcept {
-    return e & address_mask & ~((std::uint64_t{1} << shift) - 1);
   }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
     return (e & address_mask & beyond()) == 0;
   }
   [[nodiscard]] constexpr std::uint64_t plain_mask() const noexcept {
     return 3 | (address_mask & beyond());
-  }
-  [[nodiscard]] static constexpr unsigned next_level(std::uint64_t, unsigned level) noexcept {
-    return level - 1;
   }
   [[nodiscard]] static constexpr std::uint64_t table_address(std::uint64_t e) noexcept {
     return e & address_mask;
@@ -75,7 +67,6 @@ struct arm_stage2 {
     return (static_cast<unsigned>(e >> 6) & 3U) |
            (track_dirty && (e & dirty_modifier) != 0 ? 2U : 0U);
   }
-  [[nodiscard]] static constexpr unsigned passes(std::uint64_t) noexcept { return 3; }
 
   [[nodiscard]] static constexpr std::uint64_t make_table(std::uint64_t at, unsigned) noexcept {
     return at | 3;
@@ -128,6 +119,10 @@ struct arm_stage2 {
   }
   [[nodiscard]] static constexpr std::uint64_t cleaned(std::uint64_t e) noexcept {
     return (e & dirty_modifier) != 0 ? e & ~write : e;
+  }
+  [[nodiscard]] constexpr std::uint64_t after_access(std::uint64_t e, bool written) const noexcept {
+    if (hardware_access || track_dirty) e |= access_flag;
+    return track_dirty && written && (e & dirty_modifier) != 0 ? e | write : e;
   }
   [[nodiscard]] constexpr bool break_before_make() const noexcept { return bbm_level < 2; }
 

@@ -20,9 +20,6 @@ enum class riscv_mode : std::uint8_t { sv39x4 = 2, sv48x4 = 3, sv57x4 = 4 };
 struct riscv_second_stage {
   static constexpr unsigned granule_shift = 12;
   static constexpr std::uint64_t present_mask = 1;
-  static constexpr bool items_differ = false;
-  static constexpr bool sign_extended = false;
-  static constexpr bool contiguous = true;
 
   riscv_mode mode = riscv_mode::sv48x4;
   unsigned address_bits = 56;
@@ -35,7 +32,6 @@ struct riscv_second_stage {
     return static_cast<unsigned>(mode);
   }
   [[nodiscard]] constexpr unsigned input_bits() const noexcept { return 23 + 9 * top_level(); }
-  [[nodiscard]] constexpr unsigned output_bits() const noexcept { return address_bits; }
 
   [[nodiscard]] constexpr bool leaf_allowed(unsigned level) const noexcept {
     return level <= top_level();
@@ -49,24 +45,18 @@ struct riscv_second_stage {
   [[nodiscard]] constexpr unsigned leaf_shift(std::uint64_t e, unsigned level) const noexcept {
     if ((e & reserved()) != 0 || (e & user) == 0) return 0;
     if ((e & (read | write)) == write || (e & pbmt) == pbmt) return 0;
-    if ((e & accessed) == 0 && !track_dirty) return 0;
+    if ((e & accessed_bit) == 0 && !track_dirty) return 0;
     const std::uint64_t number = e >> 10 & ppn_mask;
     if ((e & napot) != 0) return level == 0 && svnapot && (number & 15) == 8 ? 16 : 0;
     const unsigned shift = 9 * level;
     return (number & ((std::uint64_t{1} << shift) - 1)) == 0 ? 12 + shift : 0;
   }
-  [[nodiscard]] static constexpr std::uint64_t leaf_address(std::uint64_t e,
-                                                            unsigned shift) noexcept {
-    return table_address(e) & ~((std::uint64_t{1} << shift) - 1);
-  }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
-    return (e & (reserved() | user | accessed | dirty_bit | pbmt | napot)) == 0;
+    return (e & (reserved() | user | accessed_bit | dirty_bit | pbmt | napot)) == 0;
   }
   [[nodiscard]] constexpr std::uint64_t plain_mask() const noexcept {
-    return valid | read | write | execute | user | accessed | dirty_bit | pbmt | napot | reserved();
-  }
-  [[nodiscard]] static constexpr unsigned next_level(std::uint64_t, unsigned level) noexcept {
-    return level - 1;
+    return valid | read | write | execute | user | accessed_bit | dirty_bit | pbmt | napot |
+           reserved();
   }
   [[nodiscard]] static constexpr std::uint64_t table_address(std::uint64_t e) noexcept {
     return e << 2 & ppn_mask << 12;
@@ -75,7 +65,6 @@ struct riscv_second_stage {
     const bool writable = (e & write) != 0 && (track_dirty || (e & dirty_bit) != 0);
     return ((e & read) != 0 ? 1U : 0U) | (writable ? 2U : 0U);
   }
-  [[nodiscard]] static constexpr unsigned passes(std::uint64_t) noexcept { return 3; }
 
   [[nodiscard]] static constexpr std::uint64_t make_table(std::uint64_t at, unsigned) noexcept {
     return at >> 2 | valid;
@@ -88,37 +77,27 @@ struct riscv_second_stage {
       page_attributes a) const noexcept {
     if (a.coherent || !reads(a.permission)) return std::nullopt;
     if (a.memory != memory_type::write_back && !svpbmt) return std::nullopt;
-    return user | accessed | read | (writes(a.permission) ? write : 0) | (a.execute ? execute : 0) |
-           (track_dirty ? 0 : dirty_bit) | static_cast<std::uint64_t>(a.memory) << 61;
+    return user | accessed_bit | read | (writes(a.permission) ? write : 0) |
+           (a.execute ? execute : 0) | (track_dirty ? 0 : dirty_bit) |
+           static_cast<std::uint64_t>(a.memory) << 61;
   }
   [[nodiscard]] constexpr page_attributes attributes(std::uint64_t e) const noexcept {
     return {.permission = static_cast<access>(permissions(e)),
             .execute = (e & execute) != 0,
             .memory = static_cast<memory_type>(e >> 61 & 3U)};
   }
-  [[nodiscard]] static constexpr std::uint64_t with_permissions(std::uint64_t e,
-                                                                std::uint64_t bits) noexcept {
-    constexpr std::uint64_t mask = read | write | execute;
-    return (e & ~mask) | (bits & mask);
-  }
   [[nodiscard]] static constexpr std::uint64_t state_bits(std::uint64_t e) noexcept {
     return e & (0xff | pbmt);
   }
-  [[nodiscard]] static constexpr bool dirty(std::uint64_t e) noexcept {
-    return (e & dirty_bit) != 0;
-  }
-  [[nodiscard]] static constexpr std::uint64_t cleaned(std::uint64_t e) noexcept {
-    return e & ~dirty_bit;
-  }
-  [[nodiscard]] static constexpr bool break_before_make() noexcept { return false; }
 
   static constexpr std::uint64_t valid = 1 << 0;
   static constexpr std::uint64_t read = 1 << 1;
   static constexpr std::uint64_t write = 1 << 2;
   static constexpr std::uint64_t execute = 1 << 3;
   static constexpr std::uint64_t user = 1 << 4;
-  static constexpr std::uint64_t accessed = 1 << 6;
+  static constexpr std::uint64_t accessed_bit = 1 << 6;
   static constexpr std::uint64_t dirty_bit = 1 << 7;
+  static constexpr std::uint64_t permission_mask = read | write | execute;
   static constexpr std::uint64_t pbmt = std::uint64_t{3} << 61;
   static constexpr std::uint64_t napot = std::uint64_t{1} << 63;
 

@@ -17,26 +17,22 @@ enum class vtd_width : std::uint8_t { bits_39 = 1, bits_48 = 2, bits_57 = 3 };
 struct vtd_second_stage {
   static constexpr unsigned granule_shift = 12;
   static constexpr std::uint64_t present_mask = 3;
-  static constexpr bool items_differ = false;
-  static constexpr bool sign_extended = false;
-  static constexpr bool contiguous = false;
 
   vtd_width width = vtd_width::bits_48;
   unsigned address_bits = 52;  // CAP.MGAW / the host's width: bits above it are reserved
   bool pages_2m = true;        // CAP.SSLPS bit 0
   bool pages_1g = true;        // CAP.SSLPS bit 1
   bool snoop_control = false;  // ECAP.SC: SNP is reserved without it
+  bool track_dirty = false;    // SSADE of a PASID entry: hardware sets A and D
 
   [[nodiscard]] constexpr unsigned top_level() const noexcept {
     return static_cast<unsigned>(width) + 1;
   }
   [[nodiscard]] constexpr unsigned input_bits() const noexcept { return 21 + 9 * top_level(); }
-  [[nodiscard]] constexpr unsigned output_bits() const noexcept { return address_bits; }
 
   [[nodiscard]] constexpr bool leaf_allowed(unsigned level) const noexcept {
     return level == 0 || (level == 1 && pages_2m) || (level == 2 && pages_1g);
   }
-  [[nodiscard]] static constexpr std::uint32_t orders(unsigned) noexcept { return 0; }
   [[nodiscard]] static constexpr bool is_leaf(std::uint64_t e, unsigned level) noexcept {
     return level == 0 || (e & page_size) != 0;
   }
@@ -47,17 +43,11 @@ struct vtd_second_stage {
     if (!snoop_control) reserved |= snoop;
     return leaf_allowed(level) && (e & reserved) == 0 ? shift : 0;
   }
-  [[nodiscard]] static constexpr std::uint64_t leaf_address(std::uint64_t e, unsigned) noexcept {
-    return e & address_mask;
-  }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
     return (e & beyond()) == 0;
   }
   [[nodiscard]] constexpr std::uint64_t plain_mask() const noexcept {
     return read | write | page_size | beyond();
-  }
-  [[nodiscard]] static constexpr unsigned next_level(std::uint64_t, unsigned level) noexcept {
-    return level - 1;
   }
   [[nodiscard]] static constexpr std::uint64_t table_address(std::uint64_t e) noexcept {
     return e & address_mask;
@@ -85,27 +75,21 @@ struct vtd_second_stage {
   [[nodiscard]] static constexpr page_attributes attributes(std::uint64_t e) noexcept {
     return {.permission = static_cast<access>(e & 3U), .coherent = (e & snoop) != 0};
   }
-  [[nodiscard]] static constexpr std::uint64_t with_permissions(std::uint64_t e,
-                                                                std::uint64_t bits) noexcept {
-    return (e & ~(read | write)) | (bits & (read | write));
-  }
   [[nodiscard]] static constexpr std::uint64_t state_bits(std::uint64_t e) noexcept {
-    return e & (read | write | accessed | dirty_bit | snoop);
+    return e & (read | write | accessed_bit | dirty_bit | snoop);
   }
-  [[nodiscard]] static constexpr bool dirty(std::uint64_t e) noexcept {
-    return (e & dirty_bit) != 0;
+
+  [[nodiscard]] constexpr std::uint64_t table_after_access(std::uint64_t e) const noexcept {
+    return track_dirty ? e | accessed_bit : e;
   }
-  [[nodiscard]] static constexpr std::uint64_t cleaned(std::uint64_t e) noexcept {
-    return e & ~dirty_bit;
-  }
-  [[nodiscard]] static constexpr bool break_before_make() noexcept { return false; }
 
   static constexpr std::uint64_t read = 1;
   static constexpr std::uint64_t write = 1 << 1;
   static constexpr std::uint64_t page_size = 1 << 7;
-  static constexpr std::uint64_t accessed = 1 << 8;
+  static constexpr std::uint64_t accessed_bit = 1 << 8;
   static constexpr std::uint64_t dirty_bit = 1 << 9;
   static constexpr std::uint64_t snoop = 1 << 11;
+  static constexpr std::uint64_t permission_mask = read | write;
   static constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'f000;
 
  private:

@@ -15,23 +15,19 @@ namespace phasebit::iommu {
 struct x86_first_stage {
   static constexpr unsigned granule_shift = 12;
   static constexpr std::uint64_t present_mask = 1;
-  static constexpr bool items_differ = false;
   static constexpr bool sign_extended = true;
-  static constexpr bool contiguous = false;
 
   bool five_levels = false;
   unsigned address_bits = 52;
   bool pages_1g = true;
-  bool track_dirty = false;  // hardware sets A and D; without it leaves begin with both set
+  bool track_dirty = false;  // leaves begin clean; without it they begin with A and D set
 
   [[nodiscard]] constexpr unsigned top_level() const noexcept { return five_levels ? 4 : 3; }
   [[nodiscard]] constexpr unsigned input_bits() const noexcept { return five_levels ? 57 : 48; }
-  [[nodiscard]] constexpr unsigned output_bits() const noexcept { return address_bits; }
 
   [[nodiscard]] constexpr bool leaf_allowed(unsigned level) const noexcept {
     return level < 2 || (level == 2 && pages_1g);
   }
-  [[nodiscard]] static constexpr std::uint32_t orders(unsigned) noexcept { return 0; }
   [[nodiscard]] static constexpr bool is_leaf(std::uint64_t e, unsigned level) noexcept {
     return level == 0 || (e & page_size) != 0;
   }
@@ -41,18 +37,11 @@ struct x86_first_stage {
     if (level != 0) low &= ~std::uint64_t{0x1000};  // bit 12 of a large page is PAT
     return leaf_allowed(level) && (e & address_mask & (beyond() | low)) == 0 ? shift : 0;
   }
-  [[nodiscard]] static constexpr std::uint64_t leaf_address(std::uint64_t e,
-                                                            unsigned shift) noexcept {
-    return e & address_mask & ~((std::uint64_t{1} << shift) - 1);
-  }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
     return (e & address_mask & beyond()) == 0;
   }
   [[nodiscard]] constexpr std::uint64_t plain_mask() const noexcept {
-    return present | write | user | accessed | page_size | (address_mask & beyond());
-  }
-  [[nodiscard]] static constexpr unsigned next_level(std::uint64_t, unsigned level) noexcept {
-    return level - 1;
+    return present | write | user | accessed_bit | page_size | (address_mask & beyond());
   }
   [[nodiscard]] static constexpr std::uint64_t table_address(std::uint64_t e) noexcept {
     return e & address_mask;
@@ -67,7 +56,7 @@ struct x86_first_stage {
   }
 
   [[nodiscard]] static constexpr std::uint64_t make_table(std::uint64_t at, unsigned) noexcept {
-    return at | present | write | user | accessed;
+    return at | present | write | user | accessed_bit;
   }
   [[nodiscard]] static constexpr std::uint64_t make_leaf(std::uint64_t at, unsigned level, unsigned,
                                                          std::uint64_t bits) noexcept {
@@ -76,7 +65,7 @@ struct x86_first_stage {
   [[nodiscard]] constexpr std::optional<std::uint64_t> attribute_bits(
       page_attributes a) const noexcept {
     if (a.coherent || !reads(a.permission)) return std::nullopt;
-    std::uint64_t bits = user | accessed | (track_dirty ? 0 : dirty_bit);
+    std::uint64_t bits = user | accessed_bit | (track_dirty ? 0 : dirty_bit);
     if (writes(a.permission)) bits |= write;
     if (!a.execute) bits |= execute_disable;
     if (a.memory == memory_type::uncached) bits |= cache_disable;
@@ -90,32 +79,28 @@ struct x86_first_stage {
                       : (e & write_through) == 0 ? memory_type::uncached
                                                  : memory_type::device};
   }
-  [[nodiscard]] static constexpr std::uint64_t with_permissions(std::uint64_t e,
-                                                                std::uint64_t bits) noexcept {
-    return (e & ~(write | execute_disable)) | (bits & (write | execute_disable));
-  }
   [[nodiscard]] static constexpr std::uint64_t state_bits(std::uint64_t e) noexcept {
-    return e & (write | user | write_through | cache_disable | accessed | dirty_bit | global |
+    return e & (write | user | write_through | cache_disable | accessed_bit | dirty_bit | global |
                 execute_disable);
   }
-  [[nodiscard]] static constexpr bool dirty(std::uint64_t e) noexcept {
-    return (e & dirty_bit) != 0;
+
+  // Hardware sets A and D of first-stage tables, whatever the driver wants.
+  [[nodiscard]] static constexpr bool tracks_dirty() noexcept { return true; }
+  [[nodiscard]] static constexpr std::uint64_t table_after_access(std::uint64_t e) noexcept {
+    return e | accessed_bit;
   }
-  [[nodiscard]] static constexpr std::uint64_t cleaned(std::uint64_t e) noexcept {
-    return e & ~dirty_bit;
-  }
-  [[nodiscard]] static constexpr bool break_before_make() noexcept { return false; }
 
   static constexpr std::uint64_t present = 1 << 0;
   static constexpr std::uint64_t write = 1 << 1;
   static constexpr std::uint64_t user = 1 << 2;
   static constexpr std::uint64_t write_through = 1 << 3;
   static constexpr std::uint64_t cache_disable = 1 << 4;
-  static constexpr std::uint64_t accessed = 1 << 5;
+  static constexpr std::uint64_t accessed_bit = 1 << 5;
   static constexpr std::uint64_t dirty_bit = 1 << 6;
   static constexpr std::uint64_t page_size = 1 << 7;
   static constexpr std::uint64_t global = 1 << 8;
   static constexpr std::uint64_t execute_disable = std::uint64_t{1} << 63;
+  static constexpr std::uint64_t permission_mask = write | execute_disable;
   static constexpr std::uint64_t address_mask = 0x000f'ffff'ffff'f000;
 
  private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Registers of a RISC-V IOMMU (RISC-V IOMMU architecture specification 1.0, chapter 5). Each is a
-// value snapshot; reading and writing the unit is the caller's. spec/riscv_commands.hpp has cqcsr.
+// value snapshot; reading and writing the IOMMU is the caller's. spec/riscv_commands.hpp has cqcsr.
 #pragma once
 
 #include <phasebit/core/field.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Registers of an Arm SMMUv3, the Non-secure programming interface (Arm SMMU architecture
-// specification IHI 0070, chapter 6). Each is a value snapshot; reading and writing the unit is the
+// specification IHI 0070, chapter 6). Each is a value snapshot; reading and writing the IOMMU is the
 // caller's, in the width that `raw` has.
 #pragma once
 
@@ -59,7 +59,7 @@ struct idr5 : register_value<idr5, std::uint32_t> {
   static constexpr field<6> gran64k{};
 };
 
-// 6.3.9; CR0ACK follows it when the unit has done what was written.
+// 6.3.9; CR0ACK follows it when the IOMMU has done what was written.
 struct cr0 : register_value<cr0, std::uint32_t> {
   static constexpr std::uint32_t offset = 0x20;
   static constexpr std::uint32_t ack_offset = 0x24;
@@ -71,7 +71,7 @@ struct cr0 : register_value<cr0, std::uint32_t> {
   static constexpr field<3> cmdqen{};
   static constexpr field<4> atschk{};
 };
-// 6.3.11: attributes of the unit's own accesses. Cacheability 1 write-back, shareability 3 inner.
+// 6.3.11: attributes of the IOMMU's own accesses. Cacheability 1 write-back, shareability 3 inner.
 struct cr1 : register_value<cr1, std::uint32_t> {
   static constexpr std::uint32_t offset = 0x28;
   using register_value::register_value;
@@ -110,7 +110,7 @@ struct gbpa : register_value<gbpa, std::uint32_t> {
   static constexpr field<20> abort{};
   static constexpr field<31> update{};  // write with one; zero again when it has happened
 };
-// 6.3.19, 6.3.20: a bit that differs from GERRORN's is an error nobody has acknowledged.
+// 6.3.19, 6.3.20: a bit that differs from GERRORN's is an error that is not acknowledged.
 struct gerror : register_value<gerror, std::uint32_t> {
   static constexpr std::uint32_t offset = 0x60;
   static constexpr std::uint32_t ack_offset = 0x64;
@@ -118,7 +118,7 @@ struct gerror : register_value<gerror, std::uint32_t> {
 
   static constexpr field<0> cmdq_err{};
   static constexpr field<2> eventq_abt_err{};
-  static constexpr field<8> sfm_err{};  // service failure: the unit has given up
+  static constexpr field<8> sfm_err{};  // service failure: the IOMMU has given up
 };
 // 6.3.24, 6.3.25
 struct strtab_base : register_value<strtab_base, std::uint64_t> {

@@ -42,6 +42,8 @@ struct stage2_tables {
   unsigned ipa_bits = 48;      // 64 - S2T0SZ
   unsigned address_bits = 48;  // S2PS
   unsigned start_level = 0;    // the architecture's: 0 is the highest
+  bool hardware_access = false;  // S2HA
+  bool track_dirty = false;      // S2HD, which needs S2HA
 };
 
 // What an STE says of tables in this format.
@@ -55,7 +57,9 @@ template <unsigned GranuleShift>
                                        : granule::kib_64,
           .ipa_bits = format.ipa_bits,
           .address_bits = format.address_bits,
-          .start_level = 3 - format.top_level()};
+          .start_level = 3 - format.top_level(),
+          .hardware_access = format.hardware_access,
+          .track_dirty = format.track_dirty};
 }
 
 // 5.2, stream table entry: 64 bytes.
@@ -115,6 +119,8 @@ struct stream_table_entry : table_entry<stream_table_entry, 8> {
         .with(s2ps, s2ps_of(t.address_bits))
         .with(s2aa64, true)
         .with(s2ptw, true)
+        .with(s2ha, t.hardware_access || t.track_dirty)
+        .with(s2hd, t.track_dirty)
         .with(s2r, true)
         .with_address(s2ttb, t.root);
   }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Registers of an Intel VT-d remapping unit (VT-d specification, revision 4.1, chapter 11). Each is a
-// value snapshot; reading and writing the unit is the caller's, in the width that `raw` has.
+// Registers of an Intel VT-d IOMMU (VT-d specification, revision 4.1, chapter 11). Each is a
+// value snapshot; reading and writing the IOMMU is the caller's, in the width that `raw` has.
 #pragma once
 
 #include <phasebit/core/field.hpp>
@@ -34,7 +34,7 @@ struct ecap : register_value<ecap, std::uint64_t> {
   static constexpr std::uint32_t offset = 0x10;
   using register_value::register_value;
 
-  static constexpr field<0> c{};          // the unit snoops caches when it walks
+  static constexpr field<0> c{};          // the IOMMU snoops caches when it walks
   static constexpr field<1> qi{};         // queued invalidation
   static constexpr field<2> dt{};         // device TLBs
   static constexpr field<3> ir{};         // interrupt remapping
@@ -44,6 +44,7 @@ struct ecap : register_value<ecap, std::uint64_t> {
   static constexpr field<17, 8> iro{};    // IOTLB registers, in units of 16 bytes
   static constexpr field<23, 20> mhmv{};  // largest handle mask of an interrupt entry invalidation
   static constexpr field<43> smts{};      // scalable mode
+  static constexpr field<45> ssads{};     // accessed and dirty bits of the second stage
 };
 
 // 11.4.4. Write-only: what stays on must be written again with every command (11.4.4.1).
@@ -60,7 +61,7 @@ struct gcmd : register_value<gcmd, std::uint32_t> {
   static constexpr field<31> te{};     // translation
 };
 
-// The bits of GCMD, each set when the unit has done what was commanded.
+// The bits of GCMD, each set when the IOMMU has done what was commanded.
 struct gsts : register_value<gsts, std::uint32_t> {
   static constexpr std::uint32_t offset = 0x1c;
   using register_value::register_value;

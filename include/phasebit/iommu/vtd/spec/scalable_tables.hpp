@@ -134,9 +134,12 @@ struct pasid_entry : table_entry<pasid_entry, 8> {
       0,
       0};
 
+  // `track_dirty`: hardware sets accessed and dirty bits (ECAP.SSADS).
   [[nodiscard]] static constexpr pasid_entry second_stage(std::uint64_t page_table, vtd_width width,
-                                                          std::uint16_t domain) noexcept {
+                                                          std::uint16_t domain,
+                                                          bool track_dirty = false) noexcept {
     return pasid_entry{}
+        .with(ssade, track_dirty)
         .with(p, true)
         .with(pgtt, granular_type::second_stage)
         .with(aw, static_cast<std::uint8_t>(width))
