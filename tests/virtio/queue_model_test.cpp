@@ -362,9 +362,9 @@ TEST_CASE("a chain exactly as long as a packed ring toggles both wrap counters")
     w.flush();
     w.poll();
     const device::packed_position after = w.q.back.position();
-    CHECK(after.avail.index == before.avail.index);
-    CHECK(after.avail.wrap != before.avail.wrap);
-    CHECK(after.used.wrap != before.used.wrap);
+    CHECK(after.avail.index() == before.avail.index());
+    CHECK(after.avail.wrap() != before.avail.wrap());
+    CHECK(after.used.wrap() != before.used.wrap());
     w.turn(1);
   }
 }

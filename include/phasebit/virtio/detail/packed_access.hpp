@@ -119,9 +119,9 @@ struct event_word {
   if (wanted.flags == event_disable) return false;
   if (wanted.flags != event_descriptor || !event_idx) return true;
   const ring::wrapped_index at = ring::wrapped_index::unpack(wanted.off_wrap);
-  auto event = static_cast<std::uint16_t>(at.index);
-  if (at.wrap != now.wrap) event = static_cast<std::uint16_t>(event - size);
-  return ring::need_event(event, now.index, static_cast<std::uint16_t>(now.index - moved));
+  auto event = static_cast<std::uint16_t>(at.index());
+  if (at.wrap() != now.wrap()) event = static_cast<std::uint16_t>(event - size);
+  return ring::need_event(event, now.index(), static_cast<std::uint16_t>(now.index() - moved));
 }
 
 }  // namespace phasebit::virtio::detail

@@ -45,48 +45,82 @@ class chain {
   [[nodiscard]] std::uint64_t writable_bytes() const noexcept { return bytes_ - readable_bytes_; }
 
   // For queues. Forgets the last buffer's segments.
-  PHASEBIT_ALWAYS_INLINE void clear() noexcept {
-    count_ = readable_ = 0;
-    bytes_ = readable_bytes_ = 0;
-    resubmitted_ = false;
-  }
-  void set_id(std::uint16_t id) noexcept { id_ = id; }
+  PHASEBIT_ALWAYS_INLINE void clear() noexcept { *this = chain{std::span{places_, capacity_}}; }
   void set_resubmitted() noexcept { resubmitted_ = true; }
+
+ private:
+  friend class chain_builder;
+
+  chain_segment* places_ = nullptr;
+  std::uint32_t capacity_ = 0;
+  std::uint32_t count_ = 0;
+  std::uint32_t readable_ = 0;
+  std::uint16_t id_ = 0;
+  bool resubmitted_ = false;
+  std::uint64_t bytes_ = 0;
+  std::uint64_t readable_bytes_ = 0;
+};
+
+// Collects the segments of one buffer for a queue, in registers: the chain is written at the end.
+class chain_builder {
+ public:
+  PHASEBIT_ALWAYS_INLINE explicit chain_builder(const chain& to) noexcept
+      : places_(to.places_), capacity_(to.capacity_) {}
+  // Goes on where another one has stopped.
+  struct continued {};
+  PHASEBIT_ALWAYS_INLINE chain_builder(const chain& from, continued) noexcept
+      : places_(from.places_),
+        capacity_(from.capacity_),
+        count_(from.count_),
+        readable_(from.readable_),
+        bytes_(from.bytes_),
+        readable_bytes_(from.readable_bytes_) {}
+
+  PHASEBIT_ALWAYS_INLINE void finish(chain& to, std::uint16_t id) const noexcept {
+    to.count_ = count_;
+    to.readable_ = readable_;
+    to.bytes_ = bytes_;
+    to.readable_bytes_ = readable_bytes_;
+    to.id_ = id;
+    to.resubmitted_ = false;
+  }
 
   // Adds what a descriptor describes; `found` receives what is wrong with it.
   template <LocalTranslator Memory>
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool append(Memory& memory, std::uint64_t addr,
                                                    std::uint32_t len, bool write,
                                                    fault& found) noexcept {
-    if (len == 0) [[unlikely]] {
-      return fail(found, fault_code::zero_length, addr);
-    }
     const std::uint64_t total = bytes_ + len;
-    if (total > std::uint64_t{1} << 32) [[unlikely]] {
-      return fail(found, fault_code::length_overflow, total);
-    }
-    if (!write && count_ != readable_) [[unlikely]] {
-      return fail(found, fault_code::writable_before_readable, addr);
-    }
-    if (addr + len < addr) [[unlikely]] {
-      return fail(found, fault_code::address_overflow, addr);
+    if (len == 0 || total > std::uint64_t{1} << 32 || (!write && count_ != readable_) ||
+        addr + len < addr) [[unlikely]] {
+      return refuse(found, why(addr, len, total), addr, total);
     }
     bytes_ = total;
     const access wanted = write ? access::write : access::read;
     std::uint32_t left = len;
-    do {
+    for (;;) {
       const auto piece = memory.translate(address<typename Memory::from>{addr}, left, wanted);
-      if (!piece || piece->bytes == 0 || piece->bytes > left) [[unlikely]] {
-        return fail(found, translation_fault(piece), addr);
+      if (!piece) [[unlikely]] {
+        return refuse(found,
+                      piece.error().code == errc::access_denied ? fault_code::access_denied
+                                                                : fault_code::not_mapped,
+                      addr, 0);
       }
       if (count_ == capacity_) [[unlikely]] {
-        return fail(found, fault_code::too_many_segments, capacity_);
+        return refuse(found, fault_code::too_many_segments, capacity_, 0);
+      }
+      if (piece->bytes == left) [[likely]] {
+        places_[count_++] = {pointer_of(piece->begin), addr, left};
+        break;
       }
       const auto bytes = static_cast<std::uint32_t>(piece->bytes);
+      if (piece->bytes > left || bytes == 0) [[unlikely]] {
+        return refuse(found, fault_code::not_mapped, addr, 0);
+      }
       places_[count_++] = {pointer_of(piece->begin), addr, bytes};
       addr += bytes;
       left -= bytes;
-    } while (left != 0);
+    }
     if (!write) {
       readable_ = count_;
       readable_bytes_ = total;
@@ -95,23 +129,24 @@ class chain {
   }
 
  private:
-  [[gnu::cold]] static bool fail(fault& found, fault_code code, std::uint64_t value) noexcept {
+  [[nodiscard]] static fault_code why(std::uint64_t addr, std::uint32_t len,
+                                      std::uint64_t total) noexcept {
+    if (len == 0) return fault_code::zero_length;
+    if (total > std::uint64_t{1} << 32) return fault_code::length_overflow;
+    return addr + len < addr ? fault_code::address_overflow : fault_code::writable_before_readable;
+  }
+  [[gnu::cold, gnu::noinline]] static bool refuse(fault& found, fault_code code,
+                                                  std::uint64_t value,
+                                                  std::uint64_t total) noexcept {
     found.code = code;
-    found.value = value;
+    found.value = code == fault_code::length_overflow ? total : value;
     return false;
   }
-  [[gnu::cold]] static fault_code translation_fault(
-      const result<segment<local_space>>& piece) noexcept {
-    if (piece || piece.error().code != errc::access_denied) return fault_code::not_mapped;
-    return fault_code::access_denied;
-  }
 
-  chain_segment* places_ = nullptr;
-  std::uint32_t capacity_ = 0;
+  chain_segment* places_;
+  std::uint32_t capacity_;
   std::uint32_t count_ = 0;
   std::uint32_t readable_ = 0;
-  std::uint16_t id_ = 0;
-  bool resubmitted_ = false;
   std::uint64_t bytes_ = 0;
   std::uint64_t readable_bytes_ = 0;
 };

@@ -57,7 +57,7 @@ class table_reader {
 
 }  // namespace detail
 
-// Adds the buffers of a whole table to `to`. `limit` is the most entries that a table may have.
+// Adds the buffers of a whole table to `to`, behind those that it has. `limit` is the most entries that a table may have.
 template <LocalTranslator Memory>
 [[nodiscard]] inline bool append_table(chain& to, Memory& memory, std::uint64_t addr,
                                        std::uint32_t bytes, std::uint32_t limit, table_order order,
@@ -79,6 +79,7 @@ template <LocalTranslator Memory>
     return false;
   }
   detail::table_reader table{memory, addr, bytes};
+  chain_builder builder{to, chain_builder::continued{}};
   std::uint32_t at = 0;
   // A linked table visits at most as many entries as there are; more is a loop.
   for (std::uint32_t seen = 0; seen != entries; ++seen) {
@@ -91,14 +92,14 @@ template <LocalTranslator Memory>
       found.value = at;
       return false;
     }
-    if (!to.append(memory, d.addr, d.len, (flags & descriptor_flag::write) != 0, found)) {
+    if (!builder.append(memory, d.addr, d.len, (flags & descriptor_flag::write) != 0, found)) {
       return false;
     }
-    if (order == table_order::sequential) {
-      if (++at == entries) return true;
-      continue;
+    if (order == table_order::sequential ? ++at == entries : (flags & descriptor_flag::next) == 0) {
+      builder.finish(to, to.id());
+      return true;
     }
-    if ((flags & descriptor_flag::next) == 0) return true;
+    if (order == table_order::sequential) continue;
     at = d.next;
     if (at >= entries) [[unlikely]] {
       found.code = fault_code::next_out_of_range;

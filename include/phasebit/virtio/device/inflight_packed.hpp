@@ -260,10 +260,10 @@ class inflight_packed {
       std::uint16_t used_idx, old_used_idx;
       std::uint8_t used_wrap, old_used_wrap, padding[2];
     };
-    const positions now{used_.index,
-                        old_used_.index,
-                        static_cast<std::uint8_t>(used_.wrap),
-                        static_cast<std::uint8_t>(old_used_.wrap),
+    const positions now{used_.index(),
+                        old_used_.index(),
+                        static_cast<std::uint8_t>(used_.wrap()),
+                        static_cast<std::uint8_t>(old_used_.wrap()),
                         {}};
     std::byte* const word =
         reinterpret_cast<std::byte*>(header_) + offsetof(inflight_packed_header, used_idx);

@@ -39,9 +39,9 @@ class packed_queue {
   // out_of_range (a position beyond the ring), not_ready (no areas), exhausted (too little state).
   [[nodiscard]] result<> start(const queue_setup& setup, packed_position at = {}) noexcept {
     if (const auto checked = detail::check_setup(setup, true); !checked) return checked;
-    if (at.avail.index >= setup.size || at.used.index >= setup.size) {
+    if (at.avail.index() >= setup.size || at.used.index() >= setup.size) {
       return failure(errc::out_of_range, "the queue's position lies beyond its ring",
-                     at.avail.index);
+                     at.avail.index());
     }
     *this = packed_queue{};
     size_ = setup.size;
@@ -91,8 +91,8 @@ class packed_queue {
     if (stopped_or_resubmitting()) [[unlikely]] {
       return pop_slow(memory, to);
     }
-    const auto tail = ring_.template load_tail<Order>(avail_.index);
-    if (!is_available(virtio::detail::packed_ring::flags(tail), avail_.wrap)) {
+    const auto tail = ring_.template load_tail<Order>(avail_.index());
+    if (!is_available(virtio::detail::packed_ring::flags(tail), avail_.wrap())) {
       return pop_status::empty;
     }
     Order::after_load();
@@ -106,8 +106,8 @@ class packed_queue {
   [[nodiscard]] bool available() noexcept {
     if (resubmitted_ != resubmits_) return true;
     if (fault_ || size_ == 0) return false;
-    const auto tail = ring_.template load_tail<Order>(avail_.index);
-    return is_available(virtio::detail::packed_ring::flags(tail), avail_.wrap);
+    const auto tail = ring_.template load_tail<Order>(avail_.index());
+    return is_available(virtio::detail::packed_ring::flags(tail), avail_.wrap());
   }
 
   PHASEBIT_ALWAYS_INLINE void push(std::uint16_t id, std::uint32_t written) noexcept {
@@ -124,7 +124,7 @@ class packed_queue {
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool flush() noexcept {
     if (pushed_ == 0) return false;
     if (record_) prepare_record();
-    ring_.template publish_tail<Order>(first_.index, first_tail_);
+    ring_.template publish_tail<Order>(first_.index(), first_tail_);
     if (record_) record_.commit();
     const std::uint16_t moved = pushed_;
     pushed_ = 0;
@@ -163,6 +163,7 @@ class packed_queue {
     if (size_ == 0) return pop_status::empty;
     const std::uint16_t entry = buffers_[resubmitted_].resubmit;
     to.clear();
+    chain_builder builder{to};
     std::uint16_t id = 0;
     std::uint16_t count = 0;
     const bool whole = record_.for_each_descriptor(
@@ -171,7 +172,7 @@ class packed_queue {
           id = d.id;
           // The copy says where the chain ended when it was taken.
           if (((d.flags & descriptor_flag::next) == 0) != last) return false;
-          return append(memory, d, to);
+          return append(memory, d, builder, to);
         });
     if (!whole && !fault_) fault_ = {fault_code::inflight_record, entry, entry};
     if (whole) {
@@ -185,19 +186,27 @@ class packed_queue {
       to.clear();
       return pop_status::refused;
     }
-    take(id, count, to);
+    take(id, count);
     buffers_[id].record = entry;
     to.set_resubmitted();
     ++resubmitted_;
     return pop_status::ready;
   }
 
+  // Writes `to` behind the last descriptor of the chain.
   template <LocalTranslator Memory>
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool append(Memory& memory,
                                                    const virtio::detail::packed_fields& d,
-                                                   chain& to) noexcept {
-    if ((d.flags & descriptor_flag::indirect) != 0) return append_indirect(memory, d, to);
-    return to.append(memory, d.addr, d.len, (d.flags & descriptor_flag::write) != 0, fault_);
+                                                   chain_builder& builder, chain& to) noexcept {
+    if ((d.flags & descriptor_flag::indirect) != 0) {
+      builder.finish(to, d.id);
+      return append_indirect(memory, d, to);
+    }
+    if (!builder.append(memory, d.addr, d.len, (d.flags & descriptor_flag::write) != 0, fault_)) {
+      return false;
+    }
+    if ((d.flags & descriptor_flag::next) == 0) builder.finish(to, d.id);
+    return true;
   }
   template <LocalTranslator Memory>
   [[nodiscard, gnu::noinline]] bool append_indirect(Memory& memory,
@@ -217,7 +226,7 @@ class packed_queue {
   template <LocalTranslator Memory>
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool walk(Memory& memory, virtio::detail::packed_tail tail,
                                                  chain& to) noexcept {
-    to.clear();
+    chain_builder builder{to};
     const std::uint32_t most = size_ - descriptors_in_flight_;
     ring::wrapped_index at = avail_;
     std::uint16_t count = 0;
@@ -226,11 +235,11 @@ class packed_queue {
         return refuse(count == size_ ? fault_code::chain_too_long : fault_code::ring_overrun,
                       count);
       }
-      const virtio::detail::packed_fields d = ring_.rest(at.index, tail);
+      const virtio::detail::packed_fields d = ring_.rest(at.index(), tail);
       ++count;
       if (record_) record_.add(d);
       at.advance(1, static_cast<std::uint16_t>(size_));
-      if (!append(memory, d, to)) [[unlikely]] {
+      if (!append(memory, d, builder, to)) [[unlikely]] {
         return refused_here();
       }
       if ((d.flags & descriptor_flag::next) == 0) {
@@ -244,7 +253,7 @@ class packed_queue {
           buffers_[d.id].record = record_.take();
           if (!record_.intact()) return refuse(fault_code::inflight_record, d.id);
         }
-        take(d.id, count, to);
+        take(d.id, count);
         avail_ = at;
         return true;
       }
@@ -252,15 +261,14 @@ class packed_queue {
         return refuse(fault_code::chain_too_long, count);
       }
       // The whole chain was made available before its first descriptor was (2.8.6).
-      tail = ring_.peek_tail(at.index);
-      if (!is_available(virtio::detail::packed_ring::flags(tail), at.wrap)) [[unlikely]] {
+      tail = ring_.peek_tail(at.index());
+      if (!is_available(virtio::detail::packed_ring::flags(tail), at.wrap())) [[unlikely]] {
         return refuse(fault_code::wrong_flags, virtio::detail::packed_ring::flags(tail));
       }
     }
   }
-  PHASEBIT_ALWAYS_INLINE void take(std::uint16_t id, std::uint16_t count, chain& to) noexcept {
+  PHASEBIT_ALWAYS_INLINE void take(std::uint16_t id, std::uint16_t count) noexcept {
     buffer_state& buffer = buffers_[id];
-    to.set_id(id);
     buffer.state = buffer_state::progress::taken;
     buffer.descriptors = count;
     descriptors_in_flight_ += count;
@@ -287,15 +295,15 @@ class packed_queue {
   }
   PHASEBIT_ALWAYS_INLINE void put_used(std::uint16_t id, std::uint32_t written) noexcept {
     const std::uint16_t count = buffers_[id].descriptors;
-    const auto flags = static_cast<std::uint16_t>(used_bits(used_.wrap) |
+    const auto flags = static_cast<std::uint16_t>(used_bits(used_.wrap()) |
                                                   (written != 0 ? descriptor_flag::write : 0U));
     const auto tail = virtio::detail::packed_ring::make_tail(written, id, flags);
-    ring_.store_len(used_.index, written);
+    ring_.store_len(used_.index(), written);
     if (pushed_ == 0) {
       first_ = used_;
       first_tail_ = tail;
     } else {
-      ring_.put_tail(used_.index, tail);
+      ring_.put_tail(used_.index(), tail);
     }
     if (record_) {
       // The record learns of it in flush(): buffers that are popped before that use free entries only.
@@ -327,7 +335,7 @@ class packed_queue {
     return refused_here();
   }
   [[gnu::cold]] bool refused_here() noexcept {
-    fault_.index = avail_.index;
+    fault_.index = avail_.index();
     if (record_) record_.abandon();
     return false;
   }

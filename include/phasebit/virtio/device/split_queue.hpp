@@ -206,7 +206,7 @@ class split_queue {
     if (buffer.state != buffer_state::progress::free) [[unlikely]] {
       return fail(fault_code::buffer_in_flight, head, head);
     }
-    to.clear();
+    chain_builder builder{to};
     std::uint32_t at = head;
     std::uint32_t count = 0;
     for (;;) {
@@ -214,18 +214,22 @@ class split_queue {
       const std::uint16_t flags = d.flags;
       ++count;
       if ((flags & descriptor_flag::indirect) != 0) {
+        builder.finish(to, head);
         if (!walk_table(memory, d, to)) [[unlikely]] {
           fault_.index = head;
           return false;
         }
         break;
       }
-      if (!to.append(memory, d.addr, d.len, (flags & descriptor_flag::write) != 0, fault_))
+      if (!builder.append(memory, d.addr, d.len, (flags & descriptor_flag::write) != 0, fault_))
           [[unlikely]] {
         fault_.index = head;
         return false;
       }
-      if ((flags & descriptor_flag::next) == 0) break;
+      if ((flags & descriptor_flag::next) == 0) {
+        builder.finish(to, head);
+        break;
+      }
       at = d.next;
       if (at >= size_) [[unlikely]] {
         return fail(fault_code::next_out_of_range, head, at);
@@ -234,7 +238,6 @@ class split_queue {
         return fail(fault_code::chain_too_long, head, count);
       }
     }
-    to.set_id(head);
     buffer.state = buffer_state::progress::taken;
     ++in_flight_;
     if (in_order_) [[unlikely]] {

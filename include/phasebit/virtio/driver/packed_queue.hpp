@@ -96,7 +96,7 @@ class packed_queue {
 
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool publish() noexcept {
     if (added_ == 0) return false;
-    ring_.template publish_tail<Order>(first_.index, first_tail_);
+    ring_.template publish_tail<Order>(first_.index(), first_tail_);
     const std::uint16_t moved = added_;
     added_ = 0;
     // The descriptors are visible before the device's wish is read; otherwise both could sleep.
@@ -139,8 +139,8 @@ class packed_queue {
     }
     Order::full();
     if (fault_ || in_flight_ == 0) return false;
-    const auto tail = ring_.template load_tail<Order>(used_.index);
-    return is_used(virtio::detail::packed_ring::flags(tail), used_.wrap);
+    const auto tail = ring_.template load_tail<Order>(used_.index());
+    return is_used(virtio::detail::packed_ring::flags(tail), used_.wrap());
   }
 
   template <class Sink>
@@ -160,27 +160,27 @@ class packed_queue {
   PHASEBIT_ALWAYS_INLINE void put(std::uint64_t addr, std::uint32_t len, std::uint16_t id,
                                   std::uint16_t flags) noexcept {
     const auto tail = virtio::detail::packed_ring::make_tail(
-        len, id, static_cast<std::uint16_t>(flags | available_bits(next_.wrap)));
-    ring_.store_addr(next_.index, addr);
-    ring_.store_len(next_.index, len);
+        len, id, static_cast<std::uint16_t>(flags | available_bits(next_.wrap())));
+    ring_.store_addr(next_.index(), addr);
+    ring_.store_len(next_.index(), len);
     if (added_ == 0) {
       first_ = next_;
       first_tail_ = tail;
     } else {
-      ring_.put_tail(next_.index, tail);
+      ring_.put_tail(next_.index(), tail);
     }
     next_.advance(1, static_cast<std::uint16_t>(size_));
     ++added_;
   }
 
-  // The used descriptor at used_.index, if there is one.
+  // The used descriptor at used_.index(), if there is one.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool read_used(std::uint16_t& id,
                                                       std::uint32_t& written) noexcept {
-    const auto tail = ring_.template load_tail<Order>(used_.index);
+    const auto tail = ring_.template load_tail<Order>(used_.index());
     const std::uint16_t flags = virtio::detail::packed_ring::flags(tail);
-    if (!is_used(flags, used_.wrap) || fault_) return false;
+    if (!is_used(flags, used_.wrap()) || fault_) return false;
     Order::after_load();
-    const virtio::detail::packed_fields f = ring_.rest(used_.index, tail);
+    const virtio::detail::packed_fields f = ring_.rest(used_.index(), tail);
     if (f.id >= size_) [[unlikely]] {
       return fail(fault_code::id_out_of_range, f.id);
     }
