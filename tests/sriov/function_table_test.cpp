@@ -344,7 +344,7 @@ TEST_CASE(
   CHECK(bar_mask() == 0xffc0'0000);
   d.enable(0, 3);
   CHECK(d.table->find(std::uint64_t{0xffc0'0000}) == bar_hit{{0, 1}, 0, 0});
-  CHECK(d.table->find(std::uint64_t{0x1'0080'1000}) == bar_hit{{0, 3}, 0, 0x40'1000 - 0x40'0000});
+  CHECK(d.table->find(std::uint64_t{0x1'0040'1000}) == bar_hit{{0, 3}, 0, 0x1000});
   d.write(pf, control, 4, 0);
   CHECK(d.read(pf, control) == (2U << 8 | 1U << 5));
   d.disable(0);
