@@ -2,6 +2,7 @@
 #include <phasebit/sriov/function_table.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -25,8 +26,8 @@ constexpr function_table_limits with_vectors{.physical = 4, .virtual_functions =
 
 #if defined(__x86_64__)
 // What such a table takes of on-chip memory; configuration images are shared and lie elsewhere.
-static_assert(sizeof(function_table<four_and_252>) == 8688);
-static_assert(sizeof(function_table<with_vectors>) == 8688 + 252 * (2 * 16 + 8));
+static_assert(sizeof(function_table<four_and_252>) == 8720);
+static_assert(sizeof(function_table<with_vectors>) == 8720 + 252 * (2 * 16 + 8));
 #endif
 
 template <function_table_limits L>
@@ -316,6 +317,39 @@ TEST_CASE("a page size that is not supported is not taken, and a larger one make
   d.write(pf, page, 4, 1);
   d.write(pf, d.at(pcie::sriov::vf_bar0), 4, 0xffff'ffff);
   CHECK(d.read(pf, d.at(pcie::sriov::vf_bar0)) == 0xffff'c004);
+}
+
+TEST_CASE(
+    "a host chooses the size of VF BARs from those that there are, while VF Enable is clear") {
+  static constexpr std::array<pcie::resizable_bar_description, 1> sizes{
+      {{.bar = 0, .sizes = 0b101}}};
+  auto description = physical_description(4, 1, 1);
+  description.sriov->vf_bars[0] = {pcie::bar_kind::memory64, 1 << 20};
+  description.sriov->resizable_vf_bars = sizes;
+  device<function_table_limits{.virtual_functions = 4}> d;
+  REQUIRE(d.add(0, description));
+  const function_ref pf{0, 0};
+  const unsigned control =
+      *pcie::find_capability(*d.images[0], pcie::extended_capability_id::vf_resizable_bar) + 8U;
+  const auto bar_mask = [&] {
+    d.write(pf, d.at(pcie::sriov::vf_bar0), 4, 0xffff'ffff);
+    return d.read(pf, d.at(pcie::sriov::vf_bar0)) & ~15U;
+  };
+  CHECK(d.read(pf, control) == 1U << 5);
+  CHECK(bar_mask() == 0xfff0'0000);
+  d.write(pf, control, 4, 1U << 8);  // 2 MiB is not there
+  CHECK(d.read(pf, control) == 1U << 5);
+  d.write(pf, control, 4, 2U << 8);
+  CHECK(d.read(pf, control) == (2U << 8 | 1U << 5));
+  CHECK(bar_mask() == 0xffc0'0000);
+  d.enable(0, 3);
+  CHECK(d.table->find(std::uint64_t{0xffc0'0000}) == bar_hit{{0, 1}, 0, 0});
+  CHECK(d.table->find(std::uint64_t{0x1'0040'1000}) == bar_hit{{0, 3}, 0, 0x1000});
+  d.write(pf, control, 4, 0);
+  CHECK(d.read(pf, control) == (2U << 8 | 1U << 5));
+  d.disable(0);
+  d.write(pf, control, 4, 0);
+  CHECK(bar_mask() == 0xfff0'0000);
 }
 
 TEST_CASE("a virtual function's configuration space reads as chapter 9 says") {

@@ -170,6 +170,55 @@ TEST_CASE("a root gets Unsupported Request for what it does not have") {
             .route == tlp_route::drop);
 }
 
+TEST_CASE("windows and Bus Master Enable of both ports decide, as in an ordinary switch") {
+  pool p;
+  attach(p, 3, 2, 1);
+  root_complex rc{p, 2};
+  const auto list = rc.enumerate();
+  const auto* f = endpoint(list, 0);
+  REQUIRE(f != nullptr);
+  const std::uint8_t first = rc.port.read8(pcie::bridge_header::secondary_bus);
+  auto up = rc.function(first, 0);
+  auto down = rc.function(up.read8(pcie::bridge_header::secondary_bus), 1);
+  const auto reaches = [&] {
+    const auto h = pcie::memory_request::write_of({}, f->bars[0].address, 4).encode();
+    return p.sw->from_root(2, h, 0, p.sink()).route == tlp_route::device;
+  };
+  const auto sends = [&] {
+    const auto h = pcie::memory_request::write_of(pool::master(3), 0x1000, 4).encode();
+    return p.sw->from_device(h).route == tlp_route::root;
+  };
+  REQUIRE(reaches());
+  REQUIRE(sends());
+  for (auto* port : {&up, &down}) {
+    port->write16(pcie::header::command, 2);
+    CHECK(reaches());
+    CHECK_FALSE(sends());
+    port->write16(pcie::header::command, 4);
+    CHECK_FALSE(reaches());
+    CHECK(sends());
+    port->write16(pcie::header::command, 6);
+    // A window that ends before the BAR does.
+    for (const std::uint16_t window :
+         {pcie::bridge_header::memory_base, pcie::bridge_header::prefetchable_base}) {
+      const std::uint32_t before = port->read32(window);
+      port->write32(window, 0x0000'fff0);
+      const bool used = !reaches();
+      port->write32(window, before);
+      CHECK(reaches());
+      if (window == pcie::bridge_header::memory_base) CHECK(used);
+    }
+    // A bus number that the port above does not pass on.
+    const std::uint8_t subordinate = port->read8(pcie::bridge_header::subordinate_bus);
+    port->write8(pcie::bridge_header::subordinate_bus, 0);
+    CHECK_FALSE(reaches());
+    CHECK_FALSE(sends());
+    port->write8(pcie::bridge_header::subordinate_bus, subordinate);
+    CHECK(reaches());
+    CHECK(sends());
+  }
+}
+
 TEST_CASE("an assignment that is none is refused") {
   pool p;
   CHECK(p.sw->attach(0, 4, 0, p.sink()).error().code == errc::out_of_range);
@@ -723,6 +772,15 @@ TEST_CASE("a request that a moved function was asked is answered once, with Comp
     CHECK(root == 0);
     replies.push_back(h);
   };
+  // A function that is about to leave gets nothing new.
+  REQUIRE(p.sw->block(0));
+  for (const auto& h : {pcie::config_request{.type1 = true, .destination = f->id}.encode(),
+                        pcie::memory_request::read({}, 1, f->bars[0].address, 4).encode()}) {
+    const auto r = p.sw->from_root(0, h, 0, p.sink());
+    REQUIRE(r.route == tlp_route::reply);
+    CHECK(pcie::completion::decode(r.header).status ==
+          pcie::completion_status::unsupported_request);
+  }
   // Half of the answer has come.
   auto half = pcie::complete(down.header, pool::master(0), pcie::completion_status::successful);
   half.dwords = 8;

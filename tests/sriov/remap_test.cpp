@@ -3,6 +3,7 @@
 #include <phasebit/sriov/detail/exact_match.hpp>
 #include <phasebit/sriov/id_remap.hpp>
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -15,33 +16,54 @@
 using namespace phasebit;
 using namespace phasebit::sriov;
 
-TEST_CASE("an exact match table agrees with a map, also when it has more keys than places") {
+TEST_CASE("an exact match index agrees with a map, also when it has more keys than places") {
   std::mt19937_64 random{5};
-  sriov::detail::exact_match<std::uint32_t, std::uint32_t, 32> table;  // 64 places
-  std::map<std::uint32_t, std::uint32_t> expected;
+  sriov::detail::exact_match<1000> large;
+  CHECK(large.insert(7, 999));
+  CHECK(large.find(7, [](std::uint32_t) { return false; }) == large.none);
+  // 32 places; numbers are keys as well, of which there are more. Hashes of some keys are the same.
+  sriov::detail::exact_match<16> index;
+  std::array<std::uint64_t, 16> keys{};
+  std::map<std::uint64_t, std::uint32_t> expected;
+  const auto hash = [](std::uint64_t key) { return sriov::detail::mix(key / 2); };
   unsigned refused = 0;
   for (int i = 0; i != 200000; ++i) {
-    const auto key = static_cast<std::uint32_t>(random() % 100);
+    const std::uint64_t key = random() % 40;
+    const auto found = index.find(hash(key), [&](std::uint32_t n) { return keys[n] == key; });
     const auto it = expected.find(key);
-    REQUIRE(table.find(key) == (it == expected.end() ? 0 : it->second));
+    REQUIRE(found == (it == expected.end() ? index.none : it->second));
     if (it == expected.end()) {
-      const auto value = static_cast<std::uint32_t>(1 + random() % 1000);
-      if (table.insert(key, value)) {
-        expected[key] = value;
+      std::uint32_t free = 0;
+      for (const auto& [k, n] : expected) free |= 1U << n;
+      if (free == 0xffff) continue;
+      std::uint32_t number = 0;
+      while ((free >> number & 1) != 0) ++number;
+      if (index.insert(hash(key), number)) {
+        expected[key] = number;
+        keys[number] = key;
       } else {
         ++refused;
       }
-    } else if (random() % 8 == 0) {
-      REQUIRE(table.erase(key));
+    } else if (random() % 3 == 0) {
+      REQUIRE(index.erase(hash(key), it->second));
+      REQUIRE_FALSE(index.erase(hash(key), it->second));
       expected.erase(it);
-      REQUIRE_FALSE(table.erase(key));
     }
-    if (i % 100 == 0) {
-      for (const auto& [k, v] : expected) REQUIRE(table.find(k) == v);
+    if (i % 64 != 0) continue;
+    for (const auto& [k, n] : expected) {
+      REQUIRE(index.find(hash(k), [&](std::uint32_t m) { return keys[m] == k; }) == n);
     }
   }
-  CHECK(refused > 100);
-  CHECK(expected.size() > 48);
+  CHECK(refused < 100);  // half full, a place is nearly always found
+
+  // Nine keys of one hash do not fit into two buckets of four: the ninth is refused, the others stay.
+  sriov::detail::exact_match<1000> same;
+  for (std::uint32_t n = 0; n != 8; ++n) REQUIRE(same.insert(0x1234'5678'9abc'def0, n));
+  CHECK_FALSE(same.insert(0x1234'5678'9abc'def0, 8));
+  for (std::uint32_t n = 0; n != 9; ++n) {
+    const auto found = same.find(0x1234'5678'9abc'def0, [&](std::uint32_t m) { return m == n; });
+    CHECK(found == (n == 8 ? same.none : n));
+  }
 }
 
 TEST_CASE("every one of 1024 functions is found from both sides, for many roots") {

@@ -150,6 +150,9 @@ TEST_CASE("resources are neither lost nor given twice, whatever is asked for") {
           const unsigned mine = e.assigned[static_cast<std::size_t>(k)];
           if (mine > r.limits(k).most_per_secondary) FAIL("more than one may have");
           sum += mine;
+          if (e.online && (mine < r.limits(k).least_online || s >= functions)) {
+            FAIL("online without what it needs");
+          }
         }
         if (sum != r.assigned(k)) FAIL("assigned is not the sum of all");
         if (sum + r.of_primary(k) + r.available(k) > r.limits(k).flexible) FAIL("given twice");

@@ -218,7 +218,7 @@ void follow(shadowed& s, std::uint32_t last) {
   while (index != last) {
     const std::uint32_t writes = thread_order::load(*s.register_writes);
     std::uint32_t now = *shadow.load(qid, side);
-    if (now == index) now = *shadow.ask(qid, side, index);
+    if (now == index) now = *shadow.arm(qid, side, index);
     if (now != index) {
       index = now;
       thread_order::store(*s.done, index);

@@ -32,13 +32,17 @@ struct aperture {
 };
 
 // At most Count apertures. A look-up costs the same whatever number of virtual functions there is: it
-// halves the list of apertures, and divides by a shift. Where a host has placed two over one another,
+// compares the bases of all apertures, or where there are many halves the list, and divides by a shift. Where a host has placed two over one another,
 // an address is of the one that begins last at or below it, or of none. One thread changes the set at
 // a time, without look-ups meanwhile.
 template <std::size_t Count>
 class aperture_map {
  public:
-  constexpr void clear() noexcept { used_ = 0; }
+  constexpr void clear() noexcept {
+    used_ = 0;
+    for (std::uint64_t& b : bases_) b = unused;
+    for (slice& s : slices_) s = {};
+  }
   [[nodiscard]] constexpr std::size_t size() const noexcept { return used_; }
 
   // Apertures that are empty or run over the end of the address space claim nothing.
@@ -57,17 +61,22 @@ class aperture_map {
   }
 
   [[nodiscard]] constexpr bar_hit find(std::uint64_t address) const noexcept {
-    if (used_ == 0) return {};
-    const std::uint64_t* base = bases_.data();
-    for (std::size_t left = used_; left > 1;) {
-      const std::size_t half = left / 2;
-      base = base[half] <= address ? base + half : base;
-      left -= half;
+    std::size_t at = 0;  // how many begin at or below the address
+    if (used_ <= few) {
+      for (std::size_t i = 0; i != few; ++i) at += bases_[i] <= address ? 1U : 0U;
+      at = at < used_ ? at : used_;
+    } else {
+      for (std::size_t left = used_; left != 0;) {
+        const std::size_t half = left - left / 2;
+        at = bases_[at + half - 1] <= address ? at + half : at;
+        left -= half;
+      }
     }
-    const slice& s = slices_[static_cast<std::size_t>(base - bases_.data())];
-    const std::uint64_t offset = address - *base;
+    if (at == 0) return {};
+    const slice& s = slices_[at - 1];
+    const std::uint64_t offset = address - bases_[at - 1];
     const std::uint64_t index = offset >> s.shift;
-    if (address < *base || index >= s.count) return {};
+    if (index >= s.count) return {};
     return {{s.first.physical, static_cast<std::uint16_t>(s.first.vf + index)},
             s.bar,
             offset & ((std::uint64_t{1} << s.shift) - 1)};
@@ -80,8 +89,20 @@ class aperture_map {
     std::uint8_t shift;
     std::uint8_t bar;
   };
-  std::array<std::uint64_t, Count> bases_{};
-  std::array<slice, Count> slices_{};
+  // Up to so many are compared without a branch; those that are unused begin at the last address and
+  // have no slices.
+  static constexpr std::size_t few = 4;
+  static constexpr std::uint64_t unused = ~std::uint64_t{0};
+  static constexpr std::size_t places = Count < few ? few : Count;
+
+  [[nodiscard]] static constexpr std::array<std::uint64_t, places> no_bases() noexcept {
+    std::array<std::uint64_t, places> bases{};
+    for (std::uint64_t& b : bases) b = unused;
+    return bases;
+  }
+
+  std::array<std::uint64_t, places> bases_ = no_bases();
+  std::array<slice, places> slices_{};
   std::size_t used_ = 0;
 };
 

@@ -61,33 +61,35 @@ class bar_remap {
       return failure(errc::misaligned, "a window lies at a multiple of its size",
                      w.slave | w.master);
     }
-    remap_window& mine = windows_[vf][window];
+    remap_window& mine = functions_[vf].windows[window];
     if (mine.exists()) return failure(errc::already_exists, "the window is open", window);
     if (window != message_window) {
-      const key k = key_of(w.root, w.slave, w.shift);
-      if (by_slave_.find(k) != 0) {
+      if (find(w.root, w.slave, w.shift) != by_slave_.none) {
         return failure(errc::already_exists, "the root has another window there", w.slave);
       }
       if (!use(w.shift)) {
         return failure(errc::exhausted, "windows of too many different sizes", w.shift);
       }
-      if (!by_slave_.insert(k, vf * remap_windows + window + 1)) {
+      if (!by_slave_.insert(hash_of(w.root, w.slave, w.shift), vf * remap_windows + window)) {
         release(w.shift);
         return failure(errc::exhausted, "no place is left for the window", w.slave);
       }
     }
     mine = w;
+    bound(functions_[vf]);
     return {};
   }
   // False where the window was closed.
   constexpr bool close(std::uint16_t vf, unsigned window) noexcept {
-    if (vf >= Count || window >= remap_windows || !windows_[vf][window].exists()) return false;
-    remap_window& w = windows_[vf][window];
+    if (vf >= Count || window >= remap_windows) return false;
+    remap_window& w = functions_[vf].windows[window];
+    if (!w.exists()) return false;
     if (window != message_window) {
-      by_slave_.erase(key_of(w.root, w.slave, w.shift));
+      by_slave_.erase(hash_of(w.root, w.slave, w.shift), vf * remap_windows + window);
       release(w.shift);
     }
     w = {};
+    bound(functions_[vf]);
     return true;
   }
   constexpr void close_all(std::uint16_t vf) noexcept {
@@ -99,12 +101,11 @@ class bar_remap {
   [[nodiscard]] constexpr remapped_address to_master(std::uint16_t root,
                                                      std::uint64_t address) const noexcept {
     for (std::size_t i = 0; i != sizes_; ++i) {
-      const std::uint8_t shift = shifts_[i].shift;
-      const std::uint32_t found = by_slave_.find(key_of(root, address, shift));
-      if (found == 0) continue;
-      const auto vf = static_cast<std::uint16_t>((found - 1) / remap_windows);
-      const auto window = static_cast<std::uint8_t>((found - 1) % remap_windows);
-      const remap_window& w = windows_[vf][window];
+      const std::uint32_t found = find(root, address, shifts_[i].shift);
+      if (found == by_slave_.none) continue;
+      const auto vf = static_cast<std::uint16_t>(found / remap_windows);
+      const auto window = static_cast<std::uint8_t>(found % remap_windows);
+      const remap_window& w = functions_[vf].windows[window];
       return {w.master + (address - w.slave), vf, window};
     }
     return {};
@@ -114,7 +115,9 @@ class bar_remap {
   [[nodiscard]] constexpr std::uint64_t to_slave(std::uint16_t vf,
                                                  std::uint64_t address) const noexcept {
     PHASEBIT_EXPECTS(vf < Count, "no such virtual function");
-    for (const remap_window& w : windows_[vf]) {
+    const function_windows& f = functions_[vf];
+    if (address - f.low > f.last) return address;
+    for (const remap_window& w : f.windows) {
       if (w.exists() && address - w.master < w.bytes()) return w.slave + (address - w.master);
     }
     return address;
@@ -122,21 +125,39 @@ class bar_remap {
   [[nodiscard]] constexpr const remap_window& window(std::uint16_t vf,
                                                      unsigned which) const noexcept {
     PHASEBIT_EXPECTS(vf < Count && which < remap_windows, "no such window");
-    return windows_[vf][which];
+    return functions_[vf].windows[which];
   }
 
  private:
-  struct key {
-    std::uint64_t block = 0;  // the address in windows of its size, and the size
-    std::uint64_t root = 0;
-    friend constexpr bool operator==(const key&, const key&) noexcept = default;
-    friend constexpr std::uint64_t mix(const key& k) noexcept {
-      return detail::mix(k.block ^ (k.root + 1) * 0xff51'afd7'ed55'8ccd);
-    }
+  // All windows of a function lie within low to low + last on the device's side.
+  struct function_windows {
+    std::uint64_t low = ~std::uint64_t{0};
+    std::uint64_t last = 0;
+    std::array<remap_window, remap_windows> windows{};
   };
-  [[nodiscard]] static constexpr key key_of(std::uint16_t root, std::uint64_t address,
-                                            std::uint8_t shift) noexcept {
-    return {(address >> shift) << 6 | shift, root};
+  static constexpr void bound(function_windows& f) noexcept {
+    std::uint64_t low = ~std::uint64_t{0};
+    std::uint64_t high = 0;
+    for (const remap_window& w : f.windows) {
+      if (!w.exists()) continue;
+      low = w.master < low ? w.master : low;
+      const std::uint64_t end = w.master + (w.bytes() - 1);
+      high = end > high ? end : high;
+    }
+    f.low = low;
+    f.last = high < low ? 0 : high - low;
+  }
+  [[nodiscard]] static constexpr std::uint64_t hash_of(std::uint16_t root, std::uint64_t address,
+                                                       std::uint8_t shift) noexcept {
+    return detail::mix(address >> shift ^ std::uint64_t{root} << 48 ^ std::uint64_t{shift} << 42);
+  }
+  // The window of this size that has the address, as vf * remap_windows + window; none otherwise.
+  [[nodiscard]] constexpr std::uint32_t find(std::uint16_t root, std::uint64_t address,
+                                             std::uint8_t shift) const noexcept {
+    return by_slave_.find(hash_of(root, address, shift), [&](std::uint32_t number) noexcept {
+      const remap_window& w = functions_[number / remap_windows].windows[number % remap_windows];
+      return w.root == root && w.shift == shift && address - w.slave < w.bytes();
+    });
   }
   struct size_in_use {
     std::uint32_t windows;
@@ -161,8 +182,8 @@ class bar_remap {
     for (--sizes_; at != sizes_; ++at) shifts_[at] = shifts_[at + 1];
   }
 
-  std::array<std::array<remap_window, remap_windows>, Count> windows_{};
-  detail::exact_match<key, std::uint32_t, Count * pcie::type0_bars> by_slave_{};
+  std::array<function_windows, Count> functions_{};
+  detail::exact_match<Count * std::size_t{remap_windows}> by_slave_{};
   std::array<size_in_use, max_sizes> shifts_{};
   std::size_t sizes_ = 0;
 };

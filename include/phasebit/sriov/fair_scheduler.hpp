@@ -44,7 +44,7 @@ class fair_scheduler {
     PHASEBIT_EXPECTS(f < Count, "no such function");
     if (active(f)) return;
     function& mine = functions_[f];
-    // It keeps what it owes and brings no credit along: idling saves nothing up.
+    // It keeps what it overdrew and brings no credit along: idling saves nothing up.
     if (mine.deficit > 0) mine.deficit = 0;
     if (current_ == none) {
       mine.next = mine.previous = f;

@@ -44,12 +44,11 @@ class id_remap {
       return failure(errc::already_exists, "the virtual function is assigned to a root",
                      by_vf_[a.vf].root);
     }
-    const std::uint32_t key = key_of(a.root, a.slave);
-    if (by_slave_.find(key) != 0) {
+    if (to_master(a.root, a.slave).exists()) {
       return failure(errc::already_exists, "the root has another function of this requester id",
                      a.slave.raw());
     }
-    if (!by_slave_.insert(key, a.vf + std::uint32_t{1})) {
+    if (!by_slave_.insert(hash_of(a.root, a.slave), a.vf)) {
       return failure(errc::exhausted, "no place is left for the requester id", a.slave.raw());
     }
     by_vf_[a.vf] = a;
@@ -58,7 +57,7 @@ class id_remap {
   // False where the function was assigned to no root.
   constexpr bool remove(std::uint16_t vf) noexcept {
     if (vf >= Count || !by_vf_[vf].exists()) return false;
-    by_slave_.erase(key_of(by_vf_[vf].root, by_vf_[vf].slave));
+    by_slave_.erase(hash_of(by_vf_[vf].root, by_vf_[vf].slave), vf);
     by_vf_[vf] = {};
     return true;
   }
@@ -70,18 +69,21 @@ class id_remap {
   // The assignment by what a root calls it, as a content-addressable memory.
   [[nodiscard]] constexpr id_assignment to_master(std::uint16_t root,
                                                   pcie::requester_id slave) const noexcept {
-    const std::uint32_t found = by_slave_.find(key_of(root, slave));
-    return found != 0 ? by_vf_[found - 1] : id_assignment{};
+    const std::uint32_t found =
+        by_slave_.find(hash_of(root, slave), [&](std::uint32_t vf) noexcept {
+          return by_vf_[vf].root == root && by_vf_[vf].slave == slave;
+        });
+    return found != by_slave_.none ? by_vf_[found] : id_assignment{};
   }
 
  private:
-  [[nodiscard]] static constexpr std::uint32_t key_of(std::uint16_t root,
-                                                      pcie::requester_id slave) noexcept {
-    return std::uint32_t{root} << 16 | slave.raw();
+  [[nodiscard]] static constexpr std::uint64_t hash_of(std::uint16_t root,
+                                                       pcie::requester_id slave) noexcept {
+    return detail::mix(std::uint64_t{root} << 16 | slave.raw());
   }
 
   std::array<id_assignment, Count> by_vf_{};
-  detail::exact_match<std::uint32_t, std::uint32_t, Count> by_slave_{};
+  detail::exact_match<Count> by_slave_{};
 };
 
 }  // namespace phasebit::sriov

@@ -236,59 +236,26 @@ class multi_root {
   [[nodiscard]] routed_tlp from_root(std::uint16_t root, const pcie::tlp_header& h,
                                      std::uint32_t data, OnEvent&& on_event) noexcept {
     PHASEBIT_EXPECTS(root < L.roots, "no such root");
-    switch (h.type()) {
-      case pcie::tlp_type::memory:
-      case pcie::tlp_type::fetch_add:
-      case pcie::tlp_type::swap:
-      case pcie::tlp_type::compare_swap: {
-        const remapped_address to = bars_.to_master(root, h.address());
-        if (!to.exists()) return unsupported(h, port_id(root));
-        pcie::tlp_header out = h;
-        out.set_address(to.master);
-        return to_function(root, to.vf, out, h);
-      }
-      case pcie::tlp_type::config0:
-      case pcie::tlp_type::config1:
-        return config(root, h, data, on_event);
-      case pcie::tlp_type::completion:
-      case pcie::tlp_type::completion_locked:
-        return answer_of_root(root, h);
-      case pcie::tlp_type::message:
-        ++counts_.unsupported;
-        return {};
-      default:
-        return unsupported(h, port_id(root));
+    routed_tlp r;
+    if (h.type() == pcie::tlp_type::memory || h.is_atomic()) {
+      memory_to_function(root, h, r);
+    } else if (h.is_completion()) {
+      answer_of_root(root, h, r);
+    } else {
+      other_of_root(root, h, data, on_event, r);
     }
+    return r;
   }
 
   // A packet of the shared device.
   [[nodiscard]] routed_tlp from_device(const pcie::tlp_header& h) noexcept {
-    if (h.is_completion()) return answer_of_device(h);
-    const std::uint32_t at = h.requester().raw() - device_base_;
-    const std::uint16_t vf = at < L.routing_ids ? by_master_[at] : none;
-    const id_assignment to = ids_.to_slave(vf);
-    const pcie::requester_id self{static_cast<std::uint16_t>(device_base_)};
-    if (!to.exists()) return unsupported(h, self);
-    root_record& r = roots_[to.root];
-    slot_record& s = r.slots[functions_[vf].slot];
-    if (!s.may_master || !r.may_master) return unsupported(h, self);
-    pcie::tlp_header out = h;
-    if (h.type() == pcie::tlp_type::message) {
-      if (pcie::message::decode(h).routing != pcie::message_routing::to_root_complex) {
-        return unsupported(h, self);
-      }
-    } else if (h.type() == pcie::tlp_type::memory || h.is_atomic()) {
-      out.set_address(bars_.to_slave(vf, h.address()));
+    routed_tlp r;
+    if (h.is_completion()) {
+      answer_of_device(h, r);
     } else {
-      return unsupported(h, self);
+      request_of_function(h, r);
     }
-    if (!h.is_posted()) {
-      if (h.tag() >= L.tags) return unsupported(h, self);
-      if (s.reads.pending(h.tag())) return {.route = tlp_route::hold};
-      s.reads.add(h.tag());
-    }
-    out.set_requester(to.slave);
-    return {.route = tlp_route::root, .root = to.root, .header = out};
+    return r;
   }
 
   // The message of a downstream port's hot-plug interrupt, where the root has enabled it.
@@ -326,8 +293,7 @@ class multi_root {
     reads_of_slot<L.tags> reads{};
     std::uint16_t vf = none;
     bool blocked = false;
-    bool reachable = false;   // the link is up and the function has a bus number
-    bool may_master = false;  // port and function have Bus Master Enable
+    bool reachable = false;  // the link is up and the function has a bus number
   };
   struct root_record {
     pcie::switch_port port{};
@@ -335,7 +301,6 @@ class multi_root {
     std::array<std::uint8_t, 256> slot_by_bus{};  // slot + 1; 0: none
     requests_type requests{};
     std::uint8_t bus = 0;  // of the upstream port, as captured
-    bool may_master = false;
   };
   struct function_record {
     shared_function what{};
@@ -361,13 +326,12 @@ class multi_root {
     d.ari_forwarding = false;
     const auto up = r.port.reset(d);
     if (!up) return up;
-    r.may_master = false;
     r.slot_by_bus = {};
     d.express.type = pcie::port_type::downstream_port;
     for (std::uint16_t s = 0; s != L.slots; ++s) {
       const auto down = r.slots[s].port.reset(d, static_cast<std::uint16_t>(s + 1));
       if (!down) return down;
-      r.slots[s].reachable = r.slots[s].may_master = false;
+      r.slots[s].reachable = false;
     }
     return {};
   }
@@ -386,8 +350,9 @@ class multi_root {
 
   void disconnect(std::uint16_t root, std::uint16_t slot) noexcept {
     slot_record& s = roots_[root].slots[slot];
-    s.reachable = s.may_master = false;
+    s.reachable = false;
     if (s.vf == none) return;
+    may_master_[s.vf] = false;
     ids_.remove(s.vf);
     bars_.close_all(s.vf);
   }
@@ -407,8 +372,9 @@ class multi_root {
     }
     s.reachable = true;
     if (s.blocked) return;
-    s.may_master = s.port.command()[pcie::command_register::bus_master] &&
-                   s.header.command()[pcie::command_register::bus_master];
+    may_master_[s.vf] = r.port.command()[pcie::command_register::bus_master] &&
+                        s.port.command()[pcie::command_register::bus_master] &&
+                        s.header.command()[pcie::command_register::bus_master];
     if (!s.header.command()[pcie::command_register::memory_space]) return;
     for (unsigned i = 0; i != f.bars.size(); ++i) {
       const shared_bar& b = f.bars[i];
@@ -424,7 +390,6 @@ class multi_root {
   // A write to the root's ports: buses and windows anew.
   void connect_all(std::uint16_t root) noexcept {
     root_record& r = roots_[root];
-    r.may_master = r.port.command()[pcie::command_register::bus_master];
     r.slot_by_bus = {};
     for (std::uint16_t s = 0; s != L.slots; ++s) {
       disconnect(root, s);
@@ -437,8 +402,8 @@ class multi_root {
     for (std::uint16_t s = 0; s != L.slots; ++s) connect(root, s);
   }
 
-  [[nodiscard]] routed_tlp unsupported(const pcie::tlp_header& h,
-                                       pcie::requester_id completer) noexcept {
+  [[nodiscard, gnu::noinline]] routed_tlp unsupported(const pcie::tlp_header& h,
+                                                      pcie::requester_id completer) noexcept {
     ++counts_.unsupported;
     if (h.is_posted()) return {};
     return {
@@ -446,29 +411,88 @@ class multi_root {
         .header =
             pcie::complete(h, completer, pcie::completion_status::unsupported_request).encode()};
   }
-  [[nodiscard]] routed_tlp unexpected() noexcept {
-    ++counts_.unexpected;
-    return {};
+  // What most packets take builds its result in place, from `route` drop on: a header that was put
+  // together from words is not copied whole right afterwards, which processors are slow at.
+  PHASEBIT_ALWAYS_INLINE void memory_to_function(std::uint16_t root, const pcie::tlp_header& h,
+                                                 routed_tlp& r) noexcept {
+    const remapped_address to = bars_.to_master(root, h.address());
+    if (!to.exists()) [[unlikely]] {
+      r = unsupported(h, port_id(root));
+      return;
+    }
+    if (!h.is_posted() && !expect_answer(root, to.vf, h, r)) return;
+    r.route = tlp_route::device;
+    r.header.dw = h.dw;
+    r.header.set_address(to.master);
+    r.header.set_requester(root_id(root));
+  }
+  PHASEBIT_ALWAYS_INLINE void request_of_function(const pcie::tlp_header& h,
+                                                  routed_tlp& r) noexcept {
+    const std::uint32_t at = h.requester().raw() - device_base_;
+    const std::uint16_t vf = at < L.routing_ids ? by_master_[at] : none;
+    const pcie::requester_id self{static_cast<std::uint16_t>(device_base_)};
+    const pcie::tlp_type type = h.type();
+    const bool addressed = type == pcie::tlp_type::memory || h.is_atomic();
+    const bool passes =
+        addressed || (type == pcie::tlp_type::message &&
+                      pcie::message::decode(h).routing == pcie::message_routing::to_root_complex);
+    if (vf == none || !may_master_[vf] || !passes) [[unlikely]] {
+      r = unsupported(h, self);
+      return;
+    }
+    const id_assignment to = ids_.to_slave(vf);
+    if (!h.is_posted()) {
+      auto& reads = roots_[to.root].slots[functions_[vf].slot].reads;
+      if (h.tag() >= L.tags) {
+        r = unsupported(h, self);
+        return;
+      }
+      if (reads.pending(h.tag())) {
+        r.route = tlp_route::hold;
+        return;
+      }
+      reads.add(h.tag());
+    }
+    r.route = tlp_route::root;
+    r.root = to.root;
+    r.header.dw = h.dw;
+    if (addressed) r.header.set_address(bars_.to_slave(vf, h.address()));
+    r.header.set_requester(to.slave);
   }
 
-  // A request for a function that the root has. `out` is `in` with its new address or destination.
-  [[nodiscard]] routed_tlp to_function(std::uint16_t root, std::uint16_t vf, pcie::tlp_header out,
-                                       const pcie::tlp_header& in) noexcept {
-    if (!in.is_posted()) {
-      if (in.tag() >= L.tags) return unsupported(in, port_id(root));
-      auto& entry = roots_[root].requests[in.tag()];
-      if (entry.now != request_state::free) return {.route = tlp_route::hold};
-      entry = {.vf = vf,
-               .requester = in.requester(),
-               .completer = ids_.to_slave(vf).slave,
-               .now = request_state::waiting};
-      entry.byte_count =
-          pcie::complete(in, entry.completer, pcie::completion_status::unsupported_request)
-              .byte_count;
-      ++functions_[vf].waiting;
+  template <class OnEvent>
+  [[gnu::noinline]] void other_of_root(std::uint16_t root, const pcie::tlp_header& h,
+                                       std::uint32_t data, OnEvent& on_event,
+                                       routed_tlp& r) noexcept {
+    if (h.is_config()) {
+      r = config(root, h, data, on_event);
+    } else if (h.type() == pcie::tlp_type::message) {
+      ++counts_.unsupported;
+    } else {
+      r = unsupported(h, port_id(root));
     }
-    out.set_requester(root_id(root));
-    return {.route = tlp_route::device, .header = out};
+  }
+
+  // Notes that a function is to answer a request of the root. False where the request is not to be passed on; `r`
+  // says why.
+  bool expect_answer(std::uint16_t root, std::uint16_t vf, const pcie::tlp_header& h,
+                     routed_tlp& r) noexcept {
+    if (h.tag() >= L.tags) [[unlikely]] {
+      r = unsupported(h, port_id(root));
+      return false;
+    }
+    auto& entry = roots_[root].requests[h.tag()];
+    if (entry.now != request_state::free) {
+      r.route = tlp_route::hold;
+      return false;
+    }
+    entry.vf = vf;
+    entry.requester = h.requester();
+    entry.completer = ids_.to_slave(vf).slave;
+    entry.byte_count = bytes_asked(h);
+    entry.now = request_state::waiting;
+    ++functions_[vf].waiting;
+    return true;
   }
 
   template <class OnEvent>
@@ -506,7 +530,12 @@ class multi_root {
     pcie::config_request out = c;
     out.type1 = false;
     out.destination = functions_[s.vf].what.master;
-    return to_function(root, s.vf, out.encode(), h);
+    routed_tlp routed;
+    if (!expect_answer(root, s.vf, h, routed)) return routed;
+    routed.route = tlp_route::device;
+    routed.header = out.encode();
+    routed.header.set_requester(root_id(root));
+    return routed;
   }
 
   template <class OnEvent>
@@ -558,41 +587,53 @@ class multi_root {
 
   // An answer to a function's read: it goes to the function that has the slot, if the slot's function
   // asked for it.
-  [[nodiscard]] routed_tlp answer_of_root(std::uint16_t root, const pcie::tlp_header& h) noexcept {
+  void answer_of_root(std::uint16_t root, const pcie::tlp_header& h, routed_tlp& r) noexcept {
     const pcie::requester_id to = h.requester();
-    const std::uint8_t found = to.device() == 0 && to.function() == 0
-                                   ? roots_[root].slot_by_bus[to.bus()]
-                                   : std::uint8_t{0};
-    if (found == 0) return unexpected();
-    slot_record& s = roots_[root].slots[found - 1];
-    if (!s.reads.pending(h.tag())) return unexpected();
-    if (is_last(h)) s.reads.remove(h.tag());
+    const std::uint8_t found =
+        (to.raw() & 0xff) == 0 ? roots_[root].slot_by_bus[to.bus()] : std::uint8_t{0};
+    if (found == 0 || !roots_[root].slots[found - 1].reads.pending(h.tag())) [[unlikely]] {
+      ++counts_.unexpected;
+      return;
+    }
+    if (is_last(h)) roots_[root].slots[found - 1].reads.remove(h.tag());
     const id_assignment a = ids_.to_master(root, to);
-    if (!a.exists()) return unexpected();  // its function has left
-    pcie::tlp_header out = h;
-    out.set_requester(a.master);
-    out.set_completer(root_id(root));
-    return {.route = tlp_route::device, .header = out};
+    if (!a.exists()) [[unlikely]] {  // its function has left
+      ++counts_.unexpected;
+      return;
+    }
+    r.route = tlp_route::device;
+    r.header.dw = h.dw;
+    r.header.set_requester(a.master);
+    r.header.set_completer(root_id(root));
   }
   // An answer to a root's request: it goes to the root that asked, if the function was asked.
-  [[nodiscard]] routed_tlp answer_of_device(const pcie::tlp_header& h) noexcept {
+  void answer_of_device(const pcie::tlp_header& h, routed_tlp& r) noexcept {
     const std::uint32_t root = h.requester().raw() - roots_base_;
-    if (root >= L.roots || h.tag() >= L.tags) return unexpected();
-    auto& entry = roots_[root].requests[h.tag()];
-    if (entry.now == request_state::free || functions_[entry.vf].what.master != h.completer()) {
-      return unexpected();
+    if (root >= L.roots || h.tag() >= L.tags) [[unlikely]] {
+      ++counts_.unexpected;
+      return;
     }
+    auto& entry = roots_[root].requests[h.tag()];
     const bool aborted = entry.now == request_state::aborted;
+    if (entry.now == request_state::free || functions_[entry.vf].what.master != h.completer())
+        [[unlikely]] {
+      ++counts_.unexpected;
+      return;
+    }
     entry.byte_count = bytes_after(h);
     if (is_last(h)) {
       entry.now = request_state::free;
       --functions_[entry.vf].waiting;
     }
-    if (aborted) return unexpected();
-    pcie::tlp_header out = h;
-    out.set_requester(entry.requester);
-    out.set_completer(entry.completer);
-    return {.route = tlp_route::root, .root = static_cast<std::uint16_t>(root), .header = out};
+    if (aborted) [[unlikely]] {
+      ++counts_.unexpected;
+      return;
+    }
+    r.route = tlp_route::root;
+    r.root = static_cast<std::uint16_t>(root);
+    r.header.dw = h.dw;
+    r.header.set_requester(entry.requester);
+    r.header.set_completer(entry.completer);
   }
   // Answers what roots wait for from the function with Completer Abort.
   template <class Reply>
@@ -615,6 +656,8 @@ class multi_root {
   id_remap<L.functions> ids_{};
   bar_remap<L.functions> bars_{};
   std::array<std::uint16_t, L.routing_ids> by_master_{};
+  // Whether a function's requests go up: it, its port and the upstream port have Bus Master Enable.
+  std::array<bool, L.functions> may_master_{};
   std::array<function_record, L.functions> functions_{};
   std::array<root_record, L.roots> roots_{};
   multi_root_counts counts_{};

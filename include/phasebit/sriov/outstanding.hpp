@@ -5,7 +5,7 @@
 #include <phasebit/core/expects.hpp>
 #include <phasebit/pcie/spec/requester_id.hpp>
 #include <phasebit/pcie/spec/tlp.hpp>
-#include <phasebit/pcie/spec/tlp_completion.hpp>
+#include <phasebit/pcie/spec/tlp_request.hpp>
 
 #include <array>
 #include <cstddef>
@@ -16,18 +16,21 @@ namespace phasebit::sriov {
 // Whether this completion is the last of its request: one without data or with all that was still to
 // come (PCIe 5.0, 2.3.1.1).
 [[nodiscard]] constexpr bool is_last(const pcie::tlp_header& h) noexcept {
-  const pcie::completion c = pcie::completion::decode(h);
-  return c.dwords == 0 || c.status != pcie::completion_status::successful ||
-         c.byte_count + (c.lower_address & 3U) <= c.dwords * 4U;
+  const std::uint32_t left = ((h.dw[1] - 1) & 0xfff) + 1;  // Byte Count; 0 is 4096
+  return !h.with_data() || (h.dw[1] >> 13 & 7) != 0 || left + (h.dw[2] & 3) <= h.length() * 4;
 }
-
-// How many bytes are still to come behind this completion; 4 where the request is not a read.
+// How many bytes are still to come behind this completion; 4 where it is the last.
 [[nodiscard]] constexpr std::uint16_t bytes_after(const pcie::tlp_header& h) noexcept {
-  const pcie::completion c = pcie::completion::decode(h);
-  const unsigned carried = c.dwords * 4U - (c.lower_address & 3U);
-  return c.dwords == 0 || carried >= c.byte_count
-             ? std::uint16_t{4}
-             : static_cast<std::uint16_t>(c.byte_count - carried);
+  if (is_last(h)) return 4;
+  const std::uint32_t left = ((h.dw[1] - 1) & 0xfff) + 1;
+  return static_cast<std::uint16_t>(left - (h.length() * 4 - (h.dw[2] & 3)));
+}
+// How many bytes a request asks for, as the Byte Count of its first completion says.
+[[nodiscard]] constexpr std::uint16_t bytes_asked(const pcie::tlp_header& h) noexcept {
+  if (h.type() == pcie::tlp_type::memory) {
+    return static_cast<std::uint16_t>(pcie::memory_request::decode(h).enables.byte_count());
+  }
+  return h.is_atomic() ? pcie::atomic_request::decode(h).operand_bytes : std::uint16_t{4};
 }
 
 // Of one root: by tag, who asked for it and which function is to answer. A tag whose request was

@@ -9,6 +9,7 @@
 #include <phasebit/pcie/spec/capability.hpp>
 #include <phasebit/pcie/spec/express.hpp>
 #include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/pcie/spec/resizable_bar_capability.hpp>
 #include <phasebit/pcie/spec/sriov_capability.hpp>
 #include <phasebit/sriov/apertures.hpp>
 #include <phasebit/sriov/function_ref.hpp>
@@ -81,6 +82,14 @@ class physical_function {
     const auto express = pcie::find_capability(image, pcie::capability_id::pci_express);
     msix_ = msix ? *msix : std::uint16_t{0};
     express_ = express ? *express : std::uint16_t{0};
+    const auto resizable =
+        pcie::find_capability(image, pcie::extended_capability_id::vf_resizable_bar);
+    resizable_ = resizable ? *resizable : std::uint16_t{0};
+    if (resizable_ != 0) {
+      using control = pcie::resizable_bar_control;
+      resizable_bars_ = control{image.read32(
+          static_cast<std::uint16_t>(resizable_ + pcie::resizable_bar::control))}[control::bars];
+    }
     reset();
     return {};
   }
@@ -96,6 +105,7 @@ class physical_function {
     enabled_ = false;
     if (lowest_) ari_ = control()[pcie::sriov_control::ari_capable_hierarchy];
     update_numbering();
+    for (unsigned i = 0; i != resizable_bars_; ++i) update_bar_size(i);
     update_page_size();
   }
 
@@ -138,6 +148,9 @@ class physical_function {
       change.msix = changed != 0;
     } else if (w.dword >= capability_ && w.dword < capability_ + pcie::sriov::capability_bytes) {
       write_sriov(w, ari_locked, fits, change);
+    } else if (resizable_ != 0 && w.dword > resizable_ &&
+               w.dword <= resizable_ + pcie::resizable_bar::stride * resizable_bars_) {
+      write_bar_size(w);
     }
     return change;
   }
@@ -252,6 +265,32 @@ class physical_function {
         after[control_register::vf_memory_space] != before[control_register::vf_memory_space];
   }
 
+  // The size of a VF BAR is one of those that are supported, and stays while VF Enable is set.
+  void write_bar_size(const pcie::config_write& w) noexcept {
+    using control = pcie::resizable_bar_control;
+    const unsigned i = (w.dword - resizable_ - 4U) / pcie::resizable_bar::stride;
+    const std::uint32_t sizes = pcie::resizable_bar_capability{image_->read32(
+        pair_at(i, pcie::resizable_bar::capability))}[pcie::resizable_bar_capability::sizes];
+    const std::uint8_t wanted = control{w.after}[control::size];
+    if (enabled_ || wanted > 27 || (sizes >> wanted & 1) == 0) {
+      image_->set32(w.dword, w.before);
+      return;
+    }
+    update_bar_size(i);
+    update_page_size();
+  }
+  void update_bar_size(unsigned i) noexcept {
+    using control = pcie::resizable_bar_control;
+    const control c{image_->read32(pair_at(i, pcie::resizable_bar::control))};
+    if (c[control::bar_index] < vf_bars_.size()) {
+      vf_bars_[c[control::bar_index]].shift =
+          static_cast<std::uint8_t>(pcie::resizable_bar::least_shift + c[control::size]);
+    }
+  }
+  [[nodiscard]] constexpr std::uint16_t pair_at(unsigned i, std::uint16_t offset) const noexcept {
+    return static_cast<std::uint16_t>(resizable_ + pcie::resizable_bar::stride * i + offset);
+  }
+
   void update_numbering() noexcept {
     now_ = rule_ != nullptr ? rule_(num_, ari_) : fixed_;
     image_->set16(at(pcie::sriov::first_vf_offset), now_.offset);
@@ -290,11 +329,13 @@ class physical_function {
   std::uint16_t capability_ = 0;
   std::uint16_t msix_ = 0;
   std::uint16_t express_ = 0;
+  std::uint16_t resizable_ = 0;
   std::uint16_t total_ = 0;
   std::uint16_t num_ = 0;
   std::uint8_t number_ = 0;
   std::uint8_t dependency_link_ = 0;
   std::uint8_t page_shift_ = 12;
+  std::uint8_t resizable_bars_ = 0;
   bool enabled_ = false;
   bool ari_ = false;
   bool lowest_ = false;

@@ -37,6 +37,7 @@ using config_image = pcie::config_image<pcie::extended_config_bytes>;
   d.interrupt_pin = 0;
   d.bars = pf.sriov->vf_bars;
   d.sriov = {};
+  d.resizable_bars = {};
   d.serial_number = {};
   d.express->function_level_reset = true;
   if (d.ari_next_function) d.ari_next_function = 0;

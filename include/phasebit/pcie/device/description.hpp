@@ -3,6 +3,7 @@
 // with designated initialisers.
 #pragma once
 
+#include <phasebit/pcie/spec/acs_capability.hpp>
 #include <phasebit/pcie/spec/bar.hpp>
 #include <phasebit/pcie/spec/capability.hpp>
 #include <phasebit/pcie/spec/express.hpp>
@@ -42,6 +43,18 @@ struct express_description {
   std::uint8_t link_width = 4;
 };
 
+struct aer_description {
+  bool ecrc_generation = false;
+  bool ecrc_check = false;
+  bool surprise_down = false;  // downstream ports
+};
+
+// A BAR whose size the host chooses: bit n of `sizes` is 1 MiB << n.
+struct resizable_bar_description {
+  std::uint8_t bar = 0;
+  std::uint32_t sizes = 0;
+};
+
 struct sriov_description {
   std::uint16_t total_vfs = 0;
   std::uint16_t first_vf_offset = 1;
@@ -49,6 +62,7 @@ struct sriov_description {
   std::uint16_t vf_device_id = 0;
   std::uint32_t supported_page_sizes = 0x553;  // 4K, 8K, 64K, 256K, 1M, 4M: what 9.3.3.13 demands
   bar_descriptions vf_bars{};
+  std::span<const resizable_bar_description> resizable_vf_bars{};  // read during emission only
 };
 
 // A function with an address translation cache (10.5.1). It takes `queue_depth` invalidations at
@@ -60,11 +74,14 @@ struct ats_description {
 // A function that requests pages (10.5.2): at most `capacity` requests in flight.
 struct page_request_description {
   std::uint32_t capacity = 64;
+  bool response_pasid_required = false;
 };
 
 // A function with several address spaces (7.8.8): PASIDs of `width` bits, 1 to 20.
 struct pasid_description {
   std::uint8_t width = 20;
+  bool execute = false;     // Execute Requested may be set
+  bool privileged = false;  // Privileged Mode Requested may be set
 };
 
 // Any other capability: `body` follows its two header bytes. `writable` has ones where the host may
@@ -97,6 +114,9 @@ struct function_description {
   std::optional<page_request_description> page_requests{};
   std::optional<pasid_description> pasid{};
   std::optional<std::uint64_t> serial_number{};
+  std::optional<aer_description> aer{};
+  std::optional<acs_capability> acs{};                          // the services that there are
+  std::span<const resizable_bar_description> resizable_bars{};  // read during emission only
   std::span<const capability_description> capabilities{};
 };
 
@@ -108,6 +128,8 @@ struct bridge_description {
   bool io_window = true;
   bool prefetchable_window = true;
   bool ari_forwarding = true;
+  std::optional<aer_description> aer{};
+  std::optional<acs_capability> acs{};
   express_description express{.type = port_type::root_port, .function_level_reset = false};
 };
 

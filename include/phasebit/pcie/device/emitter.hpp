@@ -8,6 +8,7 @@
 #include <phasebit/pcie/device/capability_emitter.hpp>
 #include <phasebit/pcie/device/config_space.hpp>
 #include <phasebit/pcie/device/description.hpp>
+#include <phasebit/pcie/device/extended_capability_emitter.hpp>
 #include <phasebit/pcie/spec/address_translation.hpp>
 #include <phasebit/pcie/spec/express.hpp>
 #include <phasebit/pcie/spec/header.hpp>
@@ -31,6 +32,10 @@ struct function_layout {
   std::uint16_t ats = 0;
   std::uint16_t page_request = 0;
   std::uint16_t pasid = 0;
+  std::uint16_t aer = 0;
+  std::uint16_t acs = 0;
+  std::uint16_t resizable_bars = 0;
+  std::uint16_t resizable_vf_bars = 0;
 };
 
 namespace detail {
@@ -91,7 +96,16 @@ template <std::size_t Bytes>
     image.set_writable(plus(*at, pcie::page_request::control), 2,
                        page_request_control{}.with(page_request_control::enable, true).raw);
     image.set16(plus(*at, pcie::page_request::status),
-                page_request_status{}.with(page_request_status::stopped, true).raw);
+                page_request_status{}
+                    .with(page_request_status::stopped, true)
+                    .with(page_request_status::response_pasid_required,
+                          d.page_requests->response_pasid_required)
+                    .raw);
+    image.set_cleared_by_ones(plus(*at, pcie::page_request::status), 2,
+                              page_request_status{}
+                                  .with(page_request_status::response_failure, true)
+                                  .with(page_request_status::unexpected_group, true)
+                                  .raw);
     image.set32(plus(*at, pcie::page_request::capacity), d.page_requests->capacity);
     image.set_writable(plus(*at, pcie::page_request::allocation), 4, 0xffff'ffff);
   }
@@ -103,11 +117,44 @@ template <std::size_t Bytes>
     if (!at) return at.error();
     layout.pasid = *at;
     image.set16(plus(*at, pcie::pasid::capability),
-                pasid_capability{}.with(pasid_capability::width, d.pasid->width).raw);
+                pasid_capability{}
+                    .with(pasid_capability::width, d.pasid->width)
+                    .with(pasid_capability::execute, d.pasid->execute)
+                    .with(pasid_capability::privileged, d.pasid->privileged)
+                    .raw);
     image.set_writable(plus(*at, pcie::pasid::control), 2,
-                       pasid_control{}.with(pasid_control::enable, true).raw);
+                       pasid_control{}
+                           .with(pasid_control::enable, true)
+                           .with(pasid_control::execute, d.pasid->execute)
+                           .with(pasid_control::privileged, d.pasid->privileged)
+                           .raw);
   }
   return {};
+}
+
+template <std::size_t Bytes>
+[[nodiscard]] result<> emit_extended(config_image<Bytes>& image, capability_chain<Bytes>& chain,
+                                     const function_description& d,
+                                     function_layout& layout) noexcept {
+  const auto take = [](std::uint16_t& place, const result<std::uint16_t>& at) -> result<> {
+    if (!at) return at.error();
+    place = *at;
+    return {};
+  };
+  result<> done{};
+  if (d.aer) done = take(layout.aer, emit_aer(image, chain, *d.aer));
+  if (done && d.acs) done = take(layout.acs, emit_acs(image, chain, *d.acs));
+  if (done && !d.resizable_bars.empty()) {
+    done = take(layout.resizable_bars,
+                emit_resizable(image, chain, extended_capability_id::resizable_bar,
+                               d.resizable_bars, d.bars));
+  }
+  if (done && d.sriov && !d.sriov->resizable_vf_bars.empty()) {
+    done = take(layout.resizable_vf_bars,
+                emit_resizable(image, chain, extended_capability_id::vf_resizable_bar,
+                               d.sriov->resizable_vf_bars, d.sriov->vf_bars));
+  }
+  return done;
 }
 
 }  // namespace detail
@@ -211,6 +258,8 @@ template <std::size_t Bytes>
     image.set32(*at + 4U, static_cast<std::uint32_t>(*d.serial_number));
     image.set32(*at + 8U, static_cast<std::uint32_t>(*d.serial_number >> 32));
   }
+  const auto extended = detail::emit_extended(image, chain, d, layout);
+  if (!extended) return extended.error();
   return layout;
 }
 
@@ -261,6 +310,16 @@ template <std::size_t Bytes>
                 device_capabilities_2{}.with(device_capabilities_2::ari_forwarding, true).raw);
     image.set_writable(plus(*at, express::device_control_2), 2,
                        device_control_2{}.with(device_control_2::ari_forwarding, true).raw);
+  }
+  if (d.aer) {
+    const auto aer = detail::emit_aer(image, chain, *d.aer);
+    if (!aer) return aer.error();
+    layout.aer = *aer;
+  }
+  if (d.acs) {
+    const auto acs = detail::emit_acs(image, chain, *d.acs);
+    if (!acs) return acs.error();
+    layout.acs = *acs;
   }
   return layout;
 }

@@ -43,6 +43,7 @@ enum class extended_capability_id : std::uint16_t {
   secondary_pci_express = 0x19,
   pasid = 0x1b,
   designated_vendor_specific = 0x23,
+  vf_resizable_bar = 0x24,
 };
 
 // 7.5.3.2: id, then the next one's offset.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A content-addressable memory in software: keys to values, in the same time whatever it holds.
+// A content-addressable memory in software: where a key is, in the same time whatever is stored.
 #pragma once
 
 #include <phasebit/core/expects.hpp>
@@ -7,7 +7,6 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 
 namespace phasebit::sriov::detail {
 
@@ -24,51 +23,53 @@ namespace phasebit::sriov::detail {
   return buckets;
 }
 
-// Cuckoo hashing: a key lies in one of two buckets of four places, so that a look-up compares at most
-// eight keys in two cache lines. Key has operator== and mix(key) finds its hash. Value{} marks an empty
-// place and is no value. One thread at a time; look-ups may run beside each other.
-template <class Key, class Value, std::size_t Count>
+// An index from hashes to numbers below Count; the keys themselves are the caller's, who compares them.
+// Cuckoo hashing: a key lies in one of two buckets of four places of 8 bytes, so that a look-up reads two
+// cache lines at most, and mostly one. One thread at a time; look-ups may run beside each other.
+template <std::size_t Count>
 class exact_match {
  public:
-  [[nodiscard]] constexpr Value find(const Key& key) const noexcept {
-    const std::uint64_t hash = mix(key);
-    const bucket& a = buckets_[first(hash)];
-    for (const place& p : a) {
-      if (p.key == key && p.value != Value{}) return p.value;
+  static constexpr std::uint32_t none = 0xffff'ffff;
+
+  // The number whose key has this hash and for which `is_it(number)` is true; none otherwise.
+  template <class IsIt>
+  [[nodiscard]] constexpr std::uint32_t find(std::uint64_t hash, IsIt&& is_it) const noexcept {
+    const std::uint32_t tag = tag_of(hash);
+    std::size_t at = first(hash);
+    for (unsigned turn = 0; turn != 2; ++turn, at = other(at, tag)) {
+      for (const place& p : buckets_[at]) {
+        if (p.tag == tag && p.number != 0 && is_it(p.number - 1)) return p.number - 1;
+      }
     }
-    const bucket& b = buckets_[second(hash)];
-    for (const place& p : b) {
-      if (p.key == key && p.value != Value{}) return p.value;
-    }
-    return Value{};
+    return none;
   }
   // False where no place was found; then nothing has changed. The key is not there yet.
-  [[nodiscard]] constexpr bool insert(const Key& key, const Value& value) noexcept {
-    PHASEBIT_EXPECTS(value != Value{}, "the empty value marks empty places");
+  [[nodiscard]] constexpr bool insert(std::uint64_t hash, std::uint32_t number) noexcept {
+    PHASEBIT_EXPECTS(number < Count, "a number beyond the index");
     constexpr std::size_t max_moves = 64;
     std::array<std::uint32_t, max_moves> path{};
-    place carried{key, value};
-    std::size_t at = first(mix(key));
+    place carried{tag_of(hash), number + 1};
+    std::size_t at = first(hash);
     if (put(at, carried)) return true;
-    at = second(mix(key));
+    at = other(at, carried.tag);
     for (std::size_t moves = 0; !put(at, carried); ++moves) {
       if (moves == max_moves) {
-        // Back along the path, each key into the place that it was taken from.
+        // Back along the path, each one into the place that it was taken from.
         while (moves-- != 0) exchange(path[moves], carried);
         return false;
       }
       path[moves] = static_cast<std::uint32_t>(at * ways + moves % ways);
       exchange(path[moves], carried);
-      const std::uint64_t hash = mix(carried.key);
-      at = first(hash) == at ? second(hash) : first(hash);
+      at = other(at, carried.tag);
     }
     return true;
   }
-  constexpr bool erase(const Key& key) noexcept {
-    const std::uint64_t hash = mix(key);
-    for (const std::size_t at : {first(hash), second(hash)}) {
+  constexpr bool erase(std::uint64_t hash, std::uint32_t number) noexcept {
+    const std::uint32_t tag = tag_of(hash);
+    std::size_t at = first(hash);
+    for (unsigned turn = 0; turn != 2; ++turn, at = other(at, tag)) {
       for (place& p : buckets_[at]) {
-        if (p.key == key && p.value != Value{}) {
+        if (p.tag == tag && p.number == number + 1) {
           p = {};
           return true;
         }
@@ -81,20 +82,24 @@ class exact_match {
   static constexpr std::size_t ways = 4;
   static constexpr std::size_t count = exact_match_buckets(Count);
   struct place {
-    Key key{};
-    Value value{};
+    std::uint32_t tag = 0;
+    std::uint32_t number = 0;  // plus one; 0 is empty
   };
   using bucket = std::array<place, ways>;
 
+  [[nodiscard]] static constexpr std::uint32_t tag_of(std::uint64_t hash) noexcept {
+    return static_cast<std::uint32_t>(hash >> 32);
+  }
   [[nodiscard]] static constexpr std::size_t first(std::uint64_t hash) noexcept {
     return static_cast<std::size_t>(hash & (count - 1));
   }
-  [[nodiscard]] static constexpr std::size_t second(std::uint64_t hash) noexcept {
-    return static_cast<std::size_t>(hash >> 32 & (count - 1));
+  // The other bucket of a key that has a place in `at`; its own other is `at` again.
+  [[nodiscard]] static constexpr std::size_t other(std::size_t at, std::uint32_t tag) noexcept {
+    return at ^ static_cast<std::size_t>(mix(tag) >> 7 & (count - 1));
   }
   constexpr bool put(std::size_t at, const place& what) noexcept {
     for (place& p : buckets_[at]) {
-      if (p.value == Value{}) {
+      if (p.number == 0) {
         p = what;
         return true;
       }
@@ -108,7 +113,7 @@ class exact_match {
     carried = old;
   }
 
-  std::array<bucket, count> buckets_{};
+  alignas(32) std::array<bucket, count> buckets_{};
 };
 
 }  // namespace phasebit::sriov::detail
