@@ -22,5 +22,6 @@ set(PHASEBIT_COMPONENT_TABLE
   "backend_mmio_linux | 4 | no  | backend/mmio_linux | core ring memory pcie posix"
   "backend_vfio       | 4 | no  | backend/vfio       | core ring memory pcie posix"
   "backend_qtest      | 4 | no  | backend/qtest      | core ring memory pcie posix"
+  "testing            | 5 | no  | testing            | core ring memory pcie block iommu nvme"
   "hosted             | 5 | no  | hosted             | core ring memory pcie block nvme posix"
 )
