@@ -45,33 +45,34 @@ struct nvme_quirk_plan {
   std::uint32_t version = nvme::vs::of(1, 4).raw;
   std::uint8_t sqes = 0x66;
   std::uint8_t cqes = 0x44;
-  std::uint8_t mdts = 5;                   // 128 KiB
-  bool command_set_zero = false;           // CAP.CSS = 0
-  bool several_command_sets = false;       // CAP.CSS bit 43
-  bool read64_is_ones = false;             // 64-bit register reads fail
-  std::uint32_t ones_after_disable_ms = 0;  // every register reads ones for so long after CC.EN 1 to 0
-  std::uint32_t ones_for_reads = 0;        // the next reads of CSTS are all ones: the link flaps
-  std::uint32_t fatal_for_reads = 0;       // the next reads of CSTS have CFS set
-  bool removed = false;                    // registers and configuration space read ones
-  bool never_stops = false;                // CSTS.RDY stays 1
-  bool shutdown_never_ends = false;        // CSTS.SHST stays 01b
+  std::uint8_t mdts = 5;              // 128 KiB
+  bool command_set_zero = false;      // CAP.CSS = 0
+  bool several_command_sets = false;  // CAP.CSS bit 43
+  bool read64_is_ones = false;        // 64-bit register reads fail
+  std::uint32_t ones_after_disable_ms =
+      0;                              // every register reads ones for so long after CC.EN 1 to 0
+  std::uint32_t ones_for_reads = 0;   // the next reads of CSTS are all ones: the link flaps
+  std::uint32_t fatal_for_reads = 0;  // the next reads of CSTS have CFS set
+  bool removed = false;               // registers and configuration space read ones
+  bool never_stops = false;           // CSTS.RDY stays 1
+  bool shutdown_never_ends = false;   // CSTS.SHST stays 01b
   std::uint16_t number_of_queues_status = 0;  // of Set Features 07h
-  bool no_active_list = false;             // CNS 02h is refused
-  bool zoned = false;                      // CNS 03h reports the zoned command set
-  std::uint32_t not_ready_ms = 0;          // 0082h with DNR clear for so long after the first command
-  std::uint8_t retry_delay = 0;            // CRD of that status
-  std::uint16_t list_alignment = 0;        // PRP lists elsewhere are refused with 0013h
-  std::uint32_t duplicate_every = 0;       // every n-th I/O completion is posted twice
-  std::uint32_t duplicate_delay = 0;       // ... that many I/O completions later
-  std::uint32_t foreign_every = 0;         // every n-th I/O completion is followed by one of a random id
-  bool completes_unrung = false;           // fetches entries in front of the doorbell
-  bool hold = false;                       // I/O commands wait
-  bool silent_admin = false;               // admin commands are never completed
-  std::uint8_t silent_opcode = 0;          // ... those of this opcode, if silent_one
+  bool no_active_list = false;                // CNS 02h is refused
+  bool zoned = false;                         // CNS 03h reports the zoned command set
+  std::uint32_t not_ready_ms = 0;     // 0082h with DNR clear for so long after the first command
+  std::uint8_t retry_delay = 0;       // CRD of that status
+  std::uint16_t list_alignment = 0;   // PRP lists elsewhere are refused with 0013h
+  std::uint32_t duplicate_every = 0;  // every n-th I/O completion is posted twice
+  std::uint32_t duplicate_delay = 0;  // ... that many I/O completions later
+  std::uint32_t foreign_every = 0;    // every n-th I/O completion is followed by one of a random id
+  bool completes_unrung = false;      // fetches entries in front of the doorbell
+  bool hold = false;                  // I/O commands wait
+  bool silent_admin = false;          // admin commands are never completed
+  std::uint8_t silent_opcode = 0;     // ... those of this opcode, if silent_one
   bool silent_one = false;
-  std::uint8_t refuse_opcode = 0;          // admin commands of this opcode end with 0006h, so many times
+  std::uint8_t refuse_opcode = 0;  // admin commands of this opcode end with 0006h, so many times
   std::uint32_t refuse_times = 0;
-  bool shadow_doorbells = false;           // OACS bit 8
+  bool shadow_doorbells = false;  // OACS bit 8
 };
 
 // A namespace of the model. Metadata is kept beside the data.
@@ -155,9 +156,7 @@ class nvme_quirk_function {
   };
   using ring_order = thread_order;
 
-  explicit nvme_quirk_function(nvme_quirk_plan what = {}) : plan(what) {
-    namespaces.resize(1);
-  }
+  explicit nvme_quirk_function(nvme_quirk_plan what = {}) : plan(what) { namespaces.resize(1); }
   nvme_quirk_function(const nvme_quirk_function&) = delete;
 
   // Backend.
@@ -191,7 +190,7 @@ class nvme_quirk_function {
   std::uint64_t stray_accesses = 0;  // DMA to memory that the driver had not allocated
   std::uint64_t io_commands = 0;
   std::uint64_t bad_prp_lists = 0;
-  std::uint32_t shutdowns = 0;       // CC.SHN went from 0 to another value
+  std::uint32_t shutdowns = 0;  // CC.SHN went from 0 to another value
   std::uint32_t enables = 0;
   std::vector<nvme::submission_entry> seen;  // I/O commands, if record
   bool record = false;
@@ -214,6 +213,11 @@ class nvme_quirk_function {
   void step() noexcept {
     now_ += step_ns;
     if (!enabled() || plan.removed) return;
+    for (std::size_t left = backlog_.size(); left != 0; --left) {
+      const late_completion c = backlog_.front();
+      backlog_.pop_front();
+      post(c.sqid, c.cqid, c.id, c.how, c.dw0);
+    }
     for (auto& [qid, q] : sqs_) {
       if (q.deleted) continue;
       fetch(qid, q);
@@ -237,6 +241,14 @@ class nvme_quirk_function {
     std::uint16_t cqid = 0;
     bool phase = true;
     bool deleted = false;
+  };
+
+  struct late_completion {
+    std::uint16_t sqid = 0;
+    std::uint16_t cqid = 0;
+    std::uint16_t id = 0;
+    nvme::status how{};
+    std::uint32_t dw0 = 0;
   };
 
   // Memory by bus address; null, and counted, where the driver has not allocated it.
@@ -346,6 +358,7 @@ class nvme_quirk_function {
       waiting_.clear();
       event_ids_.clear();
       duplicates_.clear();
+      backlog_.clear();
     }
   }
 
@@ -378,7 +391,11 @@ class nvme_quirk_function {
     const auto it = cqs_.find(cqid);
     if (it == cqs_.end()) return;
     ring& q = it->second;
-    if ((q.tail + 1) % q.entries == q.head) return;  // full: a driver that polls never sees this
+    if ((q.tail + 1) % q.entries == q.head) {
+      // Full: duplicates take places too. It is posted when the driver has given one back.
+      backlog_.push_back({sqid, cqid, id, how, dw0});
+      return;
+    }
     std::byte* const p = at(q.base + 16ULL * q.tail, 16);
     if (p == nullptr) return;
     auto& entry = *reinterpret_cast<nvme::completion_entry*>(p);
@@ -547,8 +564,8 @@ class nvme_quirk_function {
     if (plan.not_ready_ms != 0) {
       if (!first_io_) first_io_ = now_;
       if (now_ - *first_io_ < plan.not_ready_ms * 1'000'000ULL) {
-        how = nvme::status{static_cast<std::uint16_t>(
-            0x82U | std::uint32_t{plan.retry_delay} << nvme::status::crd_bits.lo)};
+        how = nvme::status{static_cast<std::uint16_t>(0x82U | std::uint32_t{plan.retry_delay}
+                                                                  << nvme::status::crd_bits.lo)};
       }
     }
     const std::uint16_t cqid = sq->second.cqid;
@@ -588,8 +605,7 @@ class nvme_quirk_function {
     const std::size_t block = std::size_t{1} << n.block_shift;
     const std::size_t step = block + (n.metadata_inline && !strips ? n.metadata_bytes : 0U);
     std::vector<std::byte> transfer(step * r.blocks);
-    if (plan.list_alignment != 0 && transfer.size() > 8192 &&
-        e.prp2 % plan.list_alignment != 0) {
+    if (plan.list_alignment != 0 && transfer.size() > 8192 && e.prp2 % plan.list_alignment != 0) {
       ++bad_prp_lists;
       return status_code::prp_offset_invalid;
     }
@@ -611,10 +627,11 @@ class nvme_quirk_function {
       std::byte* const data = n.data.data() + ((r.lba + i) << n.block_shift);
       std::byte* const meta = n.metadata.data() + (r.lba + i) * n.metadata_bytes;
       std::byte* const host = transfer.data() + i * step;
-      std::byte* const host_meta =
-          separate ? apart + i * n.metadata_bytes : step != block ? host + block : nullptr;
-      const auto tag = n.protection == nvme::protection_type::type3 ? r.reference_tag
-                                                                    : r.reference_tag + i;
+      std::byte* const host_meta = separate        ? apart + i * n.metadata_bytes
+                                   : step != block ? host + block
+                                                   : nullptr;
+      const auto tag =
+          n.protection == nvme::protection_type::type3 ? r.reference_tag : r.reference_tag + i;
       if (write) {
         std::copy_n(host, block, data);
         if (host_meta != nullptr) std::copy_n(host_meta, n.metadata_bytes, meta);
@@ -660,7 +677,8 @@ class nvme_quirk_function {
     nvme::protection16 t{};
     std::memcpy(&t, meta + tuple_at(n), sizeof t);
     if (t.application_tag == nvme::escape_application_tag) return status_code::success;
-    if (r.pi.check_guard && t.guard != guard_of(n, data, meta)) return status_code::guard_check_error;
+    if (r.pi.check_guard && t.guard != guard_of(n, data, meta))
+      return status_code::guard_check_error;
     if (r.pi.check_application &&
         (t.application_tag & r.application_mask) != (r.application_tag & r.application_mask)) {
       return status_code::application_tag_check_error;
@@ -683,6 +701,7 @@ class nvme_quirk_function {
   std::deque<std::pair<std::uint16_t, nvme::submission_entry>> waiting_;
   std::deque<std::uint16_t> event_ids_;
   std::deque<std::tuple<std::uint64_t, std::uint16_t, std::uint16_t>> duplicates_;
+  std::deque<late_completion> backlog_;
   std::optional<std::uint64_t> first_io_;
   std::uint64_t completed_ = 0;
   std::uint64_t random_ = 1;

@@ -160,6 +160,7 @@ class function_node : public bus_node {
   [[nodiscard]] interrupt_event& event(unsigned vector) noexcept { return events_[vector]; }
   [[nodiscard]] unsigned vectors() const noexcept { return msix_.vectors(); }
 
+  bool driver_attached = false;  // by any handle of this function; the drivers' thread
   [[nodiscard]] bool removed() const noexcept { return removed_.load(std::memory_order_acquire); }
   void set_removed(bool removed) noexcept { removed_.store(removed, std::memory_order_release); }
   // As function-level reset leaves it (PCIe 5.0, 6.6.2). The caller keeps the device thread out.

@@ -73,14 +73,19 @@ class disk {
       metadata = std::move(*apart);
     }
     const std::uint32_t deepest = controller.capabilities().max_queue_entries();
-    auto queue = controller.create_queue_pair(
-        {.depth = deepest < 4 ? deepest : 4,
-         .max_transfer = static_cast<std::uint32_t>(blocks * block),
-         .nsid = options.nsid},
-        tokens<std::uint32_t, 4>);
+    auto queue =
+        controller.create_queue_pair({.depth = deepest < 4 ? deepest : 4,
+                                      .max_transfer = static_cast<std::uint32_t>(blocks * block),
+                                      .nsid = options.nsid},
+                                     tokens<std::uint32_t, 4>);
     if (!queue) return queue.error();
-    return disk{controller, std::move(*queue), *info,  std::move(*bounce), std::move(metadata),
-                static_cast<std::uint32_t>(blocks), options};
+    return disk{controller,
+                std::move(*queue),
+                *info,
+                std::move(*bounce),
+                std::move(metadata),
+                static_cast<std::uint32_t>(blocks),
+                options};
   }
   [[nodiscard]] static result<disk> open(Controller& controller, std::uint32_t nsid,
                                          std::uint32_t timeout_ms = 10'000) noexcept {
@@ -91,8 +96,8 @@ class disk {
   disk& operator=(disk&&) = delete;
   // The bounce buffer goes back only when the device has let go of the queue; else it stays taken.
   ~disk() {
-    const bool in_use = queue_.attached() ? !queue_.remove()
-                                          : queue_.end_reason() == queue_end::abandoned;
+    const bool in_use =
+        queue_.attached() ? !queue_.remove() : queue_.end_reason() == queue_end::abandoned;
     if (!in_use) return;
     (void)bounce_.leak();
     (void)metadata_.leak();
@@ -172,14 +177,15 @@ class disk {
             with_metadata ? metadata_out.subspan(metadata_at, metadata_now)
                           : std::span<const std::byte>{});
       }
-      if (const auto ran = run(
-              [&]() noexcept { return post(opcode, lba + done, now, with_metadata); }, opcode);
+      if (const auto ran =
+              run([&]() noexcept { return post(opcode, lba + done, now, with_metadata); }, opcode);
           !ran) {
         return ran;
       }
       if (opcode == nvm_opcode::read) {
         take(in + at, now,
-             with_metadata ? metadata_in.subspan(metadata_at, metadata_now) : std::span<std::byte>{});
+             with_metadata ? metadata_in.subspan(metadata_at, metadata_now)
+                           : std::span<std::byte>{});
       }
       done += now;
       blocks -= now;
@@ -234,8 +240,7 @@ class disk {
     const dma_region data = bounce_->subregion(
         0, std::size_t{blocks} * (extended ? info_.extended_bytes() : info_.block_bytes));
     if (!info_.metadata_inline && info_.metadata_bytes != 0 && (with_metadata || !info_.strips())) {
-      const dma_region apart =
-          metadata_->subregion(0, std::size_t{blocks} * info_.metadata_bytes);
+      const dma_region apart = metadata_->subregion(0, std::size_t{blocks} * info_.metadata_bytes);
       if (!with_metadata && opcode == nvm_opcode::write) {
         __builtin_memset(apart.data(), 0, apart.size());
       }

@@ -59,14 +59,14 @@ struct queue_layout {
   std::uint16_t qid = 0;
   std::span<submission_entry> submission;
   std::span<completion_entry> completion;
-  dma_region lists;                 // PRP lists, one after another
-  std::uint32_t list_bytes = 4096;  // of each: a power of two, or a multiple of the page
-  dma_region metadata = {};         // metadata buffers, one after another, or empty
+  dma_region lists;                  // PRP lists, one after another
+  std::uint32_t list_bytes = 4096;   // of each: a power of two, or a multiple of the page
+  dma_region metadata = {};          // metadata buffers, one after another, or empty
   std::uint32_t metadata_bytes = 0;  // of each: a multiple of a cache line
   std::uint8_t page_shift = 12;      // log2 of the memory page (CC.MPS)
   std::uint8_t entry_shift = 6;      // log2 of the submission entries' distance (CC.IOSQES)
   std::uint32_t max_transfer = 0;    // bytes; MDTS and what a list can hold, whichever is less
-  namespace_info format = {};        // of read() and write() without a handle; nsid 0: of any namespace
+  namespace_info format = {};  // of read() and write() without a handle; nsid 0: of any namespace
 };
 
 // What happens to a queue that a layer above it must know of.
@@ -185,8 +185,7 @@ class queue_pair : public detail::queue_link {
     if (const submitted fits = check_length(command, bytes); !fits) return fits;
     return submit_unchecked(command, segments, token);
   }
-  submitted submit_unchecked(submission_entry command,
-                             std::span<const segment<bus_space>> segments,
+  submitted submit_unchecked(submission_entry command, std::span<const segment<bus_space>> segments,
                              const Token& token) noexcept {
     if (slots_.full() | gone()) return not_now();
     prp::pointers pointers;
@@ -254,9 +253,10 @@ class queue_pair : public detail::queue_link {
     // Everything but plain blocks of one namespace takes the longer way.
     plain_bytes_ = ns.block_bytes;
     const std::uint32_t most = max_transfer_ >> ns.block_shift;
-    set_short_way(
-        ns.metadata_bytes != 0 || ns.block_bytes == 0 ? 0 : most < 65'536 ? most : 65'536,
-        ns.generation);
+    set_short_way(ns.metadata_bytes != 0 || ns.block_bytes == 0 ? 0
+                  : most < 65'536                               ? most
+                                                                : 65'536,
+                  ns.generation);
   }
   [[nodiscard]] const namespace_info& format() const noexcept { return format_; }
 
@@ -360,8 +360,8 @@ class queue_pair : public detail::queue_link {
   // object does, but a failure is reported, and the queue is then as it was.
   [[nodiscard]] result<> remove() noexcept {
     if (closed() || !has_controller()) {
-      return failure(errc::removed, closed() ? text(end_reason())
-                                             : "the queue was not made by a controller")
+      return failure(errc::removed,
+                     closed() ? text(end_reason()) : "the queue was not made by a controller")
           .at(qid());
     }
     if (const auto deleted = ask_for_deletion(); !deleted) return deleted;
@@ -413,8 +413,8 @@ class queue_pair : public detail::queue_link {
     submission_.push(command);
     return submitted::as_posted(id);
   }
-  PHASEBIT_ALWAYS_INLINE submitted post_with_data(submission_entry& command,
-                                                  const dma_region& data, const Token& token,
+  PHASEBIT_ALWAYS_INLINE submitted post_with_data(submission_entry& command, const dma_region& data,
+                                                  const Token& token,
                                                   std::uint16_t list = no_list) noexcept {
     prp::pointers pointers;
     const prp::build_result built = prp::build_contiguous(

@@ -3,9 +3,9 @@
 // waits in software. An explicit policy on top of queue_pair, for programs that prefer it to `full`.
 #pragma once
 
+#include <phasebit/core/align.hpp>
 #include <phasebit/nvme/driver/queue_pair.hpp>
 #include <phasebit/nvme/driver/split.hpp>
-#include <phasebit/core/align.hpp>
 #include <phasebit/nvme/spec/nvm_commands.hpp>
 
 #include <array>
@@ -20,7 +20,8 @@ struct request {
   submission_entry command;  // opcode, namespace, flags; LBA and count are replaced
   std::uint64_t lba = 0;
   std::span<const segment<bus_space>> segments;  // the caller's until the request has ended
-  dma_region metadata = {};  // of a namespace with separate metadata: of all blocks, one after another
+  dma_region metadata =
+      {};  // of a namespace with separate metadata: of all blocks, one after another
 };
 
 // Up to MaxRequests requests at a time, in flight or waiting, in the order of their arrival. Each ends
@@ -70,7 +71,8 @@ class request_queue {
     const std::uint16_t index = free_[--free_count_];
     state& s = states_[index];
     split_limits limits = limits_;
-    if (const auto& ns = queue_->format(); strips(wanted.command)) limits.block_bytes = ns.block_bytes;
+    if (const auto& ns = queue_->format(); strips(wanted.command))
+      limits.block_bytes = ns.block_bytes;
     s = {.done = done,
          .command = wanted.command,
          .first_lba = wanted.lba,
@@ -160,7 +162,8 @@ class request_queue {
         return submitted::as_refused(errc::invalid_argument, "a segment of no bytes", i);
       }
       if (!range_end(s.begin, s.bytes) || bytes + s.bytes < bytes) {
-        return submitted::as_refused(errc::overflow, "the segment wraps around the address space", i);
+        return submitted::as_refused(errc::overflow, "the segment wraps around the address space",
+                                     i);
       }
       bytes += s.bytes;
     }

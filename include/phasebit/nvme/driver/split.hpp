@@ -115,7 +115,8 @@ class splitter {
         auto& last = out.segments[out.segment_count - 1];
         const std::uint64_t end = last.begin.value() + last.bytes;
         const bool continues = begin == end;
-        if (!continues && (((begin | end) & page_mask) != 0 || out.segment_count == MaxSegments)) break;
+        if (!continues && (((begin | end) & page_mask) != 0 || out.segment_count == MaxSegments))
+          break;
         const std::uint64_t now = take(from, most - bytes);
         if (continues) {
           last.bytes += now;
