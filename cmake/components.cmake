@@ -23,5 +23,5 @@ set(PHASEBIT_COMPONENT_TABLE
   "backend_vfio       | 4 | no  | backend/vfio       | core ring memory pcie posix"
   "backend_qtest      | 4 | no  | backend/qtest      | core ring memory pcie posix"
   "testing            | 5 | no  | testing            | core ring memory pcie block iommu nvme"
-  "hosted             | 5 | no  | hosted             | core ring memory pcie block nvme posix"
+  "hosted             | 5 | no  | hosted             | core ring memory pcie block iommu nvme posix backend_simulated backend_mmio backend_mmio_linux backend_vfio backend_qtest"
 )

@@ -158,6 +158,7 @@ class disk {
                               const std::byte* out, std::size_t bytes,
                               std::span<std::byte> metadata_in,
                               std::span<const std::byte> metadata_out) noexcept {
+    if (queue_.closed()) return failure(errc::removed, text(queue_.end_reason()));
     if ((bytes & (info_.block_bytes - 1U)) != 0) {
       return failure(errc::misaligned, "a disk is read and written in whole blocks", bytes);
     }
