@@ -124,9 +124,10 @@ class queue_pair : public detail::queue_link {
     slots_.reset(count);
     PHASEBIT_EXPECTS(layout.lists.size() / layout.list_bytes >= count,
                      "there are fewer PRP lists than commands");
-    PHASEBIT_EXPECTS(metadata_bytes_ == 0 || metadata_.size() / metadata_bytes_ >= count,
-                     "there are fewer metadata buffers than commands");
-    for (unsigned i = 0; i != count; ++i) free_lists_[i + 1] = static_cast<std::uint16_t>(i);
+    PHASEBIT_EXPECTS(
+        metadata_bytes_ == 0 || metadata_.size() / metadata_bytes_ >= slots_.slot_count(),
+        "there are fewer metadata buffers than slots");
+    for (unsigned i = 0; i != count; ++i) free_lists_[i + 1] = i * list_bytes_;
     bind(layout.format);
   }
   // The same, as a queue of a controller.
@@ -189,10 +190,13 @@ class queue_pair : public detail::queue_link {
                              const Token& token) noexcept {
     if (slots_.full() | gone()) return not_now();
     prp::pointers pointers;
-    const std::uint16_t list = next_list();
+    const std::uint32_t list = take_list();
     const prp::build_result built =
         prp::build(segments, page_shift_, max_transfer_, list_memory(list), pointers);
-    if (!built) return submitted::as_refused(built);
+    if (!built) {
+      give_list_back(list);
+      return submitted::as_refused(built);
+    }
     command.prp1 = pointers.prp1;
     command.prp2 = pointers.prp2;
     return post(command, token, list);
@@ -401,30 +405,30 @@ class queue_pair : public detail::queue_link {
   }
 
  private:
-  static constexpr std::uint16_t no_list = 0xffff;
+  static constexpr std::uint32_t no_list = ~0U;
 
   PHASEBIT_ALWAYS_INLINE submitted post(submission_entry command, const Token& token,
-                                        std::uint16_t list) noexcept {
+                                        std::uint32_t list) noexcept {
     const std::uint16_t id = slots_.next();
     command.set_command_id(id);
     // The slot is recorded first: a completion may be there as soon as the doorbell is rung.
     slots_.take({token, list}, tick_);
-    lists_used_ += list != no_list ? 1U : 0U;
     submission_.push(command);
     return submitted::as_posted(id);
   }
   PHASEBIT_ALWAYS_INLINE submitted post_with_data(submission_entry& command, const dma_region& data,
-                                                  const Token& token,
-                                                  std::uint16_t list = no_list) noexcept {
+                                                  const Token& token) noexcept {
     prp::pointers pointers;
+    std::uint32_t list = no_list;
     const prp::build_result built = prp::build_contiguous(
         data.bus, data.size(), page_shift_,
         [&]() noexcept {
-          list = next_list();
+          list = take_list();
           return list_memory(list);
         },
         pointers);
     if (!built) [[unlikely]] {
+      give_list_back(list);
       return submitted::as_refused(built);
     }
     command.prp1 = pointers.prp1;
@@ -434,21 +438,27 @@ class queue_pair : public detail::queue_link {
   // What a queue keeps for a command.
   struct in_flight_command {
     Token token{};
-    std::uint16_t list = no_list;
+    std::uint32_t list = no_list;
   };
   PHASEBIT_ALWAYS_INLINE Token release(std::uint16_t id) noexcept {
     const in_flight_command was = slots_.release(id);
-    free_lists_[lists_used_] = was.list;
-    lists_used_ -= was.list != no_list ? 1U : 0U;
+    // Without a branch per command where some have lists, and without this where none has.
+    if (lists_used_ != 0) {
+      free_lists_[lists_used_] = was.list;
+      lists_used_ -= was.list != no_list ? 1U : 0U;
+    }
     return was.token;
   }
 
-  [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint16_t next_list() const noexcept {
-    return free_lists_[lists_used_ + 1U];
+  // Takes a list, by its offset; there is one for each command.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint32_t take_list() noexcept {
+    return free_lists_[++lists_used_];
+  }
+  void give_list_back(std::uint32_t list) noexcept {
+    if (list != no_list) free_lists_[lists_used_--] = list;
   }
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE prp::list_memory list_memory(
-      std::uint16_t index) const noexcept {
-    const std::size_t offset = std::size_t{index} * list_bytes_;
+      std::uint32_t offset) const noexcept {
     return {{lists_ + offset, list_bytes_}, bus_addr{lists_bus_ + offset}};
   }
 
@@ -478,7 +488,6 @@ class queue_pair : public detail::queue_link {
                                    "a namespace was changed or formatted: ask for its handle again "
                                    "(identify_namespace), and bind() the queue to it");
     }
-    std::uint16_t list = no_list;
     std::optional<std::uint64_t> given;
     if (metadata != nullptr) given = metadata->size();
     detail::block_transfer made;
@@ -502,15 +511,14 @@ class queue_pair : public detail::queue_link {
                                        "the blocks have more metadata than the queue's buffers "
                                        "hold: pass a metadata buffer");
         }
-        // The buffer lies beside the command's list.
-        list = next_list();
-        const dma_region own = metadata_.subregion(std::size_t{list} * metadata_bytes_,
-                                                   static_cast<std::size_t>(made.metadata_bytes));
+        const dma_region own = metadata_.subregion(
+            std::size_t{slots_.slot_of(slots_.next())} * metadata_bytes_,
+            static_cast<std::size_t>(made.metadata_bytes));
         if (opcode == nvm_opcode::write) __builtin_memset(own.data(), 0, own.size());
         made.command.mptr = own.bus.value();
       }
     }
-    return post_with_data(made.command, data, token, list);
+    return post_with_data(made.command, data, token);
   }
   [[nodiscard]] submitted check_length(const submission_entry& command,
                                        std::uint64_t bytes) const noexcept {
@@ -625,9 +633,9 @@ class queue_pair : public detail::queue_link {
   std::uint32_t lists_used_ = 0;  // PRP lists of commands in flight
   std::uint8_t page_shift_ = 12;
   ring::tag_pool<in_flight_command, MaxDepth - 1> slots_;
-  // A stack, so that few lists are used where few commands are in flight. The list taken next stands
-  // behind the first lists_used_ + 1 elements.
-  std::array<std::uint16_t, MaxDepth + 1> free_lists_{};
+  // A stack, so that few lists are used where few commands are in flight. They are offsets of lists; the
+  // one taken next stands behind the first lists_used_ + 1 elements.
+  std::array<std::uint32_t, MaxDepth + 1> free_lists_{};
   namespace_info format_{};
   dma_region metadata_{};
   std::uint32_t metadata_bytes_ = 0;
