@@ -90,9 +90,8 @@ template <class Backend>
   for (std::uint64_t lba = 0; lba != ns.blocks;) {
     const std::uint64_t blocks = std::min(ns.blocks - lba, buffer.size() >> ns.block_shift);
     const auto part = std::span{buffer}.first(blocks << ns.block_shift);
-    const auto beside =
-        std::span{tuples}.first(tuples.empty() ? 0 : static_cast<std::size_t>(blocks) *
-                                                         ns.metadata_bytes);
+    const auto beside = std::span{tuples}.first(
+        tuples.empty() ? 0 : static_cast<std::size_t>(blocks) * ns.metadata_bytes);
     if (!beside.empty()) {
       auto* const text = reinterpret_cast<char*>(beside.data());
       const auto count = static_cast<std::streamsize>(beside.size());

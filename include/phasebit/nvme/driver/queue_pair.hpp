@@ -254,6 +254,7 @@ class queue_pair : public detail::queue_link {
   void bind(const namespace_info& ns) noexcept {
     format_ = ns;
     nsid_ = ns.nsid;
+    nsid_mask_ = ns.nsid != 0 ? ~0U : 0U;
     // Everything but plain blocks of one namespace takes the longer way.
     plain_bytes_ = ns.block_bytes;
     const std::uint32_t most = max_transfer_ >> ns.block_shift;
@@ -412,7 +413,9 @@ class queue_pair : public detail::queue_link {
     const std::uint16_t id = slots_.next();
     command.set_command_id(id);
     // The slot is recorded first: a completion may be there as soon as the doorbell is rung.
-    slots_.take({token, list}, tick_);
+    in_flight_command& kept = slots_.take(tick_);
+    kept.token = token;
+    kept.list = list;
     submission_.push(command);
     return submitted::as_posted(id);
   }
@@ -441,7 +444,7 @@ class queue_pair : public detail::queue_link {
     std::uint32_t list = no_list;
   };
   PHASEBIT_ALWAYS_INLINE Token release(std::uint16_t id) noexcept {
-    const in_flight_command was = slots_.release(id);
+    const in_flight_command& was = slots_.release(id);
     // Without a branch per command where some have lists, and without this where none has.
     if (lists_used_ != 0) {
       free_lists_[lists_used_] = was.list;
@@ -468,13 +471,13 @@ class queue_pair : public detail::queue_link {
                                                      const dma_region& data) const noexcept {
     return range.blocks - 1 < short_way_blocks() &&
            data.size() == std::size_t{range.blocks} * plain_bytes_ &&
-           (range.nsid == nsid_ || range.nsid == 0) && !slots_.full();
+           (range.nsid == 0 || ((range.nsid ^ nsid_) & nsid_mask_) == 0) && !slots_.full();
   }
   PHASEBIT_ALWAYS_INLINE submitted transfer_plain(nvm_opcode opcode, const block_range& range,
                                                   const dma_region& data,
                                                   const Token& token) noexcept {
     submission_entry command = nvme::detail::checked_block_command(opcode, range);
-    command.nsid = nsid_;
+    if (range.nsid == 0) command.nsid = nsid_;
     return post_with_data(command, data, token);
   }
   // Everything that the short way does not take: refusals, metadata, other namespaces.
@@ -511,9 +514,9 @@ class queue_pair : public detail::queue_link {
                                        "the blocks have more metadata than the queue's buffers "
                                        "hold: pass a metadata buffer");
         }
-        const dma_region own = metadata_.subregion(
-            std::size_t{slots_.slot_of(slots_.next())} * metadata_bytes_,
-            static_cast<std::size_t>(made.metadata_bytes));
+        const dma_region own =
+            metadata_.subregion(std::size_t{slots_.slot_of(slots_.next())} * metadata_bytes_,
+                                static_cast<std::size_t>(made.metadata_bytes));
         if (opcode == nvm_opcode::write) __builtin_memset(own.data(), 0, own.size());
         made.command.mptr = own.bus.value();
       }
@@ -598,6 +601,7 @@ class queue_pair : public detail::queue_link {
     list_bytes_ = other.list_bytes_;
     max_transfer_ = other.max_transfer_;
     nsid_ = other.nsid_;
+    nsid_mask_ = other.nsid_mask_;
     plain_bytes_ = other.plain_bytes_;
     page_shift_ = other.page_shift_;
     tick_ = other.tick_;
@@ -626,6 +630,7 @@ class queue_pair : public detail::queue_link {
   std::uint64_t lists_bus_ = 0;
   std::uint32_t list_bytes_ = 0;
   std::uint32_t max_transfer_ = 0;
+  std::uint32_t nsid_mask_ = 0;    // 0: of any namespace
   std::uint32_t nsid_ = 0;         // the bound namespace
   std::uint32_t plain_bytes_ = 0;  // of a block of the bound namespace
   std::uint32_t tick_ = 0;
