@@ -304,6 +304,19 @@ TEST_CASE("a device that completes event requests before they are rung does not 
   CHECK(host->next_event());
 }
 
+TEST_CASE("event requests are issued again, so that events keep coming") {
+  nvme_quirk_function f;
+  auto host = attach(f, {.async_events = 2});
+  REQUIRE(host);
+  for (std::uint32_t i = 0; i != 20; ++i) {
+    f.report_event(async_event::of(health_event::temperature).raw);
+    host->poll();
+    REQUIRE(host->next_event());
+    CHECK_FALSE(host->next_event());
+    f.step();
+  }
+}
+
 TEST_CASE("duplicated, late and foreign completions end no other command") {
   for (const std::uint32_t delay : {0U, 1U, 3U, 50U, 1000U}) {
     nvme_quirk_function f{{.duplicate_every = 3, .duplicate_delay = delay}};

@@ -143,7 +143,7 @@ class queue_pair : public detail::queue_link {
   // Posts a command that moves no data, or whose data pointer the caller has filled.
   PHASEBIT_ALWAYS_INLINE submitted submit(const submission_entry& command,
                                           const Token& token) noexcept {
-    if (slots_.full() | gone()) [[unlikely]] {
+    if (slots_.full() || gone()) [[unlikely]] {
       return not_now();
     }
     return post(command, token, no_list);
@@ -154,7 +154,7 @@ class queue_pair : public detail::queue_link {
   // another kind is refused unless it is submitted by submit_unchecked().
   submitted submit(const submission_entry& command, const dma_region& data,
                    const Token& token) noexcept {
-    if (slots_.full() | gone()) return not_now();
+    if (slots_.full() || gone()) return not_now();
     if (const submitted fits = check_length(command, data.size()); !fits) return fits;
     return submit_unchecked(command, data, token);
   }
@@ -164,7 +164,7 @@ class queue_pair : public detail::queue_link {
   PHASEBIT_ALWAYS_INLINE submitted submit_unchecked(submission_entry command,
                                                     const dma_region& data,
                                                     const Token& token) noexcept {
-    if (slots_.full() | gone()) [[unlikely]] {
+    if (slots_.full() || gone()) [[unlikely]] {
       return not_now();
     }
     if (data.size() > max_transfer_) [[unlikely]] {
@@ -177,7 +177,7 @@ class queue_pair : public detail::queue_link {
   // The sum of the lengths is checked as above.
   submitted submit(const submission_entry& command, std::span<const segment<bus_space>> segments,
                    const Token& token) noexcept {
-    if (slots_.full() | gone()) return not_now();
+    if (slots_.full() || gone()) return not_now();
     std::uint64_t bytes = 0;
     for (const auto& s : segments) {
       if (s.bytes > ~bytes) return submitted::as_refused(errc::overflow, "the lengths overflow");
@@ -188,7 +188,7 @@ class queue_pair : public detail::queue_link {
   }
   submitted submit_unchecked(submission_entry command, std::span<const segment<bus_space>> segments,
                              const Token& token) noexcept {
-    if (slots_.full() | gone()) return not_now();
+    if (slots_.full() || gone()) return not_now();
     prp::pointers pointers;
     const std::uint32_t list = take_list();
     const prp::build_result built =
@@ -294,7 +294,7 @@ class queue_pair : public detail::queue_link {
       done(token, completion{entry});
     }
     if (taken == 0) {
-      if (closed() | gone()) [[unlikely]] {
+      if (closed() || gone()) [[unlikely]] {
         return limit == 0 ? 0 : end_in_flight(done);
       }
       return 0;
@@ -485,7 +485,7 @@ class queue_pair : public detail::queue_link {
   [[gnu::noinline]] submitted transfer(nvm_opcode opcode, const namespace_info& ns,
                                        block_range range, dma_region data,
                                        const dma_region* metadata, Token token) noexcept {
-    if (slots_.full() | gone()) return not_now();
+    if (slots_.full() || gone()) return not_now();
     if (ns.generation != namespaces()) {
       return submitted::as_refused(errc::not_ready,
                                    "a namespace was changed or formatted: ask for its handle again "
