@@ -262,6 +262,8 @@ class admin_session {
   }
   [[nodiscard]] std::optional<async_event> next_event() noexcept { return admin_.next_event(); }
 
+  [[nodiscard]] std::uint32_t lost_events() const noexcept { return admin_.lost_events(); }
+
   [[nodiscard]] doorbell_type sq_doorbell(std::uint16_t qid) noexcept {
     return bar_.doorbell(
         static_cast<std::uint32_t>(submission_doorbell_offset(qid, caps_[cap::dstrd])));

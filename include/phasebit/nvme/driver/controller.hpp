@@ -206,17 +206,9 @@ class controller {
   // namespaces makes queues refuse the handles that were made before.
   void poll() noexcept {
     session_.poll();
-    while (event_count_ != max_events) {
-      const auto event = session_.next_event();
-      if (!event) break;
-      if (event->type() == async_event_type::notice &&
-          event->information() == static_cast<std::uint8_t>(notice_event::namespace_attributes)) {
-        namespaces_changed();
-      }
-      events_[event_count_++] = *event;
-    }
+    take_events();
   }
-  // The oldest event not yet looked at. The device sends no more of its type until its log page
+  // The oldest event not yet looked at; more than 8 are not kept. The device sends no more of its type until its log page
   // was read (Base 2.0, 5.2).
   [[nodiscard]] std::optional<async_event> next_event() noexcept {
     if (event_count_ == 0) return std::nullopt;
@@ -447,7 +439,7 @@ class controller {
         return deleted;
       },
       .check = [](void* self) noexcept -> result<> {
-        return static_cast<controller*>(self)->session_.check();
+        return static_cast<controller*>(self)->check();
       },
       .poll_until = [](void* self, std::uint64_t nanoseconds, bool (*done)(void*) noexcept,
                        void* argument) noexcept -> bool {
@@ -472,6 +464,7 @@ class controller {
     granted_ = 0;
     refused_.reset();
     event_count_ = 0;
+    lost_events_ = 0;
     namespaces_changed();
     if (const auto up = session_.start(); !up) return noticed(up);
     if (const auto queues = ask_for_queues(); !queues) return noticed(queues);
@@ -529,7 +522,23 @@ class controller {
           break;
       }
     }
+    take_events();
     return noticed(answer);
+  }
+  // A notice is acted upon whether or not the user looks at events.
+  void take_events() noexcept {
+    while (const auto event = session_.next_event()) {
+      if (event->type() == async_event_type::notice &&
+          event->information() == static_cast<std::uint8_t>(notice_event::namespace_attributes)) {
+        namespaces_changed();
+      }
+      if (event_count_ != max_events) events_[event_count_++] = *event;
+    }
+    // One that was lost may have been a notice.
+    if (session_.lost_events() != lost_events_) {
+      lost_events_ = session_.lost_events();
+      namespaces_changed();
+    }
   }
   void namespaces_changed() noexcept {
     ++namespaces_;
@@ -720,6 +729,7 @@ class controller {
   std::uint32_t namespaces_ = 0;  // how often a namespace has changed
   std::array<async_event, max_events> events_{};
   unsigned event_count_ = 0;
+  std::uint32_t lost_events_ = 0;
 };
 
 // Attaches to the controller behind a function: see controller::attach().

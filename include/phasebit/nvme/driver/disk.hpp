@@ -96,8 +96,11 @@ class disk {
   disk& operator=(disk&&) = delete;
   // The bounce buffer goes back only when the device has let go of the queue; else it stays taken.
   ~disk() {
-    const bool in_use =
-        queue_.attached() ? !queue_.remove() : queue_.end_reason() == queue_end::abandoned;
+    bool in_use = queue_.end_reason() == queue_end::abandoned;
+    if (!queue_.closed()) {
+      const auto removed = queue_.remove();
+      in_use = !removed && removed.error().code != errc::removed;
+    }
     if (!in_use) return;
     (void)bounce_.leak();
     (void)metadata_.leak();
