@@ -3,7 +3,8 @@
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/hosted/format.hpp>
-#include <phasebit/nvme/driver/controller.hpp>
+#include <phasebit/memory/dma_buffer.hpp>
+#include <phasebit/nvme/driver.hpp>
 
 #include <cstdlib>
 #include <cstring>
@@ -22,32 +23,27 @@ result<> hello(std::uint64_t lba) {
   auto device = simulated::add_nvme_disk(bus, media);  // an NVMe controller on it
   if (!device) return device.error();
 
-  auto disk =
-      nvme::driver::controller<simulated::function>::attach(*device);  // reset, enable, identify
+  auto disk = nvme::attach(*device);  // reset, enable, identify
   if (!disk) return disk.error();
   auto queue = disk->create_queue_pair({.depth = 8});  // in memory of the device's bus
   if (!queue) return queue.error();
-  auto block = device->allocate(512, 4096);  // so is the data
+  auto block = allocate(*device, 512);  // so is the data; it frees itself
   if (!block) return block.error();
 
   nvme::status status;
-  const auto done = [&](nvme::driver::completion c) noexcept { status = c.status(); };
-  const auto finish = [&](nvme::driver::submitted posted) -> result<> {
+  const auto done = [&](nvme::completion c) noexcept { status = c.status(); };
+  const auto finish = [&](nvme::submitted posted) -> result<> {
     if (!posted) return posted.as_error();  // refused: never reached the device
     queue->ring();                          // one doorbell for all that is posted
-    const bool answered = poll_until(device->clock(), 1000 * nanoseconds_per_ms,
-                                     [&]() noexcept { return queue->poll() != 0; });
-    if (!answered) return failure(errc::timed_out, "the disk does not answer");
+    if (const auto answered = nvme::wait(*queue, 1000); !answered) return answered.error();
     if (!status.ok()) return failure(errc::io, text(status).data()).of("the disk says");
     return {};
   };
 
   std::strcpy(reinterpret_cast<char*>(block->data()), "hello, block!");
-  if (auto r = finish(queue->write({.nsid = 1, .lba = lba, .blocks = 1}, *block, done)); !r)
-    return r;
+  if (auto r = finish(queue->write({.lba = lba, .blocks = 1}, *block, done)); !r) return r;
   std::memset(block->data(), 0, block->size());
-  if (auto r = finish(queue->read({.nsid = 1, .lba = lba, .blocks = 1}, *block, done)); !r)
-    return r;
+  if (auto r = finish(queue->read({.lba = lba, .blocks = 1}, *block, done)); !r) return r;
   fmt::print("block {} says: {}\n", lba, reinterpret_cast<const char*>(block->data()));
   return {};
 }

@@ -40,9 +40,9 @@ void print_fields(const std::vector<identify_field>& fields, int width, bool hum
   return out;
 }
 
-// NLBAF may say more than there is room for.
+// NLBAF and NULBAF may count more formats than the structure holds.
 [[nodiscard]] std::size_t formats_of(const nvme::identify_namespace& n) {
-  return std::min<std::size_t>(std::size_t{n.nlbaf} + 1, n.lbaf.size());
+  return std::min<std::size_t>(std::size_t{n.nlbaf} + 1 + n.nulbaf, n.lbaf.size());
 }
 
 void print_formats(const nvme::identify_namespace& n, bool human) {
@@ -52,7 +52,9 @@ void print_formats(const nvme::identify_namespace& n, bool human) {
     const auto rp = nvme::lba_format::rp_bits.get(f.rp);
     fmt::print("lbaf {:>2} : ms:{:<3} lbads:{:<2} rp:{:#x}{}", i, f.ms.get(), f.lbads, rp,
                i == n.format_index() ? " (in use)" : "");
-    if (human && f.lbads < 32) {
+    if (human && f.lbads == 0) {
+      fmt::print("  not available");
+    } else if (human && f.lbads < 32) {
       fmt::print("  {} bytes and {} of metadata, performance {}", 1U << f.lbads, f.ms.get(),
                  speed[rp]);
     }
@@ -70,6 +72,27 @@ void print_formats(const nvme::identify_namespace& n, bool human) {
   return out;
 }
 
+[[nodiscard]] std::size_t power_states_of(const nvme::identify_controller& id) {
+  return std::min<std::size_t>(id.npss + 1U, id.psd.size());
+}
+[[nodiscard]] json json_of_power_states(const nvme::identify_controller& id) {
+  json out = json::array();
+  for (std::size_t i = 0; i != power_states_of(id); ++i) {
+    const auto& p = id.psd[i];
+    out.push_back(
+        {{"max_power", p.mp.get()},
+         {"max_power_scale", nvme::power_state_descriptor::mxps.get(p.flags) ? 1 : 0},
+         {"non-operational_state", nvme::power_state_descriptor::nops.get(p.flags) ? 1 : 0},
+         {"entry_lat", p.enlat.get()},
+         {"exit_lat", p.exlat.get()},
+         {"read_tput", p.rrt},
+         {"read_lat", p.rrl},
+         {"write_tput", p.rwt},
+         {"write_lat", p.rwl}});
+  }
+  return out;
+}
+
 template <class Backend>
 [[nodiscard]] result<> identify(const opened<Backend>& disk, const identify_options& o) {
   auto host = nvme::driver::controller<Backend>::attach(disk.function);
@@ -80,10 +103,14 @@ template <class Backend>
   // All active namespaces; or the one that was asked for, active or not.
   std::vector<std::uint32_t> nsids(1, o.nsid);
   if (o.nsid == 0) {
-    nsids.resize(1024);
-    const auto count = host->active_namespaces(nsids);
-    if (!count) return count.error();
-    nsids.resize(*count);
+    nsids.clear();
+    for (std::size_t more = 1024; more == 1024;) {
+      std::vector<std::uint32_t> page(1024);
+      const auto count = host->active_namespaces(page, nsids.empty() ? 0 : nsids.back());
+      if (!count) return count.error();
+      nsids.insert(nsids.end(), page.begin(), page.begin() + static_cast<std::ptrdiff_t>(*count));
+      more = *count;
+    }
   }
 
   // Everything is asked before anything is printed: a result is whole, or there is none.
@@ -97,10 +124,14 @@ template <class Backend>
       return failure(errc::not_found, "there is no active namespace with this id", nsid);
     }
   }
-  if (const auto closed = host->shut_down(); !closed) return closed;
+  const result<> closed = host->shut_down();
+  const auto warn = [&] {
+    if (!closed) fmt::print(stderr, "identify: warning: {}\n", closed.error());
+  };
 
   if (o.json) {
     json out = {{"controller", json_of(fields)}, {"namespaces", json::array()}};
+    out["controller"]["psds"] = json_of_power_states(id);
     for (std::size_t i = 0; i != nsids.size(); ++i) {
       json one = {{"nsid", nsids[i]}};
       one.update(json_of(namespace_fields(namespaces[i])));
@@ -108,11 +139,12 @@ template <class Backend>
       out["namespaces"].push_back(std::move(one));
     }
     fmt::print("{}\n", out.dump(2));
+    warn();
     return {};
   }
   fmt::print("NVME Identify Controller:\n");
   print_fields(fields, 10, o.human);
-  for (std::size_t i = 0; i != std::min<std::size_t>(id.npss + 1U, id.psd.size()); ++i) {
+  for (std::size_t i = 0; i != power_states_of(id); ++i) {
     fmt::print("ps {:>6} : {}\n", i, power_state_text(id.psd[i]));
   }
   for (std::size_t i = 0; i != nsids.size(); ++i) {
@@ -120,6 +152,7 @@ template <class Backend>
     print_fields(namespace_fields(namespaces[i]), 8, o.human);
     print_formats(namespaces[i], o.human);
   }
+  warn();
   return {};
 }
 

@@ -10,6 +10,7 @@
 #include <phasebit/nvme/driver/disk.hpp>
 
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct copy_options {
   backend_options disk;
   std::string to;
   std::string from;
+  std::string metadata;  // the file of the blocks' metadata; empty: data alone
   std::uint32_t nsid = 1;
   std::uint64_t chunk = std::uint64_t{1} << 20;
   double timeout = 10;
@@ -74,11 +76,40 @@ template <class Backend>
   const bool to_file = o.from.empty();
   const std::string& path = to_file ? o.to : o.from;
   std::vector<std::byte> buffer(std::max<std::size_t>(o.chunk, ns.block_bytes));
+  std::vector<std::byte> tuples;
+  std::fstream metadata;
+  if (!o.metadata.empty()) {
+    if (ns.metadata_bytes == 0) {
+      return failure(errc::not_supported, "the namespace has no metadata", ns.nsid);
+    }
+    metadata.open(o.metadata, std::ios::binary | (to_file ? std::ios::out : std::ios::in));
+    if (!metadata) return failure(errc::io, "the file cannot be opened").of(o.metadata);
+    tuples.resize((buffer.size() >> ns.block_shift) * ns.metadata_bytes);
+  }
   progress_line progress;
   for (std::uint64_t lba = 0; lba != ns.blocks;) {
     const std::uint64_t blocks = std::min(ns.blocks - lba, buffer.size() >> ns.block_shift);
     const auto part = std::span{buffer}.first(blocks << ns.block_shift);
-    if (to_file) {
+    const auto beside = std::span{tuples}.first(
+        tuples.empty() ? 0 : static_cast<std::size_t>(blocks) * ns.metadata_bytes);
+    if (!beside.empty()) {
+      auto* const text = reinterpret_cast<char*>(beside.data());
+      const auto count = static_cast<std::streamsize>(beside.size());
+      if (to_file) {
+        if (const auto read = disk->read(lba, part, beside); !read) return read;
+        metadata.write(text, count);
+        if (const auto written = in_words(file->write(lba, part), path); !written) return written;
+      } else {
+        metadata.read(text, count);
+        if (const auto read = in_words(file->read(lba, part), path); !read) return read;
+        if (metadata) {
+          if (const auto written = disk->write(lba, part, beside); !written) return written;
+        }
+      }
+      if (!metadata) {
+        return failure(errc::io, "the file could not be read or written to its end").of(o.metadata);
+      }
+    } else if (to_file) {
       if (const auto read = disk->read(lba, part); !read) return read;
       if (const auto written = in_words(file->write(lba, part), path); !written) return written;
     } else {
@@ -95,6 +126,9 @@ template <class Backend>
   const auto flushed = to_file ? in_words(file->flush(), path) : disk->flush();
   if (!flushed) return flushed;
   fmt::print("copied {} {} {}\n", size_text(ns.bytes()), to_file ? "to" : "from", path);
+  if (const auto closed = host->shut_down(); !closed) {
+    fmt::print(stderr, "nvme_copy: warning: {}\n", closed.error());
+  }
   return {};
 }
 
@@ -108,6 +142,9 @@ int main(int argc, char** argv) {
   direction->add_option("--from", options.from, "Copy this file to the namespace")
       ->type_name("FILE");
   direction->require_option(1);
+  app.add_option("--metadata", options.metadata,
+                 "Copy the metadata of all blocks to or from this file as well")
+      ->type_name("FILE");
   app.add_option("--nsid", options.nsid, "Namespace")->type_name("N")->capture_default_str();
   add_size_option(app, "--chunk", options.chunk, "Bytes copied at a time", 4096,
                   std::uint64_t{64} << 20)

@@ -92,8 +92,9 @@ class measurement {
     for (std::uint16_t q = 0; q != o_.queues; ++q) {
       auto buffers = disk_.function.allocate(std::size_t{o_.work.depth} * bytes, 4096);
       if (!buffers) return buffers.error();
-      auto queue = host_->template create_queue_pair<std::uint32_t, workload_type::max_depth>(
-          {.depth = o_.work.depth + 1, .max_transfer = o_.work.bytes, .nsid = o_.nsid});
+      auto queue = host_->create_queue_pair(
+          {.depth = o_.work.depth + 1, .max_transfer = o_.work.bytes, .nsid = o_.nsid},
+          nvme::driver::tokens<std::uint32_t, workload_type::max_depth>);
       if (!queue) return queue.error();
       workloads_.push_back(std::make_unique<workload_type>(std::move(*queue), o_.work, ns_,
                                                            *buffers, territory{q * each, each}));
@@ -219,7 +220,11 @@ class measurement {
       total_.latency.merge(w->result().latency);
       verified_ += w->verified();
     }
-    return host_->shut_down();
+    // The figures are printed whether or not the controller answers.
+    if (const auto down = host_->shut_down(); !down) {
+      fmt::print(stderr, "nvme_perf: warning: {}\n", down.error());
+    }
+    return {};
   }
 
   void print_text() const {

@@ -220,9 +220,9 @@ struct bit_name {
 // "ps 0": what a power state costs.
 [[nodiscard]] inline std::string power_state_text(const phasebit::nvme::power_state_descriptor& p) {
   using descriptor = phasebit::nvme::power_state_descriptor;
-  const double unit = descriptor::mxps.get(p.flags) ? 0.0001 : 0.01;
-  return fmt::format("mp:{:.2f}W {} enlat:{} exlat:{} rrt:{} rrl:{} rwt:{} rwl:{}",
-                     p.mp.get() * unit,
+  const bool fine = descriptor::mxps.get(p.flags);
+  return fmt::format("mp:{:.{}f}W {} enlat:{} exlat:{} rrt:{} rrl:{} rwt:{} rwl:{}",
+                     p.mp.get() * (fine ? 0.0001 : 0.01), fine ? 4 : 2,
                      descriptor::nops.get(p.flags) ? "non-operational" : "operational",
                      p.enlat.get(), p.exlat.get(), p.rrt, p.rrl, p.rwt, p.rwl);
 }

@@ -69,13 +69,17 @@ class tag_pool {
   }
   // Takes the id that next() returned last.
   PHASEBIT_ALWAYS_INLINE void take(const Token& token, std::uint32_t tick) noexcept {
+    take(tick) = token;
+  }
+  // The same, with the token to be filled in by the caller: it is what an earlier id left there.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE Token& take(std::uint32_t tick) noexcept {
     const std::uint32_t number = next_;
     next_ = number + 1;
     --free_count_;
     slot& s = slots_[number & mask_];
-    s.token = token;
     s.tick = tick;
     s.number = number;
+    return s.token;
   }
 
   // Whether `id`, as the other side wrote it, was taken and not given back.
@@ -89,8 +93,9 @@ class tag_pool {
   }
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint32_t mark() const noexcept { return next_; }
 
-  // Gives back an id in flight and returns its token; is_in_flight(id) must hold.
-  [[nodiscard]] PHASEBIT_ALWAYS_INLINE Token release(std::uint16_t id) noexcept {
+  // Gives back an id in flight and returns its token, which stays there until the slot is taken again;
+  // is_in_flight(id) must hold.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE const Token& release(std::uint16_t id) noexcept {
     slot& s = slots_[id & mask_];
     s.number = free_number(s.number);
     ++free_count_;

@@ -119,3 +119,33 @@ TEST_CASE("parts cover the request in order and without a gap, whatever the segm
     REQUIRE(good);
   }
 }
+
+TEST_CASE("what was gathered beyond the last whole block goes to the next part") {
+  const segment<bus_space> segments[] = {{bus_addr{0x1000}, 4096 + 512 + 256},
+                                         {bus_addr{0x80000}, 256}};
+  splitter<> s{0, segments, split_limits{.max_bytes = 4096}};
+  split_part<32> part;
+  REQUIRE(s.next(part));
+  REQUIRE(part.blocks == 8);
+  REQUIRE(s.next(part));
+  CHECK(part.blocks == 1);
+  CHECK(part.segments[0].begin.value() == 0x2000);
+}
+
+TEST_CASE("parts of blocks with inline metadata end with whole blocks of 520 bytes") {
+  const segment<bus_space> segments[] = {{bus_addr{0x1000}, 520 * 100}};
+  splitter<> s{50, segments, split_limits{.max_bytes = 8192, .block_bytes = 520}};
+  split_part<32> part;
+  std::uint64_t blocks = 0;
+  std::uint64_t at = 0x1000;
+  while (!s.done()) {
+    REQUIRE(s.next(part));
+    CHECK(part.lba == 50 + blocks);
+    CHECK(part.segments[0].begin.value() == at);
+    CHECK(part.segments[0].bytes == part.blocks * 520ULL);
+    CHECK(part.blocks <= 15);
+    blocks += part.blocks;
+    at += part.blocks * 520ULL;
+  }
+  CHECK(blocks == 100);
+}

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/counted_memory.hpp>
 #include <support/death.hpp>
 
 using namespace phasebit;
@@ -374,7 +375,8 @@ TEST_CASE("a build_result becomes an error with its sentence and its segment") {
   prp::pointers out;
   const auto v = prp::build(segments, 12, 1_MiB, {}, out);
   std::array<char, 128> text{};
-  CHECK(v.as_error().message(text) == "a segment after the first does not begin on a page (index 1)");
+  CHECK(v.as_error().message(text) ==
+        "a segment after the first does not begin on a page (index 1)");
 }
 
 TEST_CASE("lists that are no lists end the program where they would be written") {
@@ -398,4 +400,14 @@ TEST_CASE("lists that are no lists end the program where they would be written")
   }));
   CHECK(breaks("a build_result without a fault is no error",
                [] { static_cast<void>(prp::build_result{}.as_error()); }));
+}
+
+TEST_CASE("a list that ends a cache line before its page holds no more than its slots") {
+  phasebit_test::counted_memory<bus_space> memory{0x4000'0000, 16_KiB};
+  prp::pointers out;
+  const auto list = memory.region(0x4000'0000, 4096 - 64);
+  CHECK(prp::build_contiguous(bus_addr{0x1000'0000}, 4096 * (1 + 504), 12, list, out));
+  const auto v = prp::build_contiguous(bus_addr{0x1000'0000}, 4096 * (1 + 505), 12, list, out);
+  CHECK_FALSE(v);
+  CHECK(v.reason == errc::exhausted);
 }

@@ -301,3 +301,46 @@ TEST_CASE("a list page that the device can not reach is refused before anything 
   CHECK(s.list_untouched());
   CHECK(s.command == s.before);
 }
+
+namespace {
+
+// Guest pages up to an end, granted for any access; lists above may be read only.
+struct granted_range {
+  using from = guest_space;
+  using to = bus_space;
+  std::uint64_t end;
+  std::uint64_t read_only_from = ~0ULL;
+
+  result<phasebit::segment<bus_space>> translate(guest_addr a, std::uint64_t bytes,
+                                                 phasebit::access wanted) noexcept {
+    if (a.value() >= read_only_from) {
+      if (phasebit::writes(wanted)) return failure(errc::access_denied, "read only", a.value());
+      return phasebit::segment<bus_space>{bus_addr{a.value()}, bytes};
+    }
+    if (a.value() >= end) return failure(errc::not_mapped, "beyond the range", a.value());
+    return phasebit::segment<bus_space>{bus_addr{a.value() + 0x1000'0000},
+                                        std::min(bytes, end - a.value())};
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a page that is half outside of what was granted is refused") {
+  phasebit_test::counted_memory<guest_space> guest{0x4000'0000, 16_KiB};
+  guest.set_word(0x4000'0000, 0x1000);
+  guest.set_word(0x4000'0008, 0x2000);
+  phasebit_test::counted_memory<guest_space> shadow{0x7f00'0000, 4_KiB};
+  granted_range pages{0x2800};
+  prp::pointers command{.prp1 = 0, .prp2 = 0x4000'0000};
+  CHECK_FALSE(prp::rewrite(guest, pages, phasebit::access::write, command, 12'288, 12,
+                           shadow.region(0x7f00'0000, 4_KiB)));
+}
+
+TEST_CASE("a list in memory that the device may only read is rewritten in place") {
+  phasebit_test::counted_memory<guest_space> guest{0x4000'0000, 16_KiB};
+  guest.set_word(0x4000'0000, 0x1000);
+  guest.set_word(0x4000'0008, 0x2000);
+  granted_range pages{0x8000, 0x4000'0000};
+  prp::pointers command{.prp1 = 0, .prp2 = 0x4000'0000};
+  CHECK(prp::rewrite_in_place(guest, pages, phasebit::access::write, command, 12'288, 12));
+}

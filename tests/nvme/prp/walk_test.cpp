@@ -191,3 +191,29 @@ TEST_CASE("a length of nearly 2^64 bytes is walked until the visitor has had eno
           return ++calls == 3000 ? status_code::data_transfer_error : status_code::success;
         }) == status_code::data_transfer_error);
 }
+
+TEST_CASE("a link with a page offset ends the walk") {
+  phasebit_test::counted_memory<bus_space> memory{0x4000'0000, 16_KiB};
+  for (std::uint64_t i = 0; i != 511; ++i) {
+    memory.set_word(0x4000'0000 + 8 * i, 0x10'0000 + 4096 * i);
+    memory.set_word(0x4000'1000 + 8 * i, 0x90'0000 + 4096 * i);
+  }
+  memory.set_word(0x4000'0000 + 8 * 511, 0x4000'1008);
+  CHECK(walk(memory, {0x1000'0000, 0x4000'0000}, 4096ULL * (1 + 511 + 5)).status ==
+        status_code::prp_offset_invalid);
+}
+
+TEST_CASE("no segment wraps around the address space") {
+  bus_memory memory{list_at, 4_KiB};
+  // PRP1 and PRP2 are the last page and the first.
+  CHECK(walk(memory, {~0xfffULL, 0}, 8192).status == status_code::data_transfer_error);
+  CHECK(walk(memory, {~0xfffULL, 0}, 4096).status == status_code::data_transfer_error);
+  CHECK(walk(memory, {~0xfffULL, 0}, 4092).status == status_code::success);
+  CHECK(walk(memory, {~0x3ULL, 0x1000}, 4100).status == status_code::data_transfer_error);
+  // The same in a list: consecutive pages over the end.
+  for (std::uint64_t i = 0; i != 4; ++i)
+    memory.set_word(list_at + 8 * i, (0 - 0x2000 + 0x1000 * i));
+  const walked w = walk(memory, {0x1000, list_at}, 5 * 4096);
+  CHECK(w.status == status_code::data_transfer_error);
+  for (const auto& s : w.segments) CHECK(s.begin.value() + s.bytes > s.begin.value());
+}

@@ -167,8 +167,7 @@ TEST_CASE("any number of segments over segments of any size is walked as it was 
       };
       submission_entry command{};
       REQUIRE(sgl::build(segments, 1_GiB, false, memory.region(base, bytes), command, more));
-      const std::size_t used =
-          count <= slots ? 1 : 1 + (count - slots + slots - 2) / (slots - 1);
+      const std::size_t used = count <= slots ? 1 : 1 + (count - slots + slots - 2) / (slots - 1);
       CHECK(next + 1 == used);
       memory.forget();
       const walked w = walk(memory, command.sgl(), total);
@@ -326,7 +325,8 @@ TEST_CASE("a guest's list is translated into a list of one's own, block by block
   command.set_sgl(last_segment(base, 4), data_pointer::sgl_metadata_segment);
 
   REQUIRE(sgl::rewrite(guest, blocks, command, 0x1840, {}, shadow.region(0x1000'0000, 4_KiB)));
-  CHECK(command.psdt() == data_pointer::sgl_metadata_segment);
+  CHECK(command.psdt() == data_pointer::sgl_metadata_buffer);
+  CHECK(command.mptr == 0);
   CHECK(std::equal(image.begin(), image.end(), guest.all().begin()));
   for (const auto& [at, times] : guest.times_read) CHECK(times == 1);
   const walked w = walk(shadow, command.sgl(), 0x1840);
@@ -334,10 +334,10 @@ TEST_CASE("a guest's list is translated into a list of one's own, block by block
   CHECK(w.discarded == 0x10);
   const auto page = [](std::uint64_t n) { return pages_reversed::of(n << 12); };
   CHECK(same(w.segments, {{bus_addr{page(1) + 0xff0}, 0x10},
-                        {bus_addr{page(2)}, 0x10},
-                        {bus_addr{page(5)}, 0x10},
-                        {bus_addr{page(8)}, 0x1000},
-                        {bus_addr{page(9)}, 0x800}}));
+                          {bus_addr{page(2)}, 0x10},
+                          {bus_addr{page(5)}, 0x10},
+                          {bus_addr{page(8)}, 0x1000},
+                          {bus_addr{page(9)}, 0x800}}));
 }
 
 TEST_CASE("a list that becomes one block once it is translated needs no segment") {
@@ -373,4 +373,38 @@ TEST_CASE("a block that can not be translated is named, and the command stays as
   // No transfer, no address of the guest's.
   CHECK(sgl::rewrite(guest, blocks, command, 0, {}, segments));
   CHECK(command.sgl() == block(0, 0));
+}
+
+TEST_CASE("the metadata pointer is translated, cleared or refused, never passed on as it was") {
+  phasebit_test::counted_memory<guest_space> guest{base, 4_KiB};
+  bus_memory shadow{0x1000'0000, 4_KiB};
+  pages_reversed blocks;
+  submission_entry command{};
+  const auto rewrite = [&](data_pointer psdt, std::uint64_t mptr, std::uint64_t metadata,
+                           std::uint64_t bytes = 0x20) {
+    command = {};
+    command.set_sgl(block(0x1000, 0x20), psdt);
+    command.mptr = mptr;
+    return sgl::rewrite(guest, blocks, command, bytes, {.metadata_bytes = metadata},
+                        shadow.region(0x1000'0000, 4_KiB));
+  };
+  const auto expected = blocks.translate(guest_addr{0x3010}, 8, access::write);
+  REQUIRE(expected);
+  REQUIRE(rewrite(data_pointer::sgl_metadata_buffer, 0x3010, 8));
+  CHECK(command.mptr == expected->begin.value());
+  REQUIRE(rewrite(data_pointer::sgl_metadata_buffer, 0x3010, 0));
+  CHECK(command.mptr == 0);
+  REQUIRE(rewrite(data_pointer::sgl_metadata_segment, 0x3010, 0));
+  CHECK(command.mptr == 0);
+  CHECK(command.psdt() == data_pointer::sgl_metadata_buffer);
+  REQUIRE(rewrite(data_pointer::sgl_metadata_segment, 0x3010, 0, 0));
+  CHECK(command.mptr == 0);
+  CHECK(rewrite(data_pointer::sgl_metadata_segment, 0x3010, 8).status ==
+        status_code::sgl_descriptor_type_invalid);
+  CHECK(command.mptr == 0x3010);
+  CHECK(rewrite(data_pointer::sgl_metadata_buffer, ~0ULL - 3, 8).status ==
+        status_code::data_transfer_error);
+  // Over two pages that do not follow each other afterwards.
+  CHECK(rewrite(data_pointer::sgl_metadata_buffer, 0x3ffc, 8).status ==
+        status_code::internal_error);
 }

@@ -185,6 +185,16 @@ class function {
     return done ? result<>{} : result<>{named(done.error())};
   }
 
+  // One driver at a time: nvme::attach() claims the function, and a second attach is refused (busy).
+  [[nodiscard]] result<> claim() noexcept {
+    if (driver_attached_) {
+      return failure(errc::busy, "a driver is attached to the function already: detach it first");
+    }
+    driver_attached_ = true;
+    return {};
+  }
+  void unclaim() noexcept { driver_attached_ = false; }
+
  private:
   [[nodiscard]] error named(const error& e) const noexcept {
     std::array<char, 8> text{};
@@ -196,6 +206,7 @@ class function {
   pcie::msix_capability msix_{};
   pcie::msi_capability msi_{};
   interrupts interrupts_;
+  bool driver_attached_ = false;
 };
 static_assert(PcieBackend<function>);
 static_assert(InterruptSource<function>);

@@ -207,6 +207,16 @@ class function {
   }
   [[nodiscard]] bool removed() const noexcept { return node_->removed(); }
 
+  // One driver at a time: nvme::attach() claims the function, and a second attach is refused (busy).
+  [[nodiscard]] result<> claim() noexcept {
+    if (node_->driver_attached) {
+      return failure(errc::busy, "a driver is attached to the function already: detach it first");
+    }
+    node_->driver_attached = true;
+    return {};
+  }
+  void unclaim() noexcept { node_->driver_attached = false; }
+
  private:
   friend struct detail::factory;
   function(detail::function_node& node, fabric_clock clock) noexcept

@@ -112,7 +112,7 @@ class dma_pool {
     };
     return std::any_of(mapped_.begin(), mapped_.end(), within) ||
            std::any_of(chunks_.begin(), chunks_.end(), [&](const chunk& c) {
-             return within({c.memory.bytes(), c.begin});
+             return within({c.bytes, c.begin});
            });
   }
 
@@ -125,17 +125,22 @@ class dma_pool {
   // One mapping, handed out in parts.
   struct chunk {
     posix::memory_mapping memory;
+    std::span<std::byte> bytes;  // the aligned part of the mapping, which the device reaches
     bus_addr begin;
     iova_allocator<512> parts{64};
 
     [[nodiscard]] bool holds(const dma_region& region) const noexcept {
-      return region.bus >= begin && region.bus - begin < memory.size();
+      return region.bus >= begin && region.bus - begin < bytes.size();
     }
-    [[nodiscard]] result<dma_region> take(std::size_t bytes, std::size_t alignment) noexcept {
-      const auto at = parts.allocate(bytes, alignment);
+    [[nodiscard]] result<dma_region> take(std::size_t count, std::size_t alignment) noexcept {
+      // Pointer and bus address differ by a constant: both are aligned, or neither can be.
+      if (!is_aligned(to_local(bytes.data()).value() - begin.value(), alignment)) {
+        return failure(errc::misaligned, "this chunk has another alignment", alignment);
+      }
+      const auto at = parts.allocate(count, alignment);
       if (!at) return at.error();
-      const dma_region whole{memory.bytes(), begin};
-      const dma_region got = whole.subregion(static_cast<std::size_t>(*at - begin), bytes);
+      const dma_region whole{bytes, begin};
+      const dma_region got = whole.subregion(static_cast<std::size_t>(*at - begin), count);
       __builtin_memset(got.data(), 0, got.size());
       return got;
     }
@@ -148,14 +153,24 @@ class dma_pool {
     auto memory = huge(size);
     if (!memory) memory = ordinary(size);
     if (!memory) return memory.error();
+    // The system aligns a mapping to its pages. What wants more gets an aligned part of a larger one.
+    const auto misaligned = [&]() noexcept {
+      return !is_aligned(to_local(memory->data()).value(), alignment);
+    };
+    if (misaligned()) memory = ordinary(size + alignment);
+    if (!memory) return memory.error();
+    const std::size_t skip = static_cast<std::size_t>(
+        align_up(std::uint64_t{to_local(memory->data()).value()}, std::uint64_t{alignment}) -
+        to_local(memory->data()).value());
+    const auto part = memory->bytes().subspan(skip, size);
     // The bus address has the same offset as the pointer within any requested alignment.
     const auto at = addresses_.allocate(size, std::max(alignment, chunk_bytes));
     if (!at) return at.error();
-    if (const auto mapped = space_.map(memory->bytes(), *at); !mapped) {
+    if (const auto mapped = space_.map(part, *at); !mapped) {
       (void)addresses_.release(*at, size);
       return mapped.error();
     }
-    chunk made{.memory = std::move(*memory), .begin = *at};
+    chunk made{.memory = std::move(*memory), .bytes = part, .begin = *at};
     if (const auto added = made.parts.add(*at, size); !added) return added.error();
     chunks_.push_back(std::move(made));
     return &chunks_.back();

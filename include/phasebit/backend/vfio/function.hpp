@@ -180,6 +180,16 @@ class function {
     return done ? start() : done;
   }
 
+  // One driver at a time: nvme::attach() claims the function, and a second attach is refused (busy).
+  [[nodiscard]] result<> claim() noexcept {
+    if (state_->driver_attached) {
+      return failure(errc::busy, "a driver is attached to the function already: detach it first");
+    }
+    state_->driver_attached = true;
+    return {};
+  }
+  void unclaim() noexcept { state_->driver_attached = false; }
+
  private:
   struct state {
     posix::unique_fd group;
@@ -193,6 +203,7 @@ class function {
     event_set let_go;
     result<detail::fault_log> faults;
     bool asked = false;
+    bool driver_attached = false;
   };
 
   explicit function(std::unique_ptr<state> s) noexcept : state_(std::move(s)) {}

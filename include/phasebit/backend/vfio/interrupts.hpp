@@ -98,7 +98,8 @@ class event_set {
   }
   [[nodiscard]] bool wait(unsigned vector, std::uint64_t nanoseconds) const noexcept {
     if (poll(vector)) return true;
-    const std::uint64_t ms = (nanoseconds + 999'999) / 1'000'000;
+    // Rounded up, without a sum that wraps for a wait without end.
+    const std::uint64_t ms = nanoseconds / 1'000'000 + (nanoseconds % 1'000'000 != 0 ? 1 : 0);
     const auto ready = posix::wait_readable(
         descriptor(vector), ms > 0xffff'ffff ? 0xffff'ffffU : static_cast<std::uint32_t>(ms));
     return ready && *ready && poll(vector);

@@ -24,13 +24,13 @@
 namespace phasebit::nvme::driver {
 
 struct controller_options {
-  std::uint16_t io_queues = 1;              // wanted; granted_queues() says what the device gave
-  std::uint32_t admin_timeout_ms = 10'000;  // for each admin command but Format and Sanitize
-  std::uint32_t max_transfer = 1U << 20;    // bytes of one command, if MDTS allows as much
-  std::uint8_t async_events = 1;            // event requests kept outstanding
+  std::uint16_t io_queues = 1;                // wanted; granted_queues() says what the device gave
+  std::uint32_t admin_timeout_ms = 10'000;    // for each admin command but Format and Sanitize
+  std::uint32_t max_transfer = 1U << 20;      // bytes of one command, if MDTS allows as much
+  std::uint8_t async_events = 1;              // event requests kept outstanding
   std::uint32_t format_timeout_ms = 600'000;  // for Format NVM and Sanitize
-  bool shut_down_on_detach = true;          // detach() ends with CC.SHN, as before power goes
-  driver::quirks quirks = {};               // added to those that are known by the device's ids
+  bool shut_down_on_detach = true;            // detach() ends with CC.SHN, as before power goes
+  driver::quirks quirks = {};                 // added to those that are known by the device's ids
 };
 
 // Owns what the device uses of the backend's memory for admin commands, and gives it back only when the
@@ -106,8 +106,8 @@ class admin_session {
     if (!scratch) return scratch.error();
     scratch_ = *scratch;
 
-    admin_ = admin_queue<order, doorbell_type>{
-        memory_.layout(0, admin_transfer, page_shift_, {}), sq_doorbell(0), cq_doorbell(0)};
+    admin_ = admin_queue<order, doorbell_type>{memory_.layout(0, admin_transfer, page_shift_, {}),
+                                               sq_doorbell(0), cq_doorbell(0)};
     if (const auto up = enable(bar_, backend_->clock(), caps_,
                                {.submission = memory_.submission.bus,
                                 .completion = memory_.completion.bus,
@@ -252,7 +252,8 @@ class admin_session {
     if (count > admin_.max_events) count = admin_.max_events;
     if (count + 1 > admin_.available()) count = admin_.available() - 1;
     if (!admin_.arm_events(count)) {
-      return failure(errc::exhausted, "the admin queue has no free entry for event requests", count);
+      return failure(errc::exhausted, "the admin queue has no free entry for event requests",
+                     count);
     }
     return {};
   }
@@ -260,6 +261,8 @@ class admin_session {
     if (running()) (void)admin_.poll();
   }
   [[nodiscard]] std::optional<async_event> next_event() noexcept { return admin_.next_event(); }
+
+  [[nodiscard]] std::uint32_t lost_events() const noexcept { return admin_.lost_events(); }
 
   [[nodiscard]] doorbell_type sq_doorbell(std::uint16_t qid) noexcept {
     return bar_.doorbell(
@@ -324,12 +327,12 @@ class admin_session {
     const auto cq_least = id::entry_size_required.get(identity_.cqes);
     const auto cq_most = id::entry_size_largest.get(identity_.cqes);
     // Some controllers leave both fields 0 and mean the sizes that every controller has.
-    if (identity_.sqes != 0 &&
-        (submission_shift() < sq_least || submission_shift() > sq_most)) {
-      return failure(errc::not_supported,
-                     "the controller takes no 64-byte submission entries (Identify SQES); the quirk "
-                     "submission_entry_shift sets another distance",
-                     identity_.sqes);
+    if (identity_.sqes != 0 && (submission_shift() < sq_least || submission_shift() > sq_most)) {
+      return failure(
+          errc::not_supported,
+          "the controller takes no 64-byte submission entries (Identify SQES); the quirk "
+          "submission_entry_shift sets another distance",
+          identity_.sqes);
     }
     if (identity_.cqes != 0 && (4 < cq_least || 4 > cq_most)) {
       return failure(errc::not_supported,

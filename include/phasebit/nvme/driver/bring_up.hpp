@@ -109,7 +109,7 @@ struct gone_when_ones {
 
 // How a controller is to be switched off.
 struct disable_options {
-  std::uint32_t quiet_ms = 0;    // no register is read for so long after CC.EN was cleared
+  std::uint32_t quiet_ms = 0;     // no register is read for so long after CC.EN was cleared
   std::uint32_t patience_ms = 0;  // more than CAP.TO allows, where that is longer
 };
 
@@ -135,7 +135,8 @@ template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
     }
     write_register(bar, config.with(cc::en, false).with(cc::shn, shutdown_notification::none));
     if (options.quiet_ms != 0) {
-      (void)poll_until(clock, options.quiet_ms * nanoseconds_per_ms, []() noexcept { return false; });
+      (void)poll_until(clock, options.quiet_ms * nanoseconds_per_ms,
+                       []() noexcept { return false; });
     }
   }
   return detail::wait_for_status(
@@ -161,15 +162,15 @@ template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
   write_register(bar, asq{setup.submission.value()});
   write_register(bar, acq{setup.completion.value()});
   write_register(bar, cc{}.with(cc::css, caps[cap::css_iocs] && !caps[cap::css_nvm]
-                                               ? command_set_selected::all_supported
-                                               : command_set_selected::nvm)
+                                             ? command_set_selected::all_supported
+                                             : command_set_selected::nvm)
                           .with(cc::mps, static_cast<std::uint8_t>(setup.page_shift - 12U))
                           .with(cc::iosqes, setup.submission_shift)
                           .with(cc::iocqes, 4)
                           .with(cc::en, true));
   return detail::wait_for_status(bar, clock, detail::patience_ms(caps), true,
-                                 "the controller did not become ready within CAP.TO, in ms", is_gone,
-                                 [](csts s) noexcept { return s[csts::rdy]; });
+                                 "the controller did not become ready within CAP.TO, in ms",
+                                 is_gone, [](csts s) noexcept { return s[csts::rdy]; });
 }
 
 // Tells the controller to finish (flush caches, note the clean end) before power or it goes away, and

@@ -206,17 +206,9 @@ class controller {
   // namespaces makes queues refuse the handles that were made before.
   void poll() noexcept {
     session_.poll();
-    while (event_count_ != max_events) {
-      const auto event = session_.next_event();
-      if (!event) break;
-      if (event->type() == async_event_type::notice &&
-          event->information() == static_cast<std::uint8_t>(notice_event::namespace_attributes)) {
-        namespaces_changed();
-      }
-      events_[event_count_++] = *event;
-    }
+    take_events();
   }
-  // The oldest event not yet looked at. The device sends no more of its type until its log page
+  // The oldest event not yet looked at; more than 8 are not kept. The device sends no more of its type until its log page
   // was read (Base 2.0, 5.2).
   [[nodiscard]] std::optional<async_event> next_event() noexcept {
     if (event_count_ == 0) return std::nullopt;
@@ -280,9 +272,8 @@ class controller {
                                                       std::uint32_t after = 0) noexcept {
     std::size_t count = 0;
     while (count != out.size()) {
-      const auto answer =
-          execute(admin::identify({.cns = cns::active_namespace_list, .nsid = after}),
-                  session_.scratch());
+      const auto answer = execute(
+          admin::identify({.cns = cns::active_namespace_list, .nsid = after}), session_.scratch());
       if (!answer) return answer.error();
       if (!answer->ok()) {
         if (count == 0) return probe_namespaces(out, after);
@@ -312,8 +303,7 @@ class controller {
   template <class Token = completion_callback, unsigned MaxDepth = 256,
             class EntryStore = cached_store>
   [[nodiscard]] result<io_queue<Token, MaxDepth, EntryStore>> create_queue_pair(
-      const queue_options& options = {},
-      queue_kind<Token, MaxDepth, EntryStore> = {}) noexcept {
+      const queue_options& options = {}, queue_kind<Token, MaxDepth, EntryStore> = {}) noexcept {
     using queue = io_queue<Token, MaxDepth, EntryStore>;
     if (shadow_on_) {
       return failure(errc::not_supported,
@@ -338,8 +328,7 @@ class controller {
     const auto each = [&](typename Queue::token_type& token, completion c) noexcept {
       if (!queue.observed() || !queue.deliver(token, c)) done(token, c);
     };
-    const auto deleted =
-        delete_at_device(queue.qid(), [&]() noexcept { (void)queue.poll(each); });
+    const auto deleted = delete_at_device(queue.qid(), [&]() noexcept { (void)queue.poll(each); });
     if (!deleted) return deleted;
     queue.forget_controller();
     if (!queue.observed()) (void)queue.fail_all(status_code::aborted_queue_deletion, done);
@@ -379,8 +368,9 @@ class controller {
     }
     const auto pages = backend().allocate(2 * page, page);
     if (!pages) return pages.error();
-    const auto answer = execute_checked("Doorbell Buffer Config was refused; status",
-                                        admin::doorbell_buffer_config(pages->bus, pages->bus + page));
+    const auto answer =
+        execute_checked("Doorbell Buffer Config was refused; status",
+                        admin::doorbell_buffer_config(pages->bus, pages->bus + page));
     if (!answer && answer.error().code == errc::io) {
       backend().release(*pages);
       return answer.error();
@@ -402,8 +392,7 @@ class controller {
     if (!layout) return layout.error();
     const std::uint16_t qid = layout->qid;
     return result<queue>{in_place_queue<queue, doorbell>{
-        *layout,
-        shadowed(submission_doorbell_offset(qid, stride()), session_.sq_doorbell(qid)),
+        *layout, shadowed(submission_doorbell_offset(qid, stride()), session_.sq_doorbell(qid)),
         shadowed(completion_doorbell_offset(qid, stride()), session_.cq_doorbell(qid)), registry_,
         slots_[qid].generation}};
   }
@@ -445,13 +434,12 @@ class controller {
   static constexpr detail::controller_calls calls{
       .delete_queue = [](void* self, detail::queue_link& queue) noexcept -> result<> {
         auto& c = *static_cast<controller*>(self);
-        const auto deleted =
-            c.delete_at_device(queue.qid(), [&]() noexcept { queue.poll_own(); });
+        const auto deleted = c.delete_at_device(queue.qid(), [&]() noexcept { queue.poll_own(); });
         if (deleted) queue.forget_controller();
         return deleted;
       },
       .check = [](void* self) noexcept -> result<> {
-        return static_cast<controller*>(self)->session_.check();
+        return static_cast<controller*>(self)->check();
       },
       .poll_until = [](void* self, std::uint64_t nanoseconds, bool (*done)(void*) noexcept,
                        void* argument) noexcept -> bool {
@@ -476,6 +464,7 @@ class controller {
     granted_ = 0;
     refused_.reset();
     event_count_ = 0;
+    lost_events_ = 0;
     namespaces_changed();
     if (const auto up = session_.start(); !up) return noticed(up);
     if (const auto queues = ask_for_queues(); !queues) return noticed(queues);
@@ -533,7 +522,23 @@ class controller {
           break;
       }
     }
+    take_events();
     return noticed(answer);
+  }
+  // A notice is acted upon whether or not the user looks at events.
+  void take_events() noexcept {
+    while (const auto event = session_.next_event()) {
+      if (event->type() == async_event_type::notice &&
+          event->information() == static_cast<std::uint8_t>(notice_event::namespace_attributes)) {
+        namespaces_changed();
+      }
+      if (event_count_ != max_events) events_[event_count_++] = *event;
+    }
+    // One that was lost may have been a notice.
+    if (session_.lost_events() != lost_events_) {
+      lost_events_ = session_.lost_events();
+      namespaces_changed();
+    }
   }
   void namespaces_changed() noexcept {
     ++namespaces_;
@@ -559,7 +564,8 @@ class controller {
   [[nodiscard]] result<> check_queue(const detail::queue_link& queue) const noexcept {
     if (queue.closed()) return failure(errc::removed, text(queue.end_reason())).at(queue.qid());
     if (!queue.belongs_to(registry_)) {
-      return failure(errc::invalid_argument, "the queue is not one of this controller").at(queue.qid());
+      return failure(errc::invalid_argument, "the queue is not one of this controller")
+          .at(queue.qid());
     }
     return {};
   }
@@ -572,10 +578,11 @@ class controller {
                                       : max_depth;
     const std::uint32_t depth = options.depth != 0 ? options.depth : deepest < 128 ? deepest : 128;
     if (depth < 2 || depth > deepest) {
-      return failure(errc::out_of_range,
-                     "a queue has at least 2 entries, and at most what CAP.MQES and MaxDepth allow; "
-                     "asked for",
-                     depth);
+      return failure(
+          errc::out_of_range,
+          "a queue has at least 2 entries, and at most what CAP.MQES and MaxDepth allow; "
+          "asked for",
+          depth);
     }
     if (granted_ == 0 && refused_) {
       return failure(errc::exhausted,
@@ -598,20 +605,20 @@ class controller {
     const std::uint32_t most = options.max_transfer != 0 && options.max_transfer < max_transfer()
                                    ? options.max_transfer
                                    : max_transfer();
-    auto memory = queue_memory::allocate(
-        backend(), depth, most, session_.page_shift(),
-        {.metadata_bytes = metadata_bytes_for(format, most),
-         .entry_shift = session_.submission_shift(),
-         .list_alignment = session_.quirks().list_alignment});
+    auto memory = queue_memory::allocate(backend(), depth, most, session_.page_shift(),
+                                         {.metadata_bytes = metadata_bytes_for(format, most),
+                                          .entry_shift = session_.submission_shift(),
+                                          .list_alignment = session_.quirks().list_alignment});
     if (!memory) return memory.error().at(qid);
 
     if (shadow_on_) clear_shadows(qid);
-    const auto cq = execute_checked("Create I/O Completion Queue was refused; status",
-                                    admin::create_io_cq({.qid = qid,
-                                                         .entries = depth,
-                                                         .memory = memory->completion.bus,
-                                                         .vector = options.interrupt.value_or(0),
-                                                         .interrupts = options.interrupt.has_value()}));
+    const auto cq =
+        execute_checked("Create I/O Completion Queue was refused; status",
+                        admin::create_io_cq({.qid = qid,
+                                             .entries = depth,
+                                             .memory = memory->completion.bus,
+                                             .vector = options.interrupt.value_or(0),
+                                             .interrupts = options.interrupt.has_value()}));
     if (!cq) return give_up(*memory, cq.error(), qid, cq.error().code != errc::io);
     const auto sq = execute_checked(
         "Create I/O Submission Queue was refused; status",
@@ -623,15 +630,15 @@ class controller {
           execute_checked("undoing a queue failed; status", admin::delete_io_cq(qid));
       return give_up(*memory, sq.error(), qid, !undone);
     }
-    slots_[qid] = {.memory = *memory, .generation = ++next_generation_, .submission_deleted = false};
+    slots_[qid] = {
+        .memory = *memory, .generation = ++next_generation_, .submission_deleted = false};
     return slots_[qid].memory.layout(qid, most, session_.page_shift(), format);
   }
   // A buffer for the separate metadata of each command, of up to 4 KiB: longer metadata takes the caller's.
   [[nodiscard]] static std::uint32_t metadata_bytes_for(const namespace_info& ns,
                                                         std::uint32_t max_transfer) noexcept {
     if (ns.metadata_bytes == 0 || ns.metadata_inline || ns.strips()) return 0;
-    const std::uint64_t most =
-        std::uint64_t{max_transfer >> ns.block_shift} * ns.metadata_bytes;
+    const std::uint64_t most = std::uint64_t{max_transfer >> ns.block_shift} * ns.metadata_bytes;
     return static_cast<std::uint32_t>(
         align_up(most < 4096 ? most : std::uint64_t{4096}, std::uint64_t{cache_line}));
   }
@@ -640,7 +647,8 @@ class controller {
   [[nodiscard]] error give_up(queue_memory& memory, const error& why, std::uint16_t qid,
                               bool device_has_it) noexcept {
     if (device_has_it) {
-      slots_[qid] = {.memory = memory, .generation = ++next_generation_, .submission_deleted = false};
+      slots_[qid] = {
+          .memory = memory, .generation = ++next_generation_, .submission_deleted = false};
     } else {
       memory.release(backend());
     }
@@ -694,8 +702,8 @@ class controller {
   // An event index that an earlier queue of this id left behind would keep a new one from ringing,
   // where the device does not begin it anew itself.
   void clear_shadows(std::uint16_t qid) noexcept {
-    for (const auto offset : {submission_doorbell_offset(qid, stride()),
-                              completion_doorbell_offset(qid, stride())}) {
+    for (const auto offset :
+         {submission_doorbell_offset(qid, stride()), completion_doorbell_offset(qid, stride())}) {
       auto* words = shadow_.data() + static_cast<std::size_t>(offset - first_doorbell);
       order::store(*reinterpret_cast<le<std::uint32_t>*>(words), 0U);
       order::store(*reinterpret_cast<le<std::uint32_t>*>(words + page_bytes()), 0U);
@@ -721,6 +729,7 @@ class controller {
   std::uint32_t namespaces_ = 0;  // how often a namespace has changed
   std::array<async_event, max_events> events_{};
   unsigned event_count_ = 0;
+  std::uint32_t lost_events_ = 0;
 };
 
 // Attaches to the controller behind a function: see controller::attach().

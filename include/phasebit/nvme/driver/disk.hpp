@@ -73,14 +73,19 @@ class disk {
       metadata = std::move(*apart);
     }
     const std::uint32_t deepest = controller.capabilities().max_queue_entries();
-    auto queue = controller.create_queue_pair(
-        {.depth = deepest < 4 ? deepest : 4,
-         .max_transfer = static_cast<std::uint32_t>(blocks * block),
-         .nsid = options.nsid},
-        tokens<std::uint32_t, 4>);
+    auto queue =
+        controller.create_queue_pair({.depth = deepest < 4 ? deepest : 4,
+                                      .max_transfer = static_cast<std::uint32_t>(blocks * block),
+                                      .nsid = options.nsid},
+                                     tokens<std::uint32_t, 4>);
     if (!queue) return queue.error();
-    return disk{controller, std::move(*queue), *info,  std::move(*bounce), std::move(metadata),
-                static_cast<std::uint32_t>(blocks), options};
+    return disk{controller,
+                std::move(*queue),
+                *info,
+                std::move(*bounce),
+                std::move(metadata),
+                static_cast<std::uint32_t>(blocks),
+                options};
   }
   [[nodiscard]] static result<disk> open(Controller& controller, std::uint32_t nsid,
                                          std::uint32_t timeout_ms = 10'000) noexcept {
@@ -91,8 +96,11 @@ class disk {
   disk& operator=(disk&&) = delete;
   // The bounce buffer goes back only when the device has let go of the queue; else it stays taken.
   ~disk() {
-    const bool in_use = queue_.attached() ? !queue_.remove()
-                                          : queue_.end_reason() == queue_end::abandoned;
+    bool in_use = queue_.end_reason() == queue_end::abandoned;
+    if (!queue_.closed()) {
+      const auto removed = queue_.remove();
+      in_use = !removed && removed.error().code != errc::removed;
+    }
     if (!in_use) return;
     (void)bounce_.leak();
     (void)metadata_.leak();
@@ -153,6 +161,7 @@ class disk {
                               const std::byte* out, std::size_t bytes,
                               std::span<std::byte> metadata_in,
                               std::span<const std::byte> metadata_out) noexcept {
+    if (queue_.closed()) return failure(errc::removed, text(queue_.end_reason()));
     if ((bytes & (info_.block_bytes - 1U)) != 0) {
       return failure(errc::misaligned, "a disk is read and written in whole blocks", bytes);
     }
@@ -172,14 +181,15 @@ class disk {
             with_metadata ? metadata_out.subspan(metadata_at, metadata_now)
                           : std::span<const std::byte>{});
       }
-      if (const auto ran = run(
-              [&]() noexcept { return post(opcode, lba + done, now, with_metadata); }, opcode);
+      if (const auto ran =
+              run([&]() noexcept { return post(opcode, lba + done, now, with_metadata); }, opcode);
           !ran) {
         return ran;
       }
       if (opcode == nvm_opcode::read) {
         take(in + at, now,
-             with_metadata ? metadata_in.subspan(metadata_at, metadata_now) : std::span<std::byte>{});
+             with_metadata ? metadata_in.subspan(metadata_at, metadata_now)
+                           : std::span<std::byte>{});
       }
       done += now;
       blocks -= now;
@@ -234,8 +244,7 @@ class disk {
     const dma_region data = bounce_->subregion(
         0, std::size_t{blocks} * (extended ? info_.extended_bytes() : info_.block_bytes));
     if (!info_.metadata_inline && info_.metadata_bytes != 0 && (with_metadata || !info_.strips())) {
-      const dma_region apart =
-          metadata_->subregion(0, std::size_t{blocks} * info_.metadata_bytes);
+      const dma_region apart = metadata_->subregion(0, std::size_t{blocks} * info_.metadata_bytes);
       if (!with_metadata && opcode == nvm_opcode::write) {
         __builtin_memset(apart.data(), 0, apart.size());
       }

@@ -18,12 +18,12 @@ struct namespace_info {
   std::uint32_t nsid = 0;  // 0: no particular namespace
   std::uint32_t generation = 0;
   std::uint64_t blocks = 0;
-  std::uint32_t block_bytes = 512;   // data bytes of a block
-  std::uint16_t metadata_bytes = 0;  // beside each block
+  std::uint32_t block_bytes = 512;    // data bytes of a block
+  std::uint16_t metadata_bytes = 0;   // beside each block
   std::uint16_t boundary_blocks = 0;  // NOIOB: no command should cross a multiple of it; 0: none
   std::uint8_t block_shift = 9;
   std::uint8_t reference_tag_bits = 32;
-  bool metadata_inline = false;  // behind each block in the data buffer, not at MPTR
+  bool metadata_inline = false;   // behind each block in the data buffer, not at MPTR
   bool protection_first = false;  // the tuple begins the metadata, not ends it
   protection_type protection = protection_type::none;
   guard_format guard = guard_format::bits16;

@@ -50,6 +50,9 @@ struct queue_memory {
     while (list < least && list < page) list <<= 1;
     if (list < wanted.list_alignment) list = wanted.list_alignment;
     if (least > page) list = align_up(least, page);
+    // Metadata buffers are counted by the slots of command ids: a power of two.
+    std::size_t slots = 2;
+    while (slots < entries) slots <<= 1;
     queue_memory made;
     made.entries = entries;
     made.list_bytes = static_cast<std::uint32_t>(list);
@@ -62,7 +65,7 @@ struct queue_memory {
         {made.submission, align_up(std::size_t{entries} << wanted.entry_shift, page)},
         {made.completion, align_up(entries * sizeof(completion_entry), page)},
         {made.lists, align_up(entries * list, page)},
-        {made.metadata, std::size_t{entries} * wanted.metadata_bytes},
+        {made.metadata, slots * wanted.metadata_bytes},
     };
     for (const auto& [region, bytes] : regions) {
       if (bytes == 0) continue;

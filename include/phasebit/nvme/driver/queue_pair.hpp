@@ -59,14 +59,14 @@ struct queue_layout {
   std::uint16_t qid = 0;
   std::span<submission_entry> submission;
   std::span<completion_entry> completion;
-  dma_region lists;                 // PRP lists, one after another
-  std::uint32_t list_bytes = 4096;  // of each: a power of two, or a multiple of the page
-  dma_region metadata = {};         // metadata buffers, one after another, or empty
+  dma_region lists;                  // PRP lists, one after another
+  std::uint32_t list_bytes = 4096;   // of each: a power of two, or a multiple of the page
+  dma_region metadata = {};          // metadata buffers, one after another, or empty
   std::uint32_t metadata_bytes = 0;  // of each: a multiple of a cache line
   std::uint8_t page_shift = 12;      // log2 of the memory page (CC.MPS)
   std::uint8_t entry_shift = 6;      // log2 of the submission entries' distance (CC.IOSQES)
   std::uint32_t max_transfer = 0;    // bytes; MDTS and what a list can hold, whichever is less
-  namespace_info format = {};        // of read() and write() without a handle; nsid 0: of any namespace
+  namespace_info format = {};  // of read() and write() without a handle; nsid 0: of any namespace
 };
 
 // What happens to a queue that a layer above it must know of.
@@ -124,9 +124,10 @@ class queue_pair : public detail::queue_link {
     slots_.reset(count);
     PHASEBIT_EXPECTS(layout.lists.size() / layout.list_bytes >= count,
                      "there are fewer PRP lists than commands");
-    PHASEBIT_EXPECTS(metadata_bytes_ == 0 || metadata_.size() / metadata_bytes_ >= count,
-                     "there are fewer metadata buffers than commands");
-    for (unsigned i = 0; i != count; ++i) free_lists_[i + 1] = static_cast<std::uint16_t>(i);
+    PHASEBIT_EXPECTS(
+        metadata_bytes_ == 0 || metadata_.size() / metadata_bytes_ >= slots_.slot_count(),
+        "there are fewer metadata buffers than slots");
+    for (unsigned i = 0; i != count; ++i) free_lists_[i + 1] = i * list_bytes_;
     bind(layout.format);
   }
   // The same, as a queue of a controller.
@@ -142,7 +143,7 @@ class queue_pair : public detail::queue_link {
   // Posts a command that moves no data, or whose data pointer the caller has filled.
   PHASEBIT_ALWAYS_INLINE submitted submit(const submission_entry& command,
                                           const Token& token) noexcept {
-    if (slots_.full() | gone()) [[unlikely]] {
+    if (slots_.full() || gone()) [[unlikely]] {
       return not_now();
     }
     return post(command, token, no_list);
@@ -153,7 +154,7 @@ class queue_pair : public detail::queue_link {
   // another kind is refused unless it is submitted by submit_unchecked().
   submitted submit(const submission_entry& command, const dma_region& data,
                    const Token& token) noexcept {
-    if (slots_.full() | gone()) return not_now();
+    if (slots_.full() || gone()) return not_now();
     if (const submitted fits = check_length(command, data.size()); !fits) return fits;
     return submit_unchecked(command, data, token);
   }
@@ -163,7 +164,7 @@ class queue_pair : public detail::queue_link {
   PHASEBIT_ALWAYS_INLINE submitted submit_unchecked(submission_entry command,
                                                     const dma_region& data,
                                                     const Token& token) noexcept {
-    if (slots_.full() | gone()) [[unlikely]] {
+    if (slots_.full() || gone()) [[unlikely]] {
       return not_now();
     }
     if (data.size() > max_transfer_) [[unlikely]] {
@@ -176,7 +177,7 @@ class queue_pair : public detail::queue_link {
   // The sum of the lengths is checked as above.
   submitted submit(const submission_entry& command, std::span<const segment<bus_space>> segments,
                    const Token& token) noexcept {
-    if (slots_.full() | gone()) return not_now();
+    if (slots_.full() || gone()) return not_now();
     std::uint64_t bytes = 0;
     for (const auto& s : segments) {
       if (s.bytes > ~bytes) return submitted::as_refused(errc::overflow, "the lengths overflow");
@@ -185,15 +186,17 @@ class queue_pair : public detail::queue_link {
     if (const submitted fits = check_length(command, bytes); !fits) return fits;
     return submit_unchecked(command, segments, token);
   }
-  submitted submit_unchecked(submission_entry command,
-                             std::span<const segment<bus_space>> segments,
+  submitted submit_unchecked(submission_entry command, std::span<const segment<bus_space>> segments,
                              const Token& token) noexcept {
-    if (slots_.full() | gone()) return not_now();
+    if (slots_.full() || gone()) return not_now();
     prp::pointers pointers;
-    const std::uint16_t list = next_list();
+    const std::uint32_t list = take_list();
     const prp::build_result built =
         prp::build(segments, page_shift_, max_transfer_, list_memory(list), pointers);
-    if (!built) return submitted::as_refused(built);
+    if (!built) {
+      give_list_back(list);
+      return submitted::as_refused(built);
+    }
     command.prp1 = pointers.prp1;
     command.prp2 = pointers.prp2;
     return post(command, token, list);
@@ -251,12 +254,14 @@ class queue_pair : public detail::queue_link {
   void bind(const namespace_info& ns) noexcept {
     format_ = ns;
     nsid_ = ns.nsid;
+    nsid_mask_ = ns.nsid != 0 ? ~0U : 0U;
     // Everything but plain blocks of one namespace takes the longer way.
     plain_bytes_ = ns.block_bytes;
     const std::uint32_t most = max_transfer_ >> ns.block_shift;
-    set_short_way(
-        ns.metadata_bytes != 0 || ns.block_bytes == 0 ? 0 : most < 65'536 ? most : 65'536,
-        ns.generation);
+    set_short_way(ns.metadata_bytes != 0 || ns.block_bytes == 0 ? 0
+                  : most < 65'536                               ? most
+                                                                : 65'536,
+                  ns.generation);
   }
   [[nodiscard]] const namespace_info& format() const noexcept { return format_; }
 
@@ -289,7 +294,7 @@ class queue_pair : public detail::queue_link {
       done(token, completion{entry});
     }
     if (taken == 0) {
-      if (closed() | gone()) [[unlikely]] {
+      if (closed() || gone()) [[unlikely]] {
         return limit == 0 ? 0 : end_in_flight(done);
       }
       return 0;
@@ -360,8 +365,8 @@ class queue_pair : public detail::queue_link {
   // object does, but a failure is reported, and the queue is then as it was.
   [[nodiscard]] result<> remove() noexcept {
     if (closed() || !has_controller()) {
-      return failure(errc::removed, closed() ? text(end_reason())
-                                             : "the queue was not made by a controller")
+      return failure(errc::removed,
+                     closed() ? text(end_reason()) : "the queue was not made by a controller")
           .at(qid());
     }
     if (const auto deleted = ask_for_deletion(); !deleted) return deleted;
@@ -401,30 +406,32 @@ class queue_pair : public detail::queue_link {
   }
 
  private:
-  static constexpr std::uint16_t no_list = 0xffff;
+  static constexpr std::uint32_t no_list = ~0U;
 
   PHASEBIT_ALWAYS_INLINE submitted post(submission_entry command, const Token& token,
-                                        std::uint16_t list) noexcept {
+                                        std::uint32_t list) noexcept {
     const std::uint16_t id = slots_.next();
     command.set_command_id(id);
     // The slot is recorded first: a completion may be there as soon as the doorbell is rung.
-    slots_.take({token, list}, tick_);
-    lists_used_ += list != no_list ? 1U : 0U;
+    in_flight_command& kept = slots_.take(tick_);
+    kept.token = token;
+    kept.list = list;
     submission_.push(command);
     return submitted::as_posted(id);
   }
-  PHASEBIT_ALWAYS_INLINE submitted post_with_data(submission_entry& command,
-                                                  const dma_region& data, const Token& token,
-                                                  std::uint16_t list = no_list) noexcept {
+  PHASEBIT_ALWAYS_INLINE submitted post_with_data(submission_entry& command, const dma_region& data,
+                                                  const Token& token) noexcept {
     prp::pointers pointers;
+    std::uint32_t list = no_list;
     const prp::build_result built = prp::build_contiguous(
         data.bus, data.size(), page_shift_,
         [&]() noexcept {
-          list = next_list();
+          list = take_list();
           return list_memory(list);
         },
         pointers);
     if (!built) [[unlikely]] {
+      give_list_back(list);
       return submitted::as_refused(built);
     }
     command.prp1 = pointers.prp1;
@@ -434,21 +441,27 @@ class queue_pair : public detail::queue_link {
   // What a queue keeps for a command.
   struct in_flight_command {
     Token token{};
-    std::uint16_t list = no_list;
+    std::uint32_t list = no_list;
   };
   PHASEBIT_ALWAYS_INLINE Token release(std::uint16_t id) noexcept {
-    const in_flight_command was = slots_.release(id);
-    free_lists_[lists_used_] = was.list;
-    lists_used_ -= was.list != no_list ? 1U : 0U;
+    const in_flight_command& was = slots_.release(id);
+    // Without a branch per command where some have lists, and without this where none has.
+    if (lists_used_ != 0) {
+      free_lists_[lists_used_] = was.list;
+      lists_used_ -= was.list != no_list ? 1U : 0U;
+    }
     return was.token;
   }
 
-  [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint16_t next_list() const noexcept {
-    return free_lists_[lists_used_ + 1U];
+  // Takes a list, by its offset; there is one for each command.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint32_t take_list() noexcept {
+    return free_lists_[++lists_used_];
+  }
+  void give_list_back(std::uint32_t list) noexcept {
+    if (list != no_list) free_lists_[lists_used_--] = list;
   }
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE prp::list_memory list_memory(
-      std::uint16_t index) const noexcept {
-    const std::size_t offset = std::size_t{index} * list_bytes_;
+      std::uint32_t offset) const noexcept {
     return {{lists_ + offset, list_bytes_}, bus_addr{lists_bus_ + offset}};
   }
 
@@ -458,13 +471,13 @@ class queue_pair : public detail::queue_link {
                                                      const dma_region& data) const noexcept {
     return range.blocks - 1 < short_way_blocks() &&
            data.size() == std::size_t{range.blocks} * plain_bytes_ &&
-           (range.nsid == nsid_ || range.nsid == 0) && !slots_.full();
+           (range.nsid == 0 || ((range.nsid ^ nsid_) & nsid_mask_) == 0) && !slots_.full();
   }
   PHASEBIT_ALWAYS_INLINE submitted transfer_plain(nvm_opcode opcode, const block_range& range,
                                                   const dma_region& data,
                                                   const Token& token) noexcept {
     submission_entry command = nvme::detail::checked_block_command(opcode, range);
-    command.nsid = nsid_;
+    if (range.nsid == 0) command.nsid = nsid_;
     return post_with_data(command, data, token);
   }
   // Everything that the short way does not take: refusals, metadata, other namespaces.
@@ -472,13 +485,12 @@ class queue_pair : public detail::queue_link {
   [[gnu::noinline]] submitted transfer(nvm_opcode opcode, const namespace_info& ns,
                                        block_range range, dma_region data,
                                        const dma_region* metadata, Token token) noexcept {
-    if (slots_.full() | gone()) return not_now();
+    if (slots_.full() || gone()) return not_now();
     if (ns.generation != namespaces()) {
       return submitted::as_refused(errc::not_ready,
                                    "a namespace was changed or formatted: ask for its handle again "
                                    "(identify_namespace), and bind() the queue to it");
     }
-    std::uint16_t list = no_list;
     std::optional<std::uint64_t> given;
     if (metadata != nullptr) given = metadata->size();
     detail::block_transfer made;
@@ -502,15 +514,14 @@ class queue_pair : public detail::queue_link {
                                        "the blocks have more metadata than the queue's buffers "
                                        "hold: pass a metadata buffer");
         }
-        // The buffer lies beside the command's list.
-        list = next_list();
-        const dma_region own = metadata_.subregion(std::size_t{list} * metadata_bytes_,
-                                                   static_cast<std::size_t>(made.metadata_bytes));
+        const dma_region own =
+            metadata_.subregion(std::size_t{slots_.slot_of(slots_.next())} * metadata_bytes_,
+                                static_cast<std::size_t>(made.metadata_bytes));
         if (opcode == nvm_opcode::write) __builtin_memset(own.data(), 0, own.size());
         made.command.mptr = own.bus.value();
       }
     }
-    return post_with_data(made.command, data, token, list);
+    return post_with_data(made.command, data, token);
   }
   [[nodiscard]] submitted check_length(const submission_entry& command,
                                        std::uint64_t bytes) const noexcept {
@@ -590,6 +601,7 @@ class queue_pair : public detail::queue_link {
     list_bytes_ = other.list_bytes_;
     max_transfer_ = other.max_transfer_;
     nsid_ = other.nsid_;
+    nsid_mask_ = other.nsid_mask_;
     plain_bytes_ = other.plain_bytes_;
     page_shift_ = other.page_shift_;
     tick_ = other.tick_;
@@ -618,6 +630,7 @@ class queue_pair : public detail::queue_link {
   std::uint64_t lists_bus_ = 0;
   std::uint32_t list_bytes_ = 0;
   std::uint32_t max_transfer_ = 0;
+  std::uint32_t nsid_mask_ = 0;    // 0: of any namespace
   std::uint32_t nsid_ = 0;         // the bound namespace
   std::uint32_t plain_bytes_ = 0;  // of a block of the bound namespace
   std::uint32_t tick_ = 0;
@@ -625,9 +638,9 @@ class queue_pair : public detail::queue_link {
   std::uint32_t lists_used_ = 0;  // PRP lists of commands in flight
   std::uint8_t page_shift_ = 12;
   ring::tag_pool<in_flight_command, MaxDepth - 1> slots_;
-  // A stack, so that few lists are used where few commands are in flight. The list taken next stands
-  // behind the first lists_used_ + 1 elements.
-  std::array<std::uint16_t, MaxDepth + 1> free_lists_{};
+  // A stack, so that few lists are used where few commands are in flight. They are offsets of lists; the
+  // one taken next stands behind the first lists_used_ + 1 elements.
+  std::array<std::uint32_t, MaxDepth + 1> free_lists_{};
   namespace_info format_{};
   dma_region metadata_{};
   std::uint32_t metadata_bytes_ = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Cuts a transfer into commands: at the device's limits (MDTS, an optimal I/O boundary), and where
-// PRPs can not express a buffer in one.
+// PRPs cannot express a buffer in one.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -19,7 +19,7 @@ namespace phasebit::nvme::driver {
 struct split_limits {
   std::uint64_t max_bytes = 0;        // of one command
   std::uint64_t boundary_blocks = 0;  // no command crosses a multiple of this (NOIOB); 0: none
-  std::uint8_t block_shift = 9;
+  std::uint32_t block_bytes = 512;    // of the buffer: with the metadata, where it lies inline
   std::uint8_t page_shift = 12;
 };
 
@@ -44,10 +44,10 @@ class splitter {
   constexpr splitter() noexcept = default;
   constexpr splitter(std::uint64_t lba, std::span<const segment<bus_space>> segments,
                      const split_limits& limits) noexcept
-      : limits_(limits), pieces_(segments), lba_(lba) {}
+      : limits_(limits), segments_(segments), lba_(lba) {}
 
   // Whether everything was handed out.
-  [[nodiscard]] constexpr bool done() const noexcept { return index_ == pieces_.size(); }
+  [[nodiscard]] constexpr bool done() const noexcept { return index_ == segments_.size(); }
   [[nodiscard]] constexpr std::size_t segment_index() const noexcept { return index_; }
 
   // The next part; refused where a cut would have to fall inside of a block, or the part would begin
@@ -58,7 +58,7 @@ class splitter {
     const std::uint64_t most = transfer_limit();
     std::uint64_t bytes = gather(out, most);
     // A part is made of whole blocks; what was gathered beyond goes back.
-    const std::uint64_t extra = bytes & ((std::uint64_t{1} << limits_.block_shift) - 1);
+    const std::uint64_t extra = remainder(bytes, limits_.block_bytes);
     if (extra != 0) {
       index_ = at;
       offset_ = skip;
@@ -66,7 +66,7 @@ class splitter {
     }
     if (bytes == 0) {
       return prp::build_result::refused(
-          errc::misaligned, "PRPs can not express the buffer, and a cut would split a block",
+          errc::misaligned, "PRPs cannot express the buffer, and a cut would split a block",
           index_);
     }
     if ((out.segments[0].begin.value() & 3U) != 0) {
@@ -74,23 +74,33 @@ class splitter {
                                         at);
     }
     out.lba = lba_;
-    out.blocks = static_cast<std::uint32_t>(bytes >> limits_.block_shift);
+    out.blocks = blocks_of(bytes);
     lba_ += out.blocks;
     return {};
   }
 
  private:
-  static constexpr std::uint64_t most_blocks = 65'536;  // NLB is 16 bits, zero-based
+  static constexpr std::uint32_t most_blocks = 65'536;  // NLB is 16 bits, zero-based
 
+  // The whole blocks in at most 4 GiB of one command; no more than most_blocks.
+  [[nodiscard]] constexpr std::uint32_t blocks_of(std::uint64_t bytes) const noexcept {
+    const std::uint64_t all = std::uint64_t{most_blocks} * limits_.block_bytes;
+    if (bytes >= all) return static_cast<std::uint32_t>(most_blocks);
+    // Not a division, which machines of 32 bits call a support function for.
+    std::uint32_t blocks = 0;
+    for (std::uint32_t bit = most_blocks; bit != 0; bit >>= 1) {
+      if (std::uint64_t{blocks + bit} * limits_.block_bytes <= bytes) blocks += bit;
+    }
+    return blocks;
+  }
   [[nodiscard]] constexpr std::uint64_t transfer_limit() const noexcept {
-    std::uint64_t blocks = limits_.max_bytes >> limits_.block_shift;
-    if (blocks > most_blocks) blocks = most_blocks;
+    std::uint64_t blocks = blocks_of(limits_.max_bytes);
     if (limits_.boundary_blocks != 0) {
       const std::uint64_t to_boundary =
           limits_.boundary_blocks - remainder(lba_, limits_.boundary_blocks);
       if (to_boundary < blocks) blocks = to_boundary;
     }
-    return blocks << limits_.block_shift;
+    return blocks * limits_.block_bytes;
   }
 
   // Takes up to `most` bytes, as long as PRPs can express them; returns how many.
@@ -98,14 +108,15 @@ class splitter {
     const std::uint64_t page_mask = (std::uint64_t{1} << limits_.page_shift) - 1;
     std::uint64_t bytes = 0;
     out.segment_count = 0;
-    while (bytes != most && index_ != pieces_.size()) {
-      const segment<bus_space>& from = pieces_[index_];
+    while (bytes != most && index_ != segments_.size()) {
+      const segment<bus_space>& from = segments_[index_];
       const std::uint64_t begin = from.begin.value() + offset_;
       if (out.segment_count != 0) {
         auto& last = out.segments[out.segment_count - 1];
         const std::uint64_t end = last.begin.value() + last.bytes;
         const bool continues = begin == end;
-        if (!continues && (((begin | end) & page_mask) != 0 || out.segment_count == MaxSegments)) break;
+        if (!continues && (((begin | end) & page_mask) != 0 || out.segment_count == MaxSegments))
+          break;
         const std::uint64_t now = take(from, most - bytes);
         if (continues) {
           last.bytes += now;
@@ -134,7 +145,7 @@ class splitter {
   }
 
   split_limits limits_{};
-  std::span<const segment<bus_space>> pieces_;
+  std::span<const segment<bus_space>> segments_;
   std::uint64_t lba_ = 0;
   std::size_t index_ = 0;
   std::uint64_t offset_ = 0;

@@ -40,8 +40,7 @@ class submission_queue {
         entry_shift_(entry_shift),
         doorbell_(doorbell) {
     PHASEBIT_EXPECTS(entry_shift >= 6 && entry_shift <= 15, "an entry has 64 bytes to 32 KiB");
-    PHASEBIT_EXPECTS(last_ >= 1 && last_ <= 65535,
-                     "a submission queue has 2 to 65536 entries");
+    PHASEBIT_EXPECTS(last_ >= 1 && last_ <= 65535, "a submission queue has 2 to 65536 entries");
   }
 
   // Leaves the memory and the doorbell alone from now on.

@@ -31,7 +31,8 @@ class merged_segments {
   explicit merged_segments(Each& each) noexcept : each_(each) {}
 
   [[nodiscard]] status_code add(std::uint64_t begin, std::uint64_t bytes) noexcept {
-    if (begin == begin_ + bytes_ && bytes_ != 0) {
+    // The page at address 0 does not continue the last one of the address space.
+    if (begin == begin_ + bytes_ && bytes_ != 0 && begin != 0) {
       bytes_ += bytes;
       return status_code::success;
     }
@@ -41,11 +42,16 @@ class merged_segments {
     return so_far;
   }
   [[nodiscard]] status_code finish() noexcept {
-    return bytes_ == 0 ? status_code::success
-                       : each_(address<Space>{begin_}, std::exchange(bytes_, 0));
+    return bytes_ == 0 ? status_code::success : hand_out(begin_, std::exchange(bytes_, 0));
   }
 
  private:
+  // A segment whose end is no address any more cannot be read or written.
+  [[nodiscard]] status_code hand_out(std::uint64_t begin, std::uint64_t bytes) noexcept {
+    if (begin + bytes < begin) return status_code::data_transfer_error;
+    return each_(address<Space>{begin}, bytes);
+  }
+
   Each& each_;
   std::uint64_t begin_ = 0;
   std::uint64_t bytes_ = 0;
@@ -58,7 +64,7 @@ class merged_segments {
   for (std::size_t i = 0; i != pages.size(); ++i) {
     difference |= pages[i].get() ^ (first + (std::uint64_t{i} << page_shift));
   }
-  return difference == 0;
+  return difference == 0 && pages.back().get() >= first;
 }
 
 [[nodiscard]] constexpr status_code status_of(list_end end, status_code stopped) noexcept {
@@ -81,7 +87,7 @@ class merged_segments {
 // `bytes` long. Lists are read through `lists`, in whose address space the pointers are. Everything
 // is hostile: see read_list for how a walk ends. PRP Offset Invalid for PRP1 off a dword, for PRP2
 // or an entry with a page offset, and for a list off an entry; Data Transfer Error for a list that
-// can not be read; else what `each` said. Pieces before a fault may have been visited.
+// cannot be read, and for a segment that wraps around the address space; else what `each` said. Segments before a fault may have been visited.
 template <LocalTranslator Lists, PieceSink<typename Lists::from> Each>
 [[nodiscard]] status_code walk(Lists& lists, pointers p, std::uint64_t bytes, unsigned page_shift,
                                Each&& each) noexcept {
@@ -90,7 +96,10 @@ template <LocalTranslator Lists, PieceSink<typename Lists::from> Each>
   if ((p.prp1 & 3U) != 0) return status_code::prp_offset_invalid;
   const std::uint64_t page = std::uint64_t{1} << page_shift;
   const std::uint64_t in_first = page - (p.prp1 & (page - 1));
-  if (bytes <= in_first) return each(address<space>{p.prp1}, bytes);
+  if (bytes <= in_first) {
+    if (p.prp1 + bytes < p.prp1) return status_code::data_transfer_error;
+    return each(address<space>{p.prp1}, bytes);
+  }
 
   detail::merged_segments<space, std::remove_reference_t<Each>> segments{each};
   status_code last = segments.add(p.prp1, in_first);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// For whoever stands between a guest and a device: the scatter gather list of a command, translated.
+// The scatter gather list of a command, translated: for software between a guest and a device.
 #pragma once
 
 #include <phasebit/memory/dma_copy.hpp>
@@ -31,7 +31,11 @@ struct [[nodiscard]] rewritten {
 // segments becomes several descriptors. The guest's list is read once and never written. The command
 // changes only if all went well. Statuses as walk() has them; Data Transfer Error also for a block
 // that can not be translated; Internal Error where the shadow segments are too short. Bit buckets
-// are passed on: a device without them must not be told of them by the guest's Identify either.
+// are passed on: a device without them must not be reported to the guest as having them.
+//
+// MPTR is an address too. It is translated where `allowed.metadata_bytes` says that metadata is moved there:
+// with PSDT 1 as one buffer, which must be contiguous afterwards (else Internal Error); PSDT 2, a metadata
+// segment, is refused with SGL Descriptor Type Invalid. Without metadata it is 0 in the result.
 template <LocalTranslator Lists, AddressTranslator Blocks, class More = no_more_lists>
   requires(std::same_as<typename Lists::from, typename Blocks::from> &&
            std::same_as<typename Blocks::to, bus_space> &&
@@ -42,8 +46,21 @@ template <LocalTranslator Lists, AddressTranslator Blocks, class More = no_more_
   using from = address<typename Lists::from>;
   if (bytes == 0) {
     // What is not looked at is not passed on: no address of the guest's reaches the device.
-    command.set_sgl(sgl_descriptor::of(sgl_type::data_block, bus_addr{}, 0), command.psdt());
+    command.set_sgl(sgl_descriptor::of(sgl_type::data_block, bus_addr{}, 0));
+    command.mptr = 0;
     return {};
+  }
+  std::uint64_t mptr = 0;
+  if (allowed.metadata_bytes != 0) {
+    if (command.psdt() == data_pointer::sgl_metadata_segment) {
+      return {status_code::sgl_descriptor_type_invalid, 0};
+    }
+    const from at{command.mptr.get()};
+    if (!range_end(at, allowed.metadata_bytes)) return {status_code::data_transfer_error, 0};
+    const auto metadata = blocks.translate(at, allowed.metadata_bytes, allowed.wanted);
+    if (!metadata) return {status_code::data_transfer_error, 0};
+    if (metadata->bytes != allowed.metadata_bytes) return {status_code::internal_error, 0};
+    mptr = metadata->begin.value();
   }
   segment_writer<std::remove_reference_t<More>> writer{shadow, more};
   auto each = [&](from begin, std::uint64_t count) noexcept {
@@ -67,6 +84,8 @@ template <LocalTranslator Lists, AddressTranslator Blocks, class More = no_more_
   const std::uint32_t at = w.descriptors() == 0 ? 0 : w.descriptors() - 1;
   if (walked != status_code::success) return {walked, at};
   if (!writer.finish(command)) return {status_code::internal_error, at};
+  command.set_psdt(data_pointer::sgl_metadata_buffer);
+  command.mptr = mptr;
   return {};
 }
 

@@ -31,6 +31,7 @@ struct limits {
   access wanted = access::write;         // what the device does with the data: write for a read
   std::uint32_t max_descriptors = 4096;  // in all segments; what bounds a list that never ends
   bool longer_than_data = false;         // SGLS bit 18: the list may describe more than is moved
+  std::uint64_t metadata_bytes = 0;      // that the device moves at MPTR; rewrite() alone asks
   bool dword_granularity = false;        // SGLS bits 1:0 = 10b: addresses and lengths in dwords
 };
 

@@ -53,7 +53,9 @@ struct identify_namespace {
   le<std::uint16_t> mssrl;  // of Copy: blocks of one source range, blocks in all, ranges minus one
   le<std::uint32_t> mcl;
   std::uint8_t msrc;
-  std::uint8_t reserved81[11];
+  std::uint8_t reserved81;
+  std::uint8_t nulbaf;  // further formats behind those of nlbaf, with capabilities of their own
+  std::uint8_t reserved83[9];
   le<std::uint32_t> anagrpid;
   std::uint8_t reserved96[3];
   std::uint8_t nsattr;
@@ -118,6 +120,7 @@ static_assert(offsetof(identify_namespace, npda) == 70 &&
               offsetof(identify_namespace, nows) == 72 &&
               offsetof(identify_namespace, mssrl) == 74 &&
               offsetof(identify_namespace, mcl) == 76 && offsetof(identify_namespace, msrc) == 80 &&
+              offsetof(identify_namespace, nulbaf) == 82 &&
               offsetof(identify_namespace, anagrpid) == 92 &&
               offsetof(identify_namespace, nsattr) == 99 &&
               offsetof(identify_namespace, nvmsetid) == 100);

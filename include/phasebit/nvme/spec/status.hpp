@@ -118,6 +118,16 @@ enum class status_code : std::uint16_t {
   write_to_read_only_range = 0x182,
   command_size_limit_exceeded = 0x183,
 
+  // Command specific, of the zoned namespace command set (ZNS 1.1, figure 23).
+  zone_boundary_error = 0x1b8,
+  zone_is_full = 0x1b9,
+  zone_is_read_only = 0x1ba,
+  zone_is_offline = 0x1bb,
+  zone_invalid_write = 0x1bc,
+  too_many_active_zones = 0x1bd,
+  too_many_open_zones = 0x1be,
+  invalid_zone_state_transition = 0x1bf,
+
   // Media and data integrity.
   write_fault = 0x280,
   unrecovered_read_error = 0x281,

@@ -194,6 +194,22 @@ namespace phasebit::nvme {
       return "the protection settings do not suit the namespace"sv;
     case write_to_read_only_range:
       return "the blocks are read only"sv;
+    case zone_boundary_error:
+      return "the blocks cross the boundary of a zone"sv;
+    case zone_is_full:
+      return "the zone is full"sv;
+    case zone_is_read_only:
+      return "the zone is read only"sv;
+    case zone_is_offline:
+      return "the zone is offline"sv;
+    case zone_invalid_write:
+      return "a write into a zone does not begin at its write pointer"sv;
+    case too_many_active_zones:
+      return "too many zones are active"sv;
+    case too_many_open_zones:
+      return "too many zones are open"sv;
+    case invalid_zone_state_transition:
+      return "the zone's state does not allow this"sv;
     case command_size_limit_exceeded:
       return "the command is for more blocks than allowed"sv;
 

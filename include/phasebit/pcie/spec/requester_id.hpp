@@ -58,13 +58,14 @@ class requester_id {
 
 // A function's full name in one machine: PCI segment (Linux: domain) and requester id.
 struct function_address {
-  std::uint16_t segment = 0;
+  // 16 bits in PCI; Linux numbers what lies behind a VMD from 10000h.
+  std::uint32_t segment = 0;
   requester_id id{};
 
   friend constexpr auto operator<=>(const function_address&,
                                     const function_address&) noexcept = default;
 
-  // "0000:01:00.0" into `out` (12 characters; cut where it does not fit).
+  // "0000:01:00.0" into `out` (12 characters, up to 16 for a domain above ffff; cut where it does not fit).
   [[nodiscard]] constexpr std::string_view print(std::span<char> out) const noexcept {
     phasebit::detail::text_cursor cursor{out};
     cursor.hex(segment, 4).text(":");
@@ -73,8 +74,8 @@ struct function_address {
   }
 };
 
-// Reads "01:00.0" or "0000:01:00.0", nothing before or behind; nothing else is an address. Segments
-// above ffff, which Linux invents for devices behind a VMD, are none of PCI's.
+// Reads "01:00.0" or "0000:01:00.0", nothing before or behind; nothing else is an address. A domain has
+// four to eight digits: "10000:e1:00.0" is what Linux calls a function behind a VMD.
 [[nodiscard]] constexpr std::optional<function_address> parse_function_address(
     std::string_view text) noexcept {
   const auto hex = [](std::string_view digits) -> std::optional<unsigned> {
@@ -95,11 +96,13 @@ struct function_address {
     return value;
   };
   unsigned segment = 0;
-  if (text.size() == 12 && text[4] == ':') {
-    const auto parsed = hex({text.data(), 4});
+  if (text.size() >= 12 && text.size() <= 16 && text[text.size() - 8] == ':') {
+    const std::size_t digits = text.size() - 8;
+    if (digits > 4 && text[0] == '0') return std::nullopt;
+    const auto parsed = hex({text.data(), digits});
     if (!parsed) return std::nullopt;
     segment = *parsed;
-    text.remove_prefix(5);
+    text.remove_prefix(digits + 1);
   }
   if (text.size() != 7 || text[2] != ':' || text[5] != '.') return std::nullopt;
   const auto bus = hex({text.data(), 2});
@@ -107,9 +110,8 @@ struct function_address {
   const auto function = hex({text.data() + 6, 1});
   if (!bus || !device || !function || *device > 31 || *function > 7) return std::nullopt;
   return function_address{
-      static_cast<std::uint16_t>(segment),
-      requester_id{static_cast<std::uint8_t>(*bus), static_cast<std::uint8_t>(*device),
-                   static_cast<std::uint8_t>(*function)}};
+      segment, requester_id{static_cast<std::uint8_t>(*bus), static_cast<std::uint8_t>(*device),
+                            static_cast<std::uint8_t>(*function)}};
 }
 
 }  // namespace phasebit::pcie

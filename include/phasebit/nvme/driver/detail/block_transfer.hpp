@@ -22,9 +22,10 @@ struct block_transfer {
 
 // Makes the command for a transfer of `data_bytes` and, if the caller gave a metadata buffer, of
 // `given_metadata`; a refusal names what does not fit.
-[[nodiscard]] constexpr submitted prepare_transfer(
-    nvm_opcode opcode, const namespace_info& ns, block_range range, std::uint64_t data_bytes,
-    std::optional<std::uint64_t> given_metadata, block_transfer& out) noexcept {
+[[nodiscard]] constexpr submitted prepare_transfer(nvm_opcode opcode, const namespace_info& ns,
+                                                   block_range range, std::uint64_t data_bytes,
+                                                   std::optional<std::uint64_t> given_metadata,
+                                                   block_transfer& out) noexcept {
   if (range.blocks - 1 > 0xffffU) {
     return submitted::as_refused(errc::out_of_range, "a command is for 1 to 65536 blocks");
   }
@@ -72,21 +73,20 @@ struct block_transfer {
                                  "with PRACT this namespace transfers no metadata: leave the "
                                  "metadata out, or PRACT");
   }
-  out.metadata_bytes =
-      ns.metadata_inline || (range.pi.action && ns.strips()) ? 0 : metadata;
+  out.metadata_bytes = ns.metadata_inline || (range.pi.action && ns.strips()) ? 0 : metadata;
   if (given_metadata && *given_metadata != out.metadata_bytes) {
-    return submitted::as_refused(errc::invalid_argument,
-                                 ns.metadata_bytes == 0
-                                     ? "the namespace has no metadata"
-                                     : "the metadata buffer is not as long as the blocks' metadata");
+    return submitted::as_refused(
+        errc::invalid_argument, ns.metadata_bytes == 0
+                                    ? "the namespace has no metadata"
+                                    : "the metadata buffer is not as long as the blocks' metadata");
   }
   out.command = nvme::detail::checked_block_command(opcode, range);
   if (ns.is_protected() && (range.pi.action || range.pi.check_reference)) {
     // Type 1: the tag of the first block is the LBA's low bits, or the command is invalid. Type 2 takes
     // the caller's, and the LBA as well where the caller named none.
-    const bool lba = ns.protection == protection_type::type1 ||
-                     (ns.protection == protection_type::type2 && asked_nothing &&
-                      range.reference_tag == 0);
+    const bool lba =
+        ns.protection == protection_type::type1 ||
+        (ns.protection == protection_type::type2 && asked_nothing && range.reference_tag == 0);
     if (lba) set_reference_tag(out.command, range.lba, ns.reference_tag_bits);
   }
   return submitted::as_posted(0);

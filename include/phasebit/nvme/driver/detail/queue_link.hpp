@@ -13,7 +13,16 @@
 namespace phasebit::nvme::driver {
 
 // Why a queue does not work (any more).
-enum class queue_end : std::uint8_t { none, never_made, moved, deleted, reset, detached, abandoned, removed };
+enum class queue_end : std::uint8_t {
+  none,
+  never_made,
+  moved,
+  deleted,
+  reset,
+  detached,
+  abandoned,
+  removed
+};
 
 [[nodiscard]] constexpr const char* text(queue_end why) noexcept {
   switch (why) {
@@ -30,7 +39,8 @@ enum class queue_end : std::uint8_t { none, never_made, moved, deleted, reset, d
     case queue_end::detached:
       return "the queue's controller was detached";
     case queue_end::abandoned:
-      return "the queue's controller was detached and did not stop: the device may still use memory";
+      return "the queue's controller was detached and did not stop: the device may still use "
+             "memory";
     case queue_end::removed:
       return "the queue's controller is gone: its registers read all ones";
   }
