@@ -8,10 +8,10 @@
 #include "support/run_main.hpp"
 #include "support/units.hpp"
 
-#include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/qtest.hpp>
 #include <phasebit/backend/vfio.hpp>
+#include <phasebit/memory/dma_buffer.hpp>
 
 #include <chrono>
 #include <cstring>

@@ -5,8 +5,15 @@
 
 #include <phasebit/accel/aes_xts.hpp>
 #include <phasebit/accel/checksum.hpp>
+#include <phasebit/accel/dsa/descriptor.hpp>
+#include <phasebit/accel/dsa/device.hpp>
+#include <phasebit/accel/dsa/driver.hpp>
 #include <phasebit/accel/engine.hpp>
+#include <phasebit/accel/engine_scheduler.hpp>
 #include <phasebit/accel/execution.hpp>
+#include <phasebit/accel/near_storage/command.hpp>
+#include <phasebit/accel/near_storage/nvme_programs.hpp>
+#include <phasebit/accel/near_storage/overlay.hpp>
 #include <phasebit/accel/operation.hpp>
 #include <phasebit/accel/optimizer.hpp>
 #include <phasebit/accel/plan.hpp>
@@ -85,6 +92,8 @@
 #include <phasebit/iommu/driver/table_block.hpp>
 #include <phasebit/iommu/fault/fault.hpp>
 #include <phasebit/iommu/fault/fault_queue.hpp>
+#include <phasebit/iommu/page_table/dirty_bitmap.hpp>
+#include <phasebit/iommu/page_table/formats.hpp>
 #include <phasebit/iommu/page_table/formats/amdv1.hpp>
 #include <phasebit/iommu/page_table/formats/arm_stage2.hpp>
 #include <phasebit/iommu/page_table/formats/riscv.hpp>
@@ -96,6 +105,7 @@
 #include <phasebit/iommu/page_table/page_table.hpp>
 #include <phasebit/iommu/page_table/page_table_fwd.hpp>
 #include <phasebit/iommu/page_table/page_table_view.hpp>
+#include <phasebit/iommu/page_table/reserved_region.hpp>
 #include <phasebit/iommu/page_table/table_arena.hpp>
 #include <phasebit/iommu/page_table/table_memory.hpp>
 #include <phasebit/iommu/page_table/table_word.hpp>
@@ -172,10 +182,12 @@
 #include <phasebit/nvme/device/queue_commands.hpp>
 #include <phasebit/nvme/device/queue_index.hpp>
 #include <phasebit/nvme/device/registers.hpp>
+#include <phasebit/nvme/device/saved_state.hpp>
 #include <phasebit/nvme/device/secondary_controllers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
 #include <phasebit/nvme/device/state.hpp>
 #include <phasebit/nvme/device/submission_queue.hpp>
+#include <phasebit/nvme/driver.hpp>
 #include <phasebit/nvme/driver/admin_queue.hpp>
 #include <phasebit/nvme/driver/admin_session.hpp>
 #include <phasebit/nvme/driver/bring_up.hpp>
@@ -210,6 +222,7 @@
 #include <phasebit/nvme/spec/async_event.hpp>
 #include <phasebit/nvme/spec/completion.hpp>
 #include <phasebit/nvme/spec/features.hpp>
+#include <phasebit/nvme/spec/guard.hpp>
 #include <phasebit/nvme/spec/identify.hpp>
 #include <phasebit/nvme/spec/identify_controller.hpp>
 #include <phasebit/nvme/spec/identify_lists.hpp>
@@ -233,6 +246,7 @@
 #include <phasebit/pcie/device/config_space.hpp>
 #include <phasebit/pcie/device/description.hpp>
 #include <phasebit/pcie/device/emitter.hpp>
+#include <phasebit/pcie/device/extended_capability_emitter.hpp>
 #include <phasebit/pcie/device/hotplug_slot.hpp>
 #include <phasebit/pcie/device/interrupt_sink.hpp>
 #include <phasebit/pcie/device/msix_table.hpp>
@@ -245,7 +259,9 @@
 #include <phasebit/pcie/driver/register_block.hpp>
 #include <phasebit/pcie/driver/reset.hpp>
 #include <phasebit/pcie/driver/topology.hpp>
+#include <phasebit/pcie/spec/acs_capability.hpp>
 #include <phasebit/pcie/spec/address_translation.hpp>
+#include <phasebit/pcie/spec/aer_capability.hpp>
 #include <phasebit/pcie/spec/bar.hpp>
 #include <phasebit/pcie/spec/capability.hpp>
 #include <phasebit/pcie/spec/express.hpp>
@@ -256,6 +272,7 @@
 #include <phasebit/pcie/spec/msix.hpp>
 #include <phasebit/pcie/spec/power_management.hpp>
 #include <phasebit/pcie/spec/requester_id.hpp>
+#include <phasebit/pcie/spec/resizable_bar_capability.hpp>
 #include <phasebit/pcie/spec/sriov_capability.hpp>
 #include <phasebit/pcie/spec/tlp.hpp>
 #include <phasebit/pcie/spec/tlp_completion.hpp>
@@ -283,6 +300,7 @@
 #include <phasebit/sriov/vf_config.hpp>
 #include <phasebit/version.hpp>
 #include <phasebit/virtio/blk/device_config.hpp>
+#include <phasebit/virtio/blk/driver_queue.hpp>
 #include <phasebit/virtio/blk/request_queue.hpp>
 #include <phasebit/virtio/device/chain.hpp>
 #include <phasebit/virtio/device/dirty_log.hpp>
@@ -298,6 +316,7 @@
 #include <phasebit/virtio/driver/packed_queue.hpp>
 #include <phasebit/virtio/driver/queue_setup.hpp>
 #include <phasebit/virtio/driver/split_queue.hpp>
+#include <phasebit/virtio/pci/transport.hpp>
 #include <phasebit/virtio/spec/blk.hpp>
 #include <phasebit/virtio/spec/features.hpp>
 #include <phasebit/virtio/spec/inflight_record.hpp>

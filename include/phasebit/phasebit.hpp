@@ -69,6 +69,7 @@
 #include <phasebit/transport/vhost_user/back_end.hpp>
 #include <phasebit/transport/vhost_user/blk_device.hpp>
 #include <phasebit/transport/vhost_user/dirty_bitmap.hpp>
+#include <phasebit/transport/vhost_user/front_end.hpp>
 #include <phasebit/transport/vhost_user/memory_table.hpp>
 #include <phasebit/transport/vhost_user/message_channel.hpp>
 #include <phasebit/transport/vhost_user/messages.hpp>

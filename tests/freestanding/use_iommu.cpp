@@ -49,9 +49,8 @@ std::uint64_t use(const Format& format, std::uint64_t a, std::uint64_t target,
 
 extern "C" std::uint64_t use_formats(std::uint64_t a, std::uint64_t t, std::uint64_t n) {
   std::uint64_t sum = 0;
-  for_each_page_format([&](const char*, const auto& usual, const auto&...) noexcept {
-    sum += use(usual, a, t, n);
-  });
+  for_each_page_format(
+      [&](const char*, const auto& usual, const auto&...) noexcept { sum += use(usual, a, t, n); });
   return sum;
 }
 extern "C" std::uint64_t use_flat(std::uint64_t a, std::uint64_t t, std::uint64_t n) {

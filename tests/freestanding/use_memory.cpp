@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-#include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/memory/dma_arena.hpp>
+#include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/memory/dma_copy.hpp>
 #include <phasebit/memory/iova_allocator.hpp>
 #include <phasebit/memory/region_map.hpp>

@@ -13,8 +13,8 @@ using namespace phasebit;
 namespace prp = phasebit::nvme::prp;
 namespace sgl = phasebit::nvme::sgl;
 
-extern "C" bool use_prp_build(const segment<bus_space>* segments, std::size_t count, unsigned page_shift,
-                              const dma_region* list, prp::pointers* out) {
+extern "C" bool use_prp_build(const segment<bus_space>* segments, std::size_t count,
+                              unsigned page_shift, const dma_region* list, prp::pointers* out) {
   if (count == 1) {
     return static_cast<bool>(
         prp::build_contiguous(segments->begin, segments->bytes, page_shift, *list, *out));
@@ -42,7 +42,8 @@ extern "C" bool use_prp_rewrite(const guest_memory<8>* guest, prp::pointers* com
 }
 
 extern "C" bool use_sgl(const guest_memory<8>* guest, nvme::submission_entry* command,
-                        const segment<bus_space>* segments, std::size_t count, const dma_region* segment) {
+                        const segment<bus_space>* segments, std::size_t count,
+                        const dma_region* segment) {
   const offset_translator<guest_space, bus_space> to_bus{guest_addr{0}, 65536, bus_addr{4096}};
   if (!sgl::build({segments, count}, 1U << 20, true, *segment, *command)) return false;
   return static_cast<bool>(sgl::rewrite(*guest, to_bus, *command, 65536, {}, *segment));

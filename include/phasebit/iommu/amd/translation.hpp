@@ -82,8 +82,9 @@ struct remapping {
   template <TableReader Tables>
   [[nodiscard]] page_lookup<typename Tables::space> lookup(Tables& tables, const context& state,
                                                            std::uint64_t a,
- access wanted) const noexcept {
-    const amd_v1 format{.mode = state.mode, .address_bits = address_bits,
+                                                           access wanted) const noexcept {
+    const amd_v1 format{.mode = state.mode,
+                        .address_bits = address_bits,
                         .track_accessed = (state.had & 1) != 0,
                         .track_dirty = state.had == 3};
     return page_table_view<amd_v1, Tables>{format, tables,

@@ -109,7 +109,7 @@ struct remapping {
   template <TableReader Tables>
   [[nodiscard]] page_lookup<typename Tables::space> lookup(Tables& tables, const context& state,
                                                            std::uint64_t a,
- access wanted) const noexcept {
+                                                           access wanted) const noexcept {
     using space = typename Tables::space;
     if (is_msi(state, a)) return lookup_msi(tables, state, a);
     if (state.mode == gatp_mode::bare) {

@@ -86,7 +86,7 @@ struct remapping {
   template <TableReader Tables>
   [[nodiscard]] page_lookup<typename Tables::space> lookup(Tables& tables, const context& state,
                                                            std::uint64_t a,
- access wanted) const noexcept {
+                                                           access wanted) const noexcept {
     switch (state.page) {
       case granule::kib_4:
         return walk<12>(tables, state, a, wanted);
@@ -180,8 +180,8 @@ struct remapping {
                    .ignore_access = state.any_age};
     const std::uint64_t root =
         state.root & ~std::uint64_t{table_geometry<format>::root_entries(f) * 8U - 1U};
-    return page_table_view<format, Tables>{f, tables, address<typename Tables::space>{root}}.access_page(
-        bus_addr{a}, wanted);
+    return page_table_view<format, Tables>{f, tables, address<typename Tables::space>{root}}
+        .access_page(bus_addr{a}, wanted);
   }
 };
 static_assert(IommuArchitecture<remapping, table_window<>>);

@@ -77,7 +77,8 @@ class remapper {
         permitted(request.wanted, hit.permissions & state->permissions)) [[likely]] {
       return segment<space>{hit.target, hit.bytes < bytes ? hit.bytes : bytes};
     }
-    const page_lookup<space> page = architecture_.lookup(*tables_, *state, request.address, request.wanted);
+    const page_lookup<space> page =
+        architecture_.lookup(*tables_, *state, request.address, request.wanted);
     if (page.status != walk_status::mapped) {
       return refuse(request, *state,
                     {architecture_.reason_of(page, *state, request.address), page.level,

@@ -39,9 +39,9 @@ struct stage2_tables {
   std::uint64_t root = 0;
   std::uint16_t vmid = 0;
   granule page = granule::kib_4;
-  unsigned ipa_bits = 48;      // 64 - S2T0SZ
-  unsigned address_bits = 48;  // S2PS
-  unsigned start_level = 0;    // the architecture's: 0 is the highest
+  unsigned ipa_bits = 48;        // 64 - S2T0SZ
+  unsigned address_bits = 48;    // S2PS
+  unsigned start_level = 0;      // the architecture's: 0 is the highest
   bool hardware_access = false;  // S2HA
   bool track_dirty = false;      // S2HD, which needs S2HA
 };
