@@ -27,5 +27,5 @@ set(PHASEBIT_COMPONENT_TABLE
   "backend_qtest        | 4 | no  | backend/qtest        | core ring memory pcie posix"
   "testing              | 5 | no  | testing              | core ring memory pcie block iommu nvme"
   "transport_vhost_user | 5 | no  | transport/vhost_user | core ring memory pcie block virtio posix"
-  "hosted               | 5 | no  | hosted               | core ring memory pcie block iommu nvme posix backend_simulated backend_mmio backend_mmio_linux backend_vfio backend_qtest"
+  "hosted               | 5 | no  | hosted               | core ring memory pcie block accel iommu nvme posix backend_simulated backend_mmio backend_mmio_linux backend_vfio backend_qtest"
 )

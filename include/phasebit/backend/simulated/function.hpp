@@ -20,29 +20,6 @@
 
 namespace phasebit::backend::simulated {
 
-// The right to drive a function, until its end. Move-only; the fabric outlives it.
-class function_claim {
- public:
-  function_claim(function_claim&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
-  function_claim& operator=(function_claim&& other) noexcept {
-    if (this != &other) {
-      reset();
-      node_ = std::exchange(other.node_, nullptr);
-    }
-    return *this;
-  }
-  ~function_claim() { reset(); }
-  void reset() noexcept {
-    if (node_ != nullptr) std::exchange(node_, nullptr)->release_claim();
-  }
-
- private:
-  friend class function;
-  explicit function_claim(detail::function_node& node) noexcept : node_(&node) {}
-
-  detail::function_node* node_;
-};
-
 // A PcieBackend with interrupts and reset, like any other: a driver that runs over it runs over
 // hardware. A view that can be copied; the fabric owns the function and must outlive it.
 // Single-step mode: one thread. Threaded mode: registers, configuration, memory and interrupts by
@@ -153,14 +130,6 @@ class function {
     return {};
   }
 
-  // One driver at a time. Errors: busy, while a claim of this function exists.
-  [[nodiscard]] result<function_claim> claim() noexcept {
-    if (!node_->claim()) {
-      return failure(errc::busy, "another driver is attached to this function", id().raw());
-    }
-    return function_claim{*node_};
-  }
-
   // SR-IOV. Each virtual function that is on is a function of the fabric.
   [[nodiscard]] std::uint16_t total_virtual_functions() const noexcept {
     return node_->total_virtual();
@@ -209,13 +178,12 @@ class function {
 
   // One driver at a time: nvme::attach() claims the function, and a second attach is refused (busy).
   [[nodiscard]] result<> claim() noexcept {
-    if (node_->driver_attached) {
+    if (!node_->claim()) {
       return failure(errc::busy, "a driver is attached to the function already: detach it first");
     }
-    node_->driver_attached = true;
     return {};
   }
-  void unclaim() noexcept { node_->driver_attached = false; }
+  void unclaim() noexcept { node_->release_claim(); }
 
  private:
   friend struct detail::factory;

@@ -232,7 +232,6 @@ class function_node : public bus_node {
   [[nodiscard]] unsigned vectors() const noexcept { return msix_->vectors(); }
 
   // Pulled out, or a virtual function that is off.
-  bool driver_attached = false;  // by any handle of this function; the drivers' thread
   [[nodiscard]] bool removed() const noexcept {
     return removed_.load(std::memory_order_acquire) || off_.load(std::memory_order_acquire);
   }
