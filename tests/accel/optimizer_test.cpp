@@ -546,7 +546,7 @@ TEST_CASE("known cases: operation, copy, copy leaves no copy") {
     seq s;
     const auto t = *s.scratch(512);
     const auto u = *s.scratch(512);
-    CHECK(fill ? s.fill(t, 5).has_value() : s.encrypt(t, A, key0).has_value());
+    CHECK((fill ? s.fill(t, 5).has_value() : s.encrypt(t, A, key0).has_value()));
     CHECK(s.copy(u, t));
     CHECK(s.copy(B, u));
     CHECK(changes(s) != 0);

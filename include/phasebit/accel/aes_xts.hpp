@@ -2,7 +2,7 @@
 // AES-XTS (IEEE 1619, NIST SP 800-38E) for engines without a crypto library.
 //
 // Side channels: the portable code looks bytes up in tables at addresses that depend on key and data, so
-// that its time depends on them through the cache. It is a fallback for firmware whose caches nobody else
+// that its time depends on them through the cache. It is a fallback for firmware whose caches no other code
 // shares. The x86 code uses the AES instructions for data, which take constant time; the key schedule
 // is computed by table look-ups once per key. Elsewhere use a crypto library (hosted/accel_openssl.hpp).
 #pragma once

@@ -19,11 +19,11 @@ namespace rules {
 
 // Two steps that the engine does in one pass. Precondition: the table lists the pair, a cipher's data
 // unit divides the block of the protection information it is fused with, and one of
-//   - the second reads exactly what the first wrote, into scratch that nobody else reads; the first can
+//   - the second reads exactly what the first wrote, into scratch that no other step reads; the first can
 //     move down to the second, because its source is not written between;
 //   - the second only reads, exactly what the first wrote, and it is still there;
 //   - the first is a copy, the second only reads, exactly the copy's source, not written between. The
-//     reader may also stand first, if the copy can move up to it: nobody between reads or writes the
+//     reader may also stand first, if the copy can move up to it: no step between reads or writes the
 //     copy's destination or writes its source, and no gate lies between.
 struct fuse_steps {
   static constexpr std::string_view name = "fuse_steps";

@@ -253,7 +253,7 @@ struct drop_dead_store {
 // another in-place operation one temporary less is needed.
 //
 // Precondition: the source T is dead after the step, disjoint from the destination B, and written whole
-// by one earlier step P that works on B as it did on T; between P and the step nobody writes T or B or
+// by one earlier step P that works on B as it did on T; between P and the step no other step writes T or B or
 // reads B; readers of T between them can read B instead. No gate lies between unless B is scratch. For
 // an operation other than a copy T must be scratch, and what B holds meanwhile must not be plain text
 // in memory that others see: not for encrypt unless B is local or scratch.

@@ -57,7 +57,7 @@ class sequence {
       return failure(errc::out_of_range, "a scratch buffer of 2^40 bytes or more", bytes);
     }
     if (scratch_count_ == Steps) {
-      return failure(errc::exhausted, "the sequence has no room for another scratch buffer", Steps);
+      return failure(errc::exhausted, "the sequence cannot hold another scratch buffer", Steps);
     }
     scratch_[scratch_count_] = {bytes, 0, alignment, 0, 0, 0, 0};
     ++scratch_count_;

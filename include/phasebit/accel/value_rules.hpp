@@ -168,7 +168,7 @@ struct reuse_earlier {
 };
 
 // Decrypting what was encrypted, or the reverse, gives the original; both in place, and neither is needed
-// where nobody reads what lies between. Precondition: the source was
+// where no step reads what lies between. Precondition: the source was
 // written whole by the inverse operation with the same key, units and tweak, from bytes that have not
 // been written since.
 struct cancel_inverse {

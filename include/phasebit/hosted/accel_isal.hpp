@@ -96,11 +96,11 @@ class isal_compressor {
           next(out, inflate_.next_out, inflate_.avail_out);
         }
       }
-      const std::uint32_t room = inflate_.avail_out;
+      const std::uint32_t available = inflate_.avail_out;
       const std::uint32_t input = inflate_.avail_in;
       // Positive codes say that input or output ran out, which is seen below.
       if (::isal_inflate(&inflate_) < 0) return {0, accel::step_status::corrupt};
-      const std::uint32_t made = room - inflate_.avail_out;
+      const std::uint32_t made = available - inflate_.avail_out;
       if (full && made != 0) return {written + 1, accel::step_status::output_too_large};
       written += made;
       if (inflate_.block_state == ISAL_BLOCK_FINISH) return {written, accel::step_status::good};
