@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the snippets of docs/model-checking.md stand in.
+// What the snippets of docs/model-checking.md take for granted.
+#pragma once
+
 #include <phasebit/core/ordering.hpp>
-#include <phasebit/core/result.hpp>
 #include <phasebit/testing/explorer/explore.hpp>
-#include <phasebit/testing/explorer/order.hpp>
 
 #include <cstdint>
 #include <cstdio>

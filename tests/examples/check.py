@@ -220,7 +220,7 @@ def readme(programs, folder):
     """The program that README.md walks through is the one that is built here."""
     root = Path(__file__).resolve().parents[2]
     text = (root / "README.md").read_text()
-    blocks = [b for b in re.findall(r"```cpp\n(.*?)```", text, re.S) if "result<> hello" in b]
+    blocks = [b for b in re.findall(r"```cpp[^\n]*\n(.*?)```", text, re.S) if "result<> hello" in b]
     assert len(blocks) == 1, f"{len(blocks)} walks in README.md"
     assert blocks[0] in (root / "examples/hello_nvme.cpp").read_text(), "README.md shows another program"
     for link in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: BSL-1.0
+// What the snippets of docs/errors.md take for granted.
+#pragma once
+
+#include <phasebit/core/result.hpp>
+
+#include <cstdint>
+#include <string_view>
+
+struct header {
+  std::uint32_t version;
+};
+struct config {
+  header from;
+};
+struct device {
+  phasebit::result<header> read_header() noexcept;
+  std::string_view name() const noexcept;
+};
