@@ -116,6 +116,7 @@ TEST_CASE("every page size is used where address, target and length allow it, an
 
 TEST_CASE("the items of a page of several entries agree, and each is found from its own address") {
   for_every_format([]<class Format>(const Format& format) {
+    if (page_format<Format>{format}.orders(0) == 0) return;
     if constexpr (page_format<Format>::contiguous) {
       subject<Format> s{format};
       using geometry = table_geometry<Format>;
@@ -156,7 +157,7 @@ TEST_CASE("attributes come back as they were given, or are refused") {
               ++accepted;
               CHECK(s.table.walk(bus_addr{0}, bytes, [&](auto page) noexcept {
                 CHECK(page.attributes == a);
-                CHECK_FALSE(page.dirty);
+                CHECK_FALSE((page.dirty && format.track_dirty));
               }));
               for (const access wanted : {access::read, access::write, access::read_write}) {
                 CHECK(s.table.translate(bus_addr{8}, 8, wanted).has_value() ==
@@ -180,6 +181,8 @@ TEST_CASE("dirty in any entry of a page is dirty once, and is cleared in all of 
     using geometry = table_geometry<Format>;
     constexpr std::uint64_t granule = geometry::table_bytes;
     const std::uint64_t sizes = geometry::page_sizes(format);
+    const std::uint64_t range = std::uint64_t{1}
+                                << (format.input_bits() < 31 ? format.input_bits() : 31);
     for (unsigned bit = 0; bit < 31; ++bit) {
       const std::uint64_t size = std::uint64_t{1} << bit;
       if ((sizes & size) == 0) continue;
@@ -210,12 +213,11 @@ TEST_CASE("dirty in any entry of a page is dirty once, and is cleared in all of 
         for (const unsigned expected : {1U, 0U}) {
           invalidations<bus_space> changes;
           unsigned seen = 0;
-          const auto count =
-              s.table.take_dirty(bus_addr{0}, 1ULL << 31, changes, [&](auto p) noexcept {
-                ++seen;
-                CHECK(p.begin == bus_addr{size});
-                CHECK(p.page_shift == bit);
-              });
+          const auto count = s.table.take_dirty(bus_addr{0}, range, changes, [&](auto p) noexcept {
+            ++seen;
+            CHECK(p.begin == bus_addr{size});
+            CHECK(p.page_shift == bit);
+          });
           REQUIRE(count);
           CHECK(*count == expected);
           CHECK(seen == expected);

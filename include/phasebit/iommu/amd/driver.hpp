@@ -135,15 +135,15 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
     if (levels > format().mode) {
       return failure(errc::not_supported, "the IOMMU does not walk so many levels", levels);
     }
-    const auto entry = device_entry::translated(through.root().value(), levels, domain);
+    const auto next = device_entry::translated(through.root().value(), levels, domain);
     const amd_v1& f = through.format();
-    if (!f.track_dirty && !f.track_accessed) return this->replace(who, entry);
+    if (!f.track_dirty && !f.track_accessed) return this->replace(who, next);
     if (!tracks_dirty()) {
       return failure(errc::not_supported,
                      "the IOMMU sets no accessed and dirty bits in host tables", features_.raw);
     }
     return this->replace(
-        who, f.track_dirty ? entry.with_dirty_tracking() : entry.with(device_entry::had, 1));
+        who, f.track_dirty ? next.with_dirty_tracking() : next.with(device_entry::had, 1));
   }
   // The IOMMU records which pages are written to, in tables with amd_v1::track_dirty.
   [[nodiscard]] bool tracks_dirty() const noexcept {
