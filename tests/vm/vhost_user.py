@@ -75,7 +75,7 @@ def main():
                 ["-machine", "q35,memory-backend=m", "-object", "memory-backend-memfd,id=m,size=768M,share=on",
                  "-chardev", f"socket,id=c,path={path},reconnect=1",
                  "-device", "vhost-user-blk-pci,chardev=c,num-queues=2"],
-                "", modules=["crc32c_generic", "ext4", "virtio_pci", "virtio_blk"])
+                "no_timer_check", modules=["crc32c_generic", "ext4", "virtio_pci", "virtio_blk"])
             lines = guest.run(300, on_line)
         finally:
             servers[-1].terminate()
