@@ -190,18 +190,25 @@ class nvme_controller {
     entry.dw3 = nvme::completion_dw3::of(command->command_id(), nvme::status{}, cq_.phase).raw;
     check(nvme::device::post_completion<Order>(dma_, cq_.next_slot(), entry), "the ring is mapped");
     cq_.advance();
-    ++completed_;
+    last_id_ = command->command_id();
   }
+  // A completion of a command that is not there.
+  void complete_as(std::uint16_t id) {
+    nvme::completion_entry entry{};
+    entry.dw3 = nvme::completion_dw3::of(id, nvme::status{}, cq_.phase).raw;
+    check(nvme::device::post_completion<Order>(dma_, cq_.next_slot(), entry), "the ring is mapped");
+    cq_.advance();
+  }
+  [[nodiscard]] std::uint16_t last_id() const noexcept { return last_id_; }
   [[nodiscard]] nvme::device::submission_queue& sq() noexcept { return sq_; }
   [[nodiscard]] nvme::device::completion_queue& cq() noexcept { return cq_; }
-  [[nodiscard]] std::uint32_t completed() const noexcept { return completed_; }
 
  private:
   same_address<> dma_;
   nvme::device::doorbell_words<Order> doorbells_;
   nvme::device::submission_queue sq_;
   nvme::device::completion_queue cq_;
-  std::uint32_t completed_ = 0;
+  std::uint16_t last_id_ = 0;
 };
 
 template <class Order>
