@@ -259,6 +259,7 @@
 #include <phasebit/pcie/driver/register_block.hpp>
 #include <phasebit/pcie/driver/reset.hpp>
 #include <phasebit/pcie/driver/topology.hpp>
+#include <phasebit/pcie/spec/access_control.hpp>
 #include <phasebit/pcie/spec/acs_capability.hpp>
 #include <phasebit/pcie/spec/address_translation.hpp>
 #include <phasebit/pcie/spec/aer_capability.hpp>
@@ -272,6 +273,7 @@
 #include <phasebit/pcie/spec/msix.hpp>
 #include <phasebit/pcie/spec/power_management.hpp>
 #include <phasebit/pcie/spec/requester_id.hpp>
+#include <phasebit/pcie/spec/resizable_bar.hpp>
 #include <phasebit/pcie/spec/resizable_bar_capability.hpp>
 #include <phasebit/pcie/spec/sriov_capability.hpp>
 #include <phasebit/pcie/spec/tlp.hpp>
