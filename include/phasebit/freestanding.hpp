@@ -251,6 +251,7 @@
 #include <phasebit/pcie/device/interrupt_sink.hpp>
 #include <phasebit/pcie/device/msix_table.hpp>
 #include <phasebit/pcie/device/switch_port.hpp>
+#include <phasebit/pcie/driver/access_control.hpp>
 #include <phasebit/pcie/driver/bus32_bar.hpp>
 #include <phasebit/pcie/driver/ecam.hpp>
 #include <phasebit/pcie/driver/enumerate.hpp>
@@ -258,8 +259,8 @@
 #include <phasebit/pcie/driver/placement.hpp>
 #include <phasebit/pcie/driver/register_block.hpp>
 #include <phasebit/pcie/driver/reset.hpp>
+#include <phasebit/pcie/driver/resizable_bar.hpp>
 #include <phasebit/pcie/driver/topology.hpp>
-#include <phasebit/pcie/spec/access_control.hpp>
 #include <phasebit/pcie/spec/acs_capability.hpp>
 #include <phasebit/pcie/spec/address_translation.hpp>
 #include <phasebit/pcie/spec/aer_capability.hpp>
@@ -273,7 +274,6 @@
 #include <phasebit/pcie/spec/msix.hpp>
 #include <phasebit/pcie/spec/power_management.hpp>
 #include <phasebit/pcie/spec/requester_id.hpp>
-#include <phasebit/pcie/spec/resizable_bar.hpp>
 #include <phasebit/pcie/spec/resizable_bar_capability.hpp>
 #include <phasebit/pcie/spec/sriov_capability.hpp>
 #include <phasebit/pcie/spec/tlp.hpp>

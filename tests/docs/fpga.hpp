@@ -14,10 +14,7 @@ using namespace phasebit;
 enum class cause : std::uint8_t { none };
 extern pcie::mapped_bar bar;
 extern dma_region rings;
-namespace snippet {
-inline posix::steady_clock clock;
-}
-using snippet::clock;
+inline posix::steady_clock steady;
 inline constexpr std::uint64_t patience = 1'000'000;
 extern std::size_t offset, size;
 

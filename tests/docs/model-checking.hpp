@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/ordering.hpp>
+#include <phasebit/core/result.hpp>
 #include <phasebit/testing/explorer/explore.hpp>
 
 #include <cstdint>

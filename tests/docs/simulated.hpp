@@ -3,6 +3,11 @@
 #pragma once
 
 #include <phasebit/backend/simulated.hpp>
+#include <phasebit/block/memory_media.hpp>
+#include <phasebit/iommu/page_table/formats/vtd.hpp>
+#include <phasebit/iommu/page_table/page_table.hpp>
+#include <phasebit/iommu/page_table/table_arena.hpp>
+#include <phasebit/iommu/vtd/driver.hpp>
 #include <phasebit/nvme/driver.hpp>
 
 #include <array>
@@ -27,6 +32,6 @@ using table_type = phasebit::iommu::page_table<phasebit::iommu::vtd_second_stage
                                                phasebit::iommu::table_arena<16>>;
 extern table_type table, page_tables;
 extern phasebit::iommu::table_arena<16> tables;
-extern phasebit::result<sim::function> disk_;
+extern phasebit::result<sim::function> disk;
 extern std::uint16_t domain;
 extern phasebit::dma_region page;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <phasebit/pcie/device/config_space.hpp>
-#include <phasebit/pcie/spec/access_control.hpp>
-#include <phasebit/pcie/spec/resizable_bar.hpp>
+#include <phasebit/pcie/driver/access_control.hpp>
+#include <phasebit/pcie/driver/resizable_bar.hpp>
 
 #include <doctest/doctest.h>
 
@@ -78,6 +78,6 @@ TEST_CASE("access control is enabled as far as the port has it") {
     const auto now = isolate(c);
     REQUIRE(now);
     CHECK(now->raw == (can & 0x1d));
-    CHECK((now->raw == access_control::isolation().raw) == ((can & 0x1d) == 0x1d));
+    CHECK((now->raw == acs_isolation().raw) == ((can & 0x1d) == 0x1d));
   }
 }

@@ -204,7 +204,7 @@ class device_base {
                           .pasid = request.space.pasid};
     const refusal why = settings_.resolve(memory_, dma, state);
     if (why || state.kind != translation_kind::tables) return none;
-    page_lookup<host_space> page = settings_.lookup(memory_, state, request.address);
+    page_lookup<host_space> page = settings_.lookup(memory_, state, request.address, access::read);
     page.permissions = static_cast<std::uint8_t>(page.permissions & state.permissions);
     return ats_answer_of(request, page);
   }

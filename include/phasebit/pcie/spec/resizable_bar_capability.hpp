@@ -33,8 +33,9 @@ struct resizable_bar_capability : register_value<resizable_bar_capability, std::
 struct resizable_bar_control : register_value<resizable_bar_control, std::uint32_t> {
   using register_value::register_value;
   static constexpr field<2, 0> bar_index{};
-  static constexpr field<7, 5> bars{};   // how many pairs there are; in the first one only
-  static constexpr field<13, 8> size{};  // 1 MiB << value
+  static constexpr field<7, 5> bars{};            // how many pairs there are; in the first one only
+  static constexpr field<13, 8> size{};           // 1 MiB << value
+  static constexpr field<31, 16> larger_sizes{};  // bit n: the BAR may have 256 TiB << n
 };
 
 }  // namespace phasebit::pcie

@@ -1,36 +1,27 @@
 // SPDX-License-Identifier: BSL-1.0
-// The Resizable BAR capability: which sizes a BAR may have, and which it has. PCIe 5.0, 7.8.6.
+// Reads and sets the sizes of resizable BARs. PCIe 5.0, 7.8.6.
 #pragma once
 
-#include <phasebit/core/field.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/spec/capability.hpp>
 #include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/pcie/spec/resizable_bar_capability.hpp>
 
 #include <array>
 #include <cstdint>
 
 namespace phasebit::pcie {
 
-// Control register of one resizable BAR, 7.8.6.3.
-struct resizable_bar_control : register_value<resizable_bar_control, std::uint32_t> {
-  using register_value::register_value;
-  static constexpr field<2, 0> index{};
-  static constexpr field<7, 5> count{};  // of resizable BARs, in the first register alone
-  static constexpr field<13, 8> size{};  // 2^(20 + n) bytes
-  static constexpr field<31, 16> larger_sizes{};
-};
-
 // One BAR. Bit n of `sizes`: it may have 2^(20 + n) bytes, n below 44.
-struct resizable_bar {
+struct resizable_bar_info {
   std::uint8_t index = 0;
   std::uint16_t control = 0;  // offset of its control register
   std::uint64_t sizes = 0;
   std::uint64_t bytes = 0;  // as it is now
 };
 struct resizable_bars {
-  std::array<resizable_bar, type0_bars> bars{};
+  std::array<resizable_bar_info, type0_bars> bars{};
   unsigned count = 0;
 };
 
@@ -47,7 +38,7 @@ template <ConfigSpace Config>
   }
   resizable_bars found;
   const resizable_bar_control first{config.read32(reg(8))};
-  found.count = first[resizable_bar_control::count];
+  found.count = first[resizable_bar_control::bars];
   if (found.count == 0 || found.count > type0_bars ||
       *at + 4U + 8U * found.count > extended_config_bytes) {
     return failure(errc::protocol, "the number of resizable BARs is none that a function has",
@@ -56,8 +47,8 @@ template <ConfigSpace Config>
   for (unsigned i = 0; i != found.count; ++i) {
     const std::uint32_t sizes = config.read32(reg(4 + 8 * i));
     const resizable_bar_control control{config.read32(reg(8 + 8 * i))};
-    resizable_bar& bar = found.bars[i];
-    bar.index = control[resizable_bar_control::index];
+    resizable_bar_info& bar = found.bars[i];
+    bar.index = control[resizable_bar_control::bar_index];
     if (bar.index >= type0_bars) {
       return failure(errc::protocol, "a resizable BAR has a number that no BAR has", bar.index);
     }
@@ -71,7 +62,7 @@ template <ConfigSpace Config>
 // Gives a BAR another size. Memory decoding is off afterwards, for the BAR's address is undefined:
 // size and place it anew. Errors: not_supported (no such size), protocol (the BAR did not take it).
 template <ConfigSpace Config>
-[[nodiscard]] result<> resize_bar(Config& config, const resizable_bar& bar,
+[[nodiscard]] result<> resize_bar(Config& config, const resizable_bar_info& bar,
                                   std::uint64_t bytes) noexcept {
   unsigned code = 0;
   while (code != 43 && std::uint64_t{1} << (20 + code) != bytes) ++code;
