@@ -134,8 +134,8 @@ class engine {
     const bool enable = registers_.template read<control>()[control::enable];
     if (enable != enabled_) enable ? start() : reset();
     if (!ready_) return 0;
-    believe(queue_.set_tail(registers_.load(submission_doorbell::offset)));
-    believe(answers_.set_head(registers_.load(completion_doorbell::offset)));
+    check_doorbell(queue_.set_tail(registers_.load(submission_doorbell::offset)));
+    check_doorbell(answers_.set_head(registers_.load(completion_doorbell::offset)));
     unsigned taken = 0;
     for (; taken != burst && !queue_.empty() && !answers_.full(); ++taken) {
       if (fault_due() && leave()) break;
@@ -194,9 +194,9 @@ class engine {
     registers_.write(status{}.with(status::fatal, true).with(status::reason, why));
   }
 
-  // A doorbell that no ring can have had changes nothing but a counter.
-  void believe(phasebit::nvme::device::doorbell_verdict build_result) noexcept {
-    if (build_result != phasebit::nvme::device::doorbell_verdict::invalid) return;
+  // Counts doorbell values that are not possible; the ring has ignored them.
+  void check_doorbell(phasebit::nvme::device::doorbell_update update) noexcept {
+    if (update != phasebit::nvme::device::doorbell_update::invalid) return;
     ++bad_doorbells_;
     tell();
   }

@@ -95,9 +95,11 @@ class device {
     registers_.write(queue_entries{}
                          .with(queue_entries::submission, last)
                          .with(queue_entries::completion, last));
-    queue_ = queue_type{rings_.layout(1, page_bytes, page_shift, block_shift),
-                        registers_.template doorbell<submission_doorbell>(),
-                        registers_.template doorbell<completion_doorbell>()};
+    queue_ =
+        queue_type{rings_.layout(1, page_bytes, page_shift,
+                                 {.block_bytes = 1U << block_shift, .block_shift = block_shift}),
+                   registers_.template doorbell<submission_doorbell>(),
+                   registers_.template doorbell<completion_doorbell>()};
     registers_.write(control{}.with(control::enable, true));
     const auto answered = registers_.template wait_for<status>(
         clock_, patience_,

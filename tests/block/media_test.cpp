@@ -119,7 +119,7 @@ TEST_CASE("media without a means to zero is written with zeros, in pieces") {
   CHECK(broken.writes.size() == 1);
 }
 
-TEST_CASE("a trim is a hint: media that can not use it say good, write-protected media do not") {
+TEST_CASE("a trim is a hint: media that cannot use it say good, write-protected media do not") {
   least_media media{};
   CHECK(block::trim(media, 0, 64) == media_status::good);
   CHECK(block::trim(media, 0, 65) == media_status::out_of_range);

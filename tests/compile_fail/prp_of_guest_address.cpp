@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A device can not follow a guest's address: it is translated before PRPs are made of it.
+// A device cannot follow a guest's address: it is translated before PRPs are made of it.
 // EXPECT: guest_space
 // EXPECT: bus_space|bus_addr
 #include <phasebit/nvme/prp/build.hpp>

@@ -68,7 +68,7 @@ status_code walk(Memory& memory, prp::pointers p, std::uint64_t bytes, unsigned 
                  piece_list& out) {
   return prp::walk(memory, p, bytes, shift, [&](bus_addr at, std::uint64_t n) noexcept {
     check(n != 0 && n <= bytes);
-    // What wraps can not be reached, and is for the visitor to refuse.
+    // What wraps cannot be reached, and is for the visitor to refuse.
     if (!range_end(at, n)) return status_code::data_transfer_error;
     out.add(at.value(), n, shift);
     return status_code::success;

@@ -65,7 +65,7 @@ status_code walk(Memory& memory, const nvme::sgl_descriptor& first, std::uint64_
       memory, first, bytes, allowed,
       [&](bus_addr at, std::uint64_t n) noexcept {
         check(n != 0 && n <= bytes);
-        // What wraps can not be reached, and is for the visitor to refuse.
+        // What wraps cannot be reached, and is for the visitor to refuse.
         if (!range_end(at, n)) return status_code::data_transfer_error;
         out.add(at.value(), n);
         return status_code::success;

@@ -243,7 +243,7 @@ TEST_CASE_TEMPLATE("a ring in memory that is not there stops at the fetch", Code
                    vtd::command_codec, amd::command_codec, smmuv3::command_codec,
                    riscv::command_codec) {
   rig<Codec> r{8};
-  // The ring begins in memory and ends outside it: its last entries can not be read.
+  // The ring begins in memory and ends outside it: its last entries cannot be read.
   r.consumer.enable(
       host_phys{flat_memory::base + r.memory.size() - 2 * r.producer.codec().entry_bytes()}, 8);
   for (std::size_t i = r.memory.size() / 8; i-- != 0;) r.memory.data()[i * 8] = std::byte{0};

@@ -184,7 +184,7 @@ TEST_CASE("fault registers fill in turn, overflow, and go on when software has c
   CHECK(registers.status()[fsts::fri] == 1);  // the oldest
   for (std::uint32_t i = 0; i != 4; ++i) registers.write32(16 * i + 12, 0x8000'0000);
   CHECK(registers.status().raw == 0);
-  // What is not F can not be written, nor what is not there.
+  // What is not F cannot be written, nor what is not there.
   fault(8);
   registers.write32(16, 0xffff'ffff);
   registers.write32(64 + 12, 0xffff'ffff);

@@ -117,7 +117,7 @@ TEST_CASE("disabled, the interface is stopped when the last answer has come") {
   CHECK(device.stopped());
 }
 
-TEST_CASE("the queue hands out what it took, in order; what it can not keep it answers at once") {
+TEST_CASE("the queue hands out what it took, in order; what it cannot keep it answers at once") {
   pri_queue<4> queue;
   pri_device<8> device{nvme, 64};
   device.enable(64);

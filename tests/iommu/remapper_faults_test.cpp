@@ -301,7 +301,7 @@ TEST_CASE("SMMUv3: each reason has its event") {
   }
   b.set(b.good().with(ste::s2t0sz, 40));
   CHECK(is(b.code(), event_code::c_bad_ste));
-  b.set(b.good().with(ste::s2sl0, 0));  // level 2 can not hold 40 bits
+  b.set(b.good().with(ste::s2sl0, 0));  // level 2 cannot hold 40 bits
   CHECK(is(b.code(), event_code::c_bad_ste));
   b.set(b.good().with(ste::s2sl0, 3));
   CHECK(is(b.code(), event_code::c_bad_ste));

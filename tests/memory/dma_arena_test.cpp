@@ -76,7 +76,7 @@ TEST_CASE("an arena that is full says so, and is whole again once all is release
   CHECK(!arena.allocate(0, 1));
 }
 
-TEST_CASE("an alignment that pointer and bus address can not share is refused") {
+TEST_CASE("an alignment that pointer and bus address cannot share is refused") {
   std::array<page, 4> pages;
   dma_arena<> arena{over(pages, 0x7000'0040)};
   CHECK(arena.allocate(64, 64));

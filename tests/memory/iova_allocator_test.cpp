@@ -96,7 +96,7 @@ TEST_CASE("neighbours merge when they become free, whatever the order") {
   } while (std::next_permutation(order.begin(), order.end()));
 }
 
-TEST_CASE("what was not handed out like that can not be given back") {
+TEST_CASE("what was not handed out like that cannot be given back") {
   iova_allocator<8> a{4096};
   REQUIRE(a.add(at(0x10000), 64_KiB));
   const auto got = a.allocate(8_KiB);

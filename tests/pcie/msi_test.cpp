@@ -88,7 +88,7 @@ TEST_CASE("a message beyond 4 GiB is for functions with a wide address only") {
   CHECK(f.config.read32(f.at + 4) == 0);
 }
 
-TEST_CASE("an MSI capability that can not be is refused") {
+TEST_CASE("an MSI capability that cannot be is refused") {
   for (const int capable : {6, 7}) {
     function f{static_cast<std::uint16_t>(capable << 1)};
     CHECK(read_msi(f.config).error().code == errc::protocol);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <phasebit/config.hpp>
+#include <phasebit/core/int_cast.hpp>
 
 #include <array>
 #include <concepts>
@@ -98,9 +99,7 @@ template <class Word, Word Polynomial>
   while (n >= 8) {
     std::uint64_t w = crc;
     for (unsigned k = 0; k != 8; ++k) w ^= std::uint64_t{byte_at(p + k)} << (8 * k);
-    const auto v = [w](unsigned k) noexcept {
-      return static_cast<std::size_t>(w >> (8 * k) & 0xff);
-    };
+    const auto v = [w](unsigned k) noexcept { return int_cast<std::size_t>(w >> (8 * k) & 0xff); };
     crc = t[7][v(0)] ^ t[6][v(1)] ^ t[5][v(2)] ^ t[4][v(3)] ^ t[3][v(4)] ^ t[2][v(5)] ^ t[1][v(6)] ^
           t[0][v(7)];
     p += 8;

@@ -7,6 +7,7 @@
 #include <phasebit/accel/plan.hpp>
 #include <phasebit/accel/sequence.hpp>
 #include <phasebit/core/callback.hpp>
+#include <phasebit/core/int_cast.hpp>
 
 #include <array>
 #include <cstddef>
@@ -306,7 +307,7 @@ class execution {
   }
 
   void engine_ended(std::uint64_t tag, const work_result& r, const error* failed) noexcept {
-    const auto i = static_cast<std::size_t>(tag);
+    const auto i = int_cast<std::size_t>(tag);
     // What was not begun, or has ended, is not this run's.
     if (i >= s_->size() || (begun_ >> i & 1U) == 0 || (ended_ >> i & 1U) != 0) return;
     if (failed != nullptr) {
@@ -377,7 +378,7 @@ class execution {
   result<domain_progress> move_piece(const step& s, const domain_segment& from,
                                      const domain_segment& to, std::uint64_t n,
                                      std::uint64_t tag) noexcept {
-    const auto size = static_cast<std::size_t>(n);
+    const auto size = int_cast<std::size_t>(n);
     if (s.op == operation::fill) {
       if (!native(to)) return (*domains_)[to.domain].zero(to.address, n, tag);
       __builtin_memset(pointer_of(local_addr{to.address}), 0, size);
@@ -409,7 +410,7 @@ class execution {
     return {};
   }
   void domain_ended(std::uint64_t tag, const error* failed) noexcept {
-    const auto i = static_cast<std::size_t>(tag);
+    const auto i = int_cast<std::size_t>(tag);
     if (i >= s_->size() || (begun_ >> i & 1U) == 0 || (ended_ >> i & 1U) != 0) return;
     if (failed != nullptr) {
       fail(i, failed->code);

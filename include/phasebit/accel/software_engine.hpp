@@ -7,6 +7,7 @@
 #include <phasebit/accel/checksum.hpp>
 #include <phasebit/accel/engine.hpp>
 #include <phasebit/accel/protection_information.hpp>
+#include <phasebit/core/int_cast.hpp>
 
 #include <array>
 #include <concepts>
@@ -136,7 +137,7 @@ class software_engine {
       case operation::crc32c: {
         auto crc = static_cast<std::uint32_t>(with.value);
         for (std::uint64_t left = in; left != 0;) {
-          const auto piece = from.take(static_cast<std::size_t>(left));
+          const auto piece = from.take(int_cast<std::size_t>(left));
           crc = crc32c<Instructions>(piece, crc);
           left -= piece.size();
         }
@@ -145,7 +146,7 @@ class software_engine {
       case operation::crc16_t10dif: {
         auto crc = static_cast<std::uint16_t>(with.value);
         for (std::uint64_t left = in; left != 0;) {
-          const auto piece = from.take(static_cast<std::size_t>(left));
+          const auto piece = from.take(int_cast<std::size_t>(left));
           crc = crc16_t10dif<Instructions>(piece, crc);
           left -= piece.size();
         }
@@ -275,12 +276,12 @@ class software_engine {
   [[nodiscard]] static constexpr step_result good() noexcept { return {0, step_status::good}; }
   // Streams of a step are shorter than 4 GiB in units of at least 16 bytes on any 32-bit machine.
   [[nodiscard]] static std::uint64_t divide(std::uint64_t bytes, std::uint64_t unit) noexcept {
-    return static_cast<std::size_t>(bytes) / static_cast<std::size_t>(unit);
+    return int_cast<std::size_t>(bytes) / int_cast<std::size_t>(unit);
   }
 
   static void fill(detail::stream& to, std::uint64_t pattern, std::uint64_t bytes) noexcept {
     while (bytes != 0) {
-      const auto piece = to.take(static_cast<std::size_t>(bytes));
+      const auto piece = to.take(int_cast<std::size_t>(bytes));
       bytes -= piece.size();
       if (pattern == 0x0101010101010101U * (pattern & 0xff)) {
         __builtin_memset(piece.data(), static_cast<int>(pattern & 0xff), piece.size());

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/accel/operation.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/memory_domain.hpp>
 
 #include <cstddef>
@@ -45,7 +46,7 @@ struct step {
 // sequence therefore never overlap, and never merge by accident.
 inline constexpr unsigned scratch_shift = 40;
 [[nodiscard]] constexpr std::size_t scratch_buffer_of(std::uint64_t address) noexcept {
-  return static_cast<std::size_t>(address >> scratch_shift) - 1;
+  return int_cast<std::size_t>(address >> scratch_shift) - 1;
 }
 [[nodiscard]] constexpr std::uint64_t scratch_offset_of(std::uint64_t address) noexcept {
   return address & ((std::uint64_t{1} << scratch_shift) - 1);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <phasebit/core/align.hpp>
+#include <phasebit/core/int_cast.hpp>
 
 #include <compare>
 #include <cstddef>
@@ -76,7 +77,7 @@ template <class Space>
   return local_addr{reinterpret_cast<std::uintptr_t>(pointer)};
 }
 [[nodiscard]] inline std::byte* pointer_of(local_addr a) noexcept {
-  return reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(a.value()));
+  return reinterpret_cast<std::byte*>(int_cast<std::uintptr_t>(a.value()));
 }
 
 }  // namespace phasebit

@@ -143,7 +143,7 @@ class file_media {
         return failure(errc::invalid_argument, "is a directory, not a file or a block device")
             .of(path);
       default:
-        return failure(errc::io, "can not be opened; errno is the value", io(reason)).of(path);
+        return failure(errc::io, "cannot be opened; errno is the value", io(reason)).of(path);
     }
   }
   // stat() says 0 for a block device; where its end is, it tells itself.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/error.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/hosted/mailbox.hpp>
 #include <phasebit/posix/os_error.hpp>
@@ -241,7 +242,7 @@ class reactor {
         }
       }
       add_to(sleeps_, 1);
-      ::poll(descriptors_.data(), static_cast<nfds_t>(descriptors_.size()),
+      ::poll(descriptors_.data(), int_cast<nfds_t>(descriptors_.size()),
              static_cast<int>(std::min<std::uint32_t>(options_.longest_sleep_ms, 60'000)));
     }
     sleeping_.store(false, std::memory_order_relaxed);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <phasebit/core/copy.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/core/wire.hpp>
 #include <phasebit/memory/translate.hpp>
@@ -26,7 +27,7 @@ template <LocalTranslator T>
                                        std::span<std::byte> to) noexcept {
   return for_each_segment(memory, begin, to.size(), access::read,
                           [&](segment<local_space> piece) noexcept {
-                            const auto bytes = static_cast<std::size_t>(piece.bytes);
+                            const auto bytes = int_cast<std::size_t>(piece.bytes);
                             copy_shared(to.first(bytes), {pointer_of(piece.begin), bytes});
                             to = to.subspan(bytes);
                           });
@@ -39,7 +40,7 @@ template <LocalTranslator T>
                                         std::span<const std::byte> data) noexcept {
   return for_each_segment(memory, begin, data.size(), access::write,
                           [&](segment<local_space> piece) noexcept {
-                            const auto bytes = static_cast<std::size_t>(piece.bytes);
+                            const auto bytes = int_cast<std::size_t>(piece.bytes);
                             copy_shared({pointer_of(piece.begin), bytes}, data.first(bytes));
                             data = data.subspan(bytes);
                           });
@@ -68,7 +69,7 @@ template <LocalTranslator T>
   return for_each_segment(memory, begin, bytes, access::write,
                           [&](segment<local_space> piece) noexcept {
                             __builtin_memset(pointer_of(piece.begin), static_cast<int>(value),
-                                             static_cast<std::size_t>(piece.bytes));
+                                             int_cast<std::size_t>(piece.bytes));
                           });
 }
 

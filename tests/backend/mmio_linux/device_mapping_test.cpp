@@ -56,7 +56,7 @@ TEST_CASE("a device's file needs a length, for it says none") {
   auto zero = map_file("/dev/zero", {.offset = 0, .bytes = 64});
   REQUIRE(zero);
   CHECK(zero->bar().read64(8) == 0);
-  // One that can not be mapped says so.
+  // One that cannot be mapped says so.
   CHECK_FALSE(map_file("/dev/null", {.offset = 0, .bytes = 64}));
 }
 

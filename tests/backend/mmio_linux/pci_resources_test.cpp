@@ -89,7 +89,7 @@ TEST_CASE("a BAR is mapped where it begins in its page, and no larger than it is
   CHECK(machine.read("/sys/bus/pci/devices/0000:01:00.0/resource2")[0x400] == 0x11);
 }
 
-TEST_CASE("a BAR that can not be mapped is an error that says why") {
+TEST_CASE("a BAR that cannot be mapped is an error that says why") {
   const fake_sysfs machine;
   machine.add_function("0000:01:00.0");
   const auto bars = *read_resources(disk, machine.paths());

@@ -95,7 +95,7 @@ TEST_CASE("between two regions there is always room for an overrun to be found")
   }
 }
 
-TEST_CASE("what can not be given is an error that says why") {
+TEST_CASE("what cannot be given is an error that says why") {
   dma_memory memory{2_MiB, base};
   CHECK(memory.allocate(0, 64).error().code == errc::invalid_argument);
   CHECK(memory.allocate(64, 4_MiB).error().code == errc::out_of_range);

@@ -98,7 +98,7 @@ TEST_CASE("function 0 says that its device has more functions") {
   CHECK(multi());
 }
 
-TEST_CASE("functions that can not be are refused with the reason") {
+TEST_CASE("functions that cannot be are refused with the reason") {
   sim::fabric fabric;
   const auto refused = [&](const sim::function_description& d) {
     const auto made = fabric.add(d, make_copy_engine());

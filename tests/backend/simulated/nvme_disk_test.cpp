@@ -301,7 +301,7 @@ TEST_CASE_FIXTURE(fixture, "a controller that is pulled out is noticed, and noth
   CHECK(host->reset().error().code == errc::removed);
 }
 
-TEST_CASE_FIXTURE(fixture, "data that DMA can not reach is a transfer error, not a lost command") {
+TEST_CASE_FIXTURE(fixture, "data that DMA cannot reach is a transfer error, not a lost command") {
   auto host = driver::attach(disk);
   REQUIRE(host);
   auto queue = host->create_queue_pair<unsigned>({.depth = 8});
@@ -321,7 +321,7 @@ TEST_CASE_FIXTURE(fixture, "data that DMA can not reach is a transfer error, not
   CHECK(fault->address == page.bus);
   CHECK(fault->wanted == access::write);
 
-  // A ring that can not be reached is a fatal status.
+  // A ring that cannot be reached is a fatal status.
   disk.inject(sim::fault_plan{}.fail_dma(0));
   REQUIRE(queue->read({.nsid = 1, .lba = 0, .blocks = 8}, page, 0));
   queue->ring();

@@ -429,7 +429,7 @@ TEST_CASE_TEMPLATE_DEFINE("each device has its domain: one address leads to two 
   CHECK(for_one.holds(first.block(5)));
   CHECK(for_two.holds(second.block(6)));
 
-  // Detached, it can not even fetch its commands; back again, it is as before.
+  // Detached, it cannot even fetch its commands; back again, it is as before.
   must(r.unit().detach(first.id()));
   CHECK(r.faults().empty());
   first.fetch_nothing();

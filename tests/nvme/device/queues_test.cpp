@@ -273,7 +273,7 @@ TEST_CASE(
   CHECK(m.io_code(nvm::flush(1)) == status_code::success);
 }
 
-TEST_CASE("a ring that can not be reached is a fatal status, not a loop and not a crash") {
+TEST_CASE("a ring that cannot be reached is a fatal status, not a loop and not a crash") {
   {
     machine m;
     m.enable();

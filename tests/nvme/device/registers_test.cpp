@@ -59,7 +59,7 @@ TEST_CASE("an admin queue off its page is a fatal status, for the page size that
   }
 }
 
-TEST_CASE("an admin queue of one entry, another command set or arbitration can not be enabled") {
+TEST_CASE("an admin queue of one entry, another command set or arbitration cannot be enabled") {
   machine m;
   const auto start = [&](std::uint32_t sizes, cc how) {
     m.controller.write32(cc::offset, 0);

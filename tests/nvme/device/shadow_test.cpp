@@ -168,7 +168,7 @@ TEST_CASE("a shadow with an impossible index is an event and nothing else") {
   CHECK_FALSE(m.peek(1));
 }
 
-TEST_CASE("buffers that can not be reached fail the command, and registers stay in force") {
+TEST_CASE("buffers that cannot be reached fail the command, and registers stay in force") {
   shadowed m{false};
   m.create(1, 8);
   CHECK(m.admin_code(admin::doorbell_buffer_config(bus_addr{0x1000}, bus_addr{0x2000})) ==

@@ -298,7 +298,7 @@ TEST_CASE("Doorbell Buffer Config off a page is an invalid field") {
   CHECK(m.admin_code(admin::doorbell_buffer_config(m.buffer, m.buffer + 4096)) == success);
 }
 
-TEST_CASE("data that can not be reached is a transfer error, and the controller lives on") {
+TEST_CASE("data that cannot be reached is a transfer error, and the controller lives on") {
   started m;
   const bus_addr nowhere{0x10};
   const auto error = m.run(1, with_data(nvm::read({.nsid = 1}), bus_addr{0x1000})).status();
@@ -387,7 +387,7 @@ TEST_CASE("log pages: an unknown one, an offset beyond its end or off a dword ar
         invalid_field);
 }
 
-TEST_CASE("features: unknown ones, savings and values that can not be are refused") {
+TEST_CASE("features: unknown ones, savings and values that cannot be are refused") {
   started m;
   const auto set = [&](feature_id id, std::uint32_t value, bool save = false) {
     return m.admin_code(admin::set_features({.fid = id, .cdw11 = value, .save = save}));
@@ -424,8 +424,7 @@ TEST_CASE("an abort names a queue that exists, and says when there was nothing t
   CHECK(late.dw0 == 1);
 }
 
-TEST_CASE(
-    "identify answers what there is, zeros for what is inactive, errors for what can not be") {
+TEST_CASE("identify answers what there is, zeros for what is inactive, errors for what cannot be") {
   started m;
   const auto identify = [&](cns what, std::uint32_t nsid, command_set csi = command_set::nvm) {
     std::memset(m.ram.at(m.buffer), 0xff, 4096);

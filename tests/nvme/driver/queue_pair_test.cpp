@@ -264,7 +264,7 @@ TEST_CASE("one poll takes at most as many completions as the queue is deep") {
   CHECK(calls <= 8);
 }
 
-TEST_CASE("what can not be expressed is refused at submission, and leaves no trace") {
+TEST_CASE("what cannot be expressed is refused at submission, and leaves no trace") {
   resident_controller device{8};
   queue<std::uint32_t> q{device.layout(65'536), device.tail(), device.head()};
   submitted r;
@@ -300,7 +300,7 @@ TEST_CASE("what can not be expressed is refused at submission, and leaves no tra
   CHECK_FALSE(device.pending());
 }
 
-TEST_CASE("fail_all ends every command once, and its callbacks can not submit any more") {
+TEST_CASE("fail_all ends every command once, and its callbacks cannot submit any more") {
   resident_controller device{8};
   queue<> q{device.layout(), device.tail(), device.head()};
   struct {

@@ -105,7 +105,7 @@ TEST_CASE(
   CHECK(b.q.in_flight() == 0);
 }
 
-TEST_CASE("a part that PRPs can not express ends the request with a status, not with silence") {
+TEST_CASE("a part that PRPs cannot express ends the request with a status, not with silence") {
   bench b;
   const segment<bus_space> torn[] = {
       {bus_addr{0x1000}, 4096}, {bus_addr{0x8000}, 256}, {bus_addr{0x9800}, 256}};

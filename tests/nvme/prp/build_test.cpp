@@ -311,7 +311,7 @@ TEST_CASE("segments that PRPs can express") {
   }
 }
 
-TEST_CASE("segments that PRPs can not express are refused with the index of the one at fault") {
+TEST_CASE("segments that PRPs cannot express are refused with the index of the one at fault") {
   struct row {
     std::vector<segment<bus_space>> segments;
     errc why;

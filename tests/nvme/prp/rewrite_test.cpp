@@ -150,7 +150,7 @@ TEST_CASE("what stays together once translated is asked for once") {
   CHECK(pages_of(s.shadow, s.command, s.bytes).back() == 0x1000'1000 + 1024 * 4_KiB);
 }
 
-TEST_CASE("a page that can not be translated is named, and the command stays as it was") {
+TEST_CASE("a page that cannot be translated is named, and the command stays as it was") {
   for (std::size_t pages : {1U, 2U, 3U, 100U, 600U}) {
     for (std::size_t bad : {std::size_t{0}, pages / 2, pages - 1}) {
       CAPTURE(pages);
@@ -178,7 +178,7 @@ TEST_CASE("a page that can not be translated is named, and the command stays as 
   }
 }
 
-TEST_CASE("a translation that PRPs can not express is refused") {
+TEST_CASE("a translation that PRPs cannot express is refused") {
   setup s{100};
   const auto shadow = s.shadow.region(shadow_at, 16_KiB);
   scattered shifted{.skew = 512};
@@ -292,7 +292,7 @@ TEST_CASE("lists of one's own are rewritten where they lie, links included") {
   }
 }
 
-TEST_CASE("a list page that the device can not reach is refused before anything is written") {
+TEST_CASE("a list page that the device cannot reach is refused before anything is written") {
   setup s{600};
   scattered to_bus{.hole = (list_at >> 12) + 1};  // the second list page
   const auto v =

@@ -157,7 +157,7 @@ TEST_CASE("a list page that links to itself ends with the transfer's length") {
   }
 }
 
-TEST_CASE("a list that can not be read is a transfer error, at its beginning or at a link") {
+TEST_CASE("a list that cannot be read is a transfer error, at its beginning or at a link") {
   bus_memory memory{list_at, 4_KiB};
   CHECK(walk(memory, {0x1000, 0xdead000}, 16_KiB).status == status_code::data_transfer_error);
   for (std::uint64_t i = 0; i != 512; ++i) memory.set_word(list_at + i * 8, 0x10000);

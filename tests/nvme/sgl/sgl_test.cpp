@@ -122,7 +122,7 @@ TEST_CASE("several segments lie in a last segment") {
   CHECK(same(w.segments, {segments[0], segments[1], segments[2]}));
 }
 
-TEST_CASE("segments that an SGL can not have are refused, and the command stays as it was") {
+TEST_CASE("segments that an SGL cannot have are refused, and the command stays as it was") {
   bus_memory memory{base, 4_KiB};
   submission_entry command{};
   const submission_entry before = command;
@@ -351,7 +351,7 @@ TEST_CASE("a list that becomes one block once it is translated needs no segment"
   CHECK(command.sgl() == block(pages_reversed::of(0x9000), 0x2000));
 }
 
-TEST_CASE("a block that can not be translated is named, and the command stays as it was") {
+TEST_CASE("a block that cannot be translated is named, and the command stays as it was") {
   phasebit_test::counted_memory<guest_space> guest{base, 4_KiB};
   bus_memory shadow{0x1000'0000, 4_KiB};
   const auto segments = shadow.region(0x1000'0000, 64);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/address.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/memory_domain.hpp>
 
 #include <cstddef>
@@ -50,7 +51,7 @@ class stream {
   }
   void skip(std::uint64_t n) noexcept {
     while (n != 0) {
-      n -= take(static_cast<std::size_t>(n)).size();
+      n -= take(int_cast<std::size_t>(n)).size();
     }
   }
   [[nodiscard]] bool ended() const noexcept { return index_ == list_.size(); }
@@ -67,7 +68,7 @@ void pairwise(stream& from, stream& to, std::uint64_t n, Each&& each) noexcept {
   std::span<std::byte> a;
   std::span<std::byte> b;
   while (n != 0) {
-    if (a.empty()) a = from.take(static_cast<std::size_t>(n));
+    if (a.empty()) a = from.take(int_cast<std::size_t>(n));
     if (b.empty()) b = to.take(a.size());
     const std::size_t both = a.size() < b.size() ? a.size() : b.size();
     each(a.first(both), b.first(both));

@@ -6,6 +6,7 @@
 #include <phasebit/accel/checksum.hpp>
 #include <phasebit/accel/dsa/descriptor.hpp>
 #include <phasebit/accel/protection_information.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/dma_copy.hpp>
 #include <phasebit/memory/memory_domain.hpp>
 
@@ -168,7 +169,7 @@ class simulated_device {
       case opcode::fill: {
         std::uint64_t pattern = d.source.get();
         for (std::uint64_t left = bytes; left != 0;) {
-          const auto piece = to.take(static_cast<std::size_t>(left));
+          const auto piece = to.take(int_cast<std::size_t>(left));
           for (std::byte& x : piece) {
             x = static_cast<std::byte>(pattern);
             pattern = pattern >> 8 | pattern << 56;
@@ -192,7 +193,7 @@ class simulated_device {
       case opcode::copy_with_crc: {
         std::uint32_t crc = get<std::uint32_t>(d, crc_seed_offset);
         for (std::uint64_t left = bytes; left != 0;) {
-          const auto piece = from.take(static_cast<std::size_t>(left));
+          const auto piece = from.take(int_cast<std::size_t>(left));
           crc = crc32c(piece, crc);
           if (code == opcode::copy_with_crc) to.write(piece.data(), piece.size());
           left -= piece.size();

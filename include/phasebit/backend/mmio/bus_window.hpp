@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/address.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 
 #include <cstddef>
@@ -38,14 +39,14 @@ struct bus_window {
       return failure(errc::not_mapped, "the registers lie beyond what a pointer reaches",
                      at.value());
     }
-    return std::span{pointer_of(local_addr{at.value()}), static_cast<std::size_t>(bytes)};
+    return std::span{pointer_of(local_addr{at.value()}), int_cast<std::size_t>(bytes)};
   }
   for (const bus_window& window : windows) {
     if (at < window.bus || at - window.bus > window.bytes ||
         bytes > window.bytes - (at - window.bus)) {
       continue;
     }
-    return std::span{pointer_of(window.begin + (at - window.bus)), static_cast<std::size_t>(bytes)};
+    return std::span{pointer_of(window.begin + (at - window.bus)), int_cast<std::size_t>(bytes)};
   }
   return failure(errc::not_mapped, "the processor reaches this bus address through no window",
                  at.value());

@@ -5,6 +5,7 @@
 
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
 #include <phasebit/core/align.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/pcie/driver/mapped_bar.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
@@ -81,10 +82,10 @@ class device_mapping {
                                                     std::uint64_t inside,
                                                     std::uint64_t bytes) noexcept {
     auto mapped = posix::memory_mapping::shared(
-        fd, static_cast<std::size_t>(align_up(inside + bytes, page_bytes())), begin);
+        fd, int_cast<std::size_t>(align_up(inside + bytes, page_bytes())), begin);
     if (!mapped) return mapped.error();
-    return device_mapping{std::move(*mapped), static_cast<std::size_t>(inside),
-                          static_cast<std::size_t>(bytes)};
+    return device_mapping{std::move(*mapped), int_cast<std::size_t>(inside),
+                          int_cast<std::size_t>(bytes)};
   }
 
   device_mapping(posix::memory_mapping pages, std::size_t inside, std::size_t bytes) noexcept

@@ -7,6 +7,7 @@
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
 #include <phasebit/backend/mmio_linux/udmabuf.hpp>
 #include <phasebit/core/align.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
 
@@ -114,12 +115,12 @@ class dma_pool {
     // Physical addresses are checked first: without permission to read them, pages are useless.
     const auto map = pagemap::open(paths_);
     if (!map) return map.error();
-    auto memory = map_ordered_pages(
-        page, static_cast<std::size_t>(align_up(std::uint64_t{least}, page)), *map);
+    auto memory =
+        map_ordered_pages(page, int_cast<std::size_t>(align_up(std::uint64_t{least}, page)), *map);
     if (!memory) return no_pages(page, memory.error());
     // After fork(), a write would give this process a copy of the page; children do not inherit it.
     if (::madvise(memory->data(), memory->size(), MADV_DONTFORK) != 0) {
-      return posix::os_error("the huge pages can not be kept from child processes");
+      return posix::os_error("the huge pages cannot be kept from child processes");
     }
     const auto runs = map->runs(memory->bytes());
     if (!runs) return runs.error();
@@ -138,7 +139,7 @@ class dma_pool {
   }
   [[nodiscard]] static error no_pages(std::uint64_t page, const error& why) noexcept {
     if (why.value_is_errno && why.value == EAGAIN) {
-      return failure(errc::exhausted, "huge pages can not be locked: raise RLIMIT_MEMLOCK", page);
+      return failure(errc::exhausted, "huge pages cannot be locked: raise RLIMIT_MEMLOCK", page);
     }
     if (why.value_is_errno && (why.value == EINVAL || why.value == ENODEV)) {
       return failure(errc::not_supported, "the machine has no huge pages of this size", page);

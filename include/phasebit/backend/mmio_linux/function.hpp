@@ -119,7 +119,7 @@ class function {
       return failure(errc::not_supported, "the kernel knows no way to reset this function")
           .of(posix::name_of(address()));
     }
-    const auto done = posix::write_text(path, "1", "the function can not be reset");
+    const auto done = posix::write_text(path, "1", "the function cannot be reset");
     if (!done) return explain(done.error(), state_->held.paths(), path);
     return state_->held.start();
   }

@@ -113,7 +113,7 @@ class held_function {
     if (is_locked_down(paths_)) {
       return explain(failure(errc::permission, ""), paths_, posix::name_of(address_));
     }
-    return failure(errc::not_ready, "the function's memory space can not be switched on")
+    return failure(errc::not_ready, "the function's memory space cannot be switched on")
         .of(posix::name_of(address_));
   }
 

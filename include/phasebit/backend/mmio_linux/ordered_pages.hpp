@@ -4,6 +4,7 @@
 
 #include <phasebit/backend/mmio_linux/pagemap.hpp>
 #include <phasebit/core/align.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
 #include <phasebit/posix/unique_fd.hpp>
@@ -60,7 +61,7 @@ namespace detail {
   std::vector<std::uint64_t> numbers(bytes / page);
   for (std::size_t i = 0; i != numbers.size(); ++i) numbers[i] = i;
   const auto place = [&] {
-    return detail::place_pages(memory->data(), static_cast<std::size_t>(page), file.get(), numbers);
+    return detail::place_pages(memory->data(), int_cast<std::size_t>(page), file.get(), numbers);
   };
   if (const auto placed = place(); !placed) return placed.error();
 

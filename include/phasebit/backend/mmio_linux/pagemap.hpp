@@ -6,6 +6,7 @@
 #include <phasebit/backend/mmio_linux/system_paths.hpp>
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/field.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/posix/unique_fd.hpp>
@@ -68,7 +69,7 @@ class pagemap {
         const auto at = frame(pagemap_entry{entries[i]}, page);
         if (!at) return at.error().at(static_cast<std::uint32_t>(done));
         const auto piece =
-            memory.subspan(static_cast<std::size_t>(done * page), static_cast<std::size_t>(page));
+            memory.subspan(int_cast<std::size_t>(done * page), int_cast<std::size_t>(page));
         if (!found.empty() && found.back().bus + found.back().size() == *at) {
           dma_region& last = found.back();
           last.bytes = std::span{last.data(), last.size() + piece.size()};

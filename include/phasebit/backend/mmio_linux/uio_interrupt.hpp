@@ -91,7 +91,7 @@ class uio_interrupt {
     const std::uint32_t word = on ? 1 : 0;
     if (::write(file_.get(), &word, sizeof word) == sizeof word) return {};
     if (errno == EIO) return failure(errc::not_supported, "the uio device has no interrupt");
-    if (errno != ENOSYS) return posix::os_error("the interrupt can not be switched");
+    if (errno != ENOSYS) return posix::os_error("the interrupt cannot be switched");
     // A driver that knows no write either leaves its interrupt on, or is uio_pci_generic.
     if (config_) {
       pcie::set_command(*config_, pcie::read_command(*config_).with(

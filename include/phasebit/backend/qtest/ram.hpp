@@ -4,6 +4,7 @@
 
 #include <phasebit/backend/qtest/board.hpp>
 #include <phasebit/core/address.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/memory/iova_allocator.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
@@ -97,8 +98,8 @@ class ram {
   [[nodiscard]] std::size_t offset_of(bus_addr at) const noexcept {
     const std::uint64_t from_base = at.value() - board_.ram_base;
     const bool is_low = from_base < low_bytes();
-    return static_cast<std::size_t>(is_low ? from_base
-                                           : low_bytes() + (at.value() - board_.high_base));
+    return int_cast<std::size_t>(is_low ? from_base
+                                        : low_bytes() + (at.value() - board_.high_base));
   }
 
   std::mutex mutex_;

@@ -4,6 +4,7 @@
 
 #include <phasebit/backend/vfio/dma_space.hpp>
 #include <phasebit/core/align.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/memory/iova_allocator.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
@@ -140,7 +141,7 @@ class dma_pool {
       const auto at = parts.allocate(count, alignment);
       if (!at) return at.error();
       const dma_region whole{bytes, begin};
-      const dma_region got = whole.subregion(static_cast<std::size_t>(*at - begin), count);
+      const dma_region got = whole.subregion(int_cast<std::size_t>(*at - begin), count);
       __builtin_memset(got.data(), 0, got.size());
       return got;
     }
@@ -159,7 +160,7 @@ class dma_pool {
     };
     if (misaligned()) memory = ordinary(size + alignment);
     if (!memory) return memory.error();
-    const std::size_t skip = static_cast<std::size_t>(
+    const std::size_t skip = int_cast<std::size_t>(
         align_up(std::uint64_t{to_local(memory->data()).value()}, std::uint64_t{alignment}) -
         to_local(memory->data()).value());
     const auto part = memory->bytes().subspan(skip, size);

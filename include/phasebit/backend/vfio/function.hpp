@@ -169,7 +169,7 @@ class function {
   // eventfds stay: disable and enable them. Errors: not_supported, busy (see hot_reset()), io.
   [[nodiscard]] result<> reset() noexcept {
     if (::ioctl(fd(), VFIO_DEVICE_RESET) != 0) {
-      const error why = posix::os_error("the function can not be reset");
+      const error why = posix::os_error("the function cannot be reset");
       if (why.code != errc::not_supported && why.code != errc::io) return why;
       return hot_reset();
     }
@@ -231,7 +231,7 @@ class function {
           .of(address().print(name));
     }
     if (!pcie::read_command(space)[pcie::command_register::memory_space]) {
-      return failure(errc::not_ready, "the function's memory space can not be switched on")
+      return failure(errc::not_ready, "the function's memory space cannot be switched on")
           .of(address().print(name));
     }
     return {};

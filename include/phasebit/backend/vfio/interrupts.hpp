@@ -118,7 +118,7 @@ class event_set {
     std::memcpy(request.data(), &header, sizeof header);
     std::memcpy(request.data() + sizeof header, &fd, sizeof fd);
     if (::ioctl(device_, VFIO_DEVICE_SET_IRQS, request.data()) != 0) {
-      return posix::os_error("the interrupt can not be masked or unmasked").at(vector);
+      return posix::os_error("the interrupt cannot be masked or unmasked").at(vector);
     }
     return {};
   }

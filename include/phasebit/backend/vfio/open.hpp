@@ -83,13 +83,13 @@ namespace detail {
   }
   const int container_number = container->get();
   if (::ioctl(made.group.get(), VFIO_GROUP_SET_CONTAINER, &container_number) != 0) {
-    return posix::os_error("the IOMMU group can not be used").of(path);
+    return posix::os_error("the IOMMU group cannot be used").of(path);
   }
   if (::ioctl(container->get(), VFIO_SET_IOMMU, v2 ? VFIO_TYPE1v2_IOMMU : VFIO_TYPE1_IOMMU) != 0) {
-    return posix::os_error("the IOMMU can not be set").of(path);
+    return posix::os_error("the IOMMU cannot be set").of(path);
   }
   made.device = posix::unique_fd{::ioctl(made.group.get(), VFIO_GROUP_GET_DEVICE_FD, name.c_str())};
-  if (!made.device) return posix::os_error("the device can not be opened").of(name);
+  if (!made.device) return posix::os_error("the device cannot be opened").of(name);
   made.space = dma_space::of_container(std::move(*container));
   return made;
 }
@@ -134,7 +134,7 @@ namespace detail {
       return failure(errc::busy, "another process holds the function").of(path);
     }
     if (why == EPERM) return not_viable(group);
-    return posix::os_error("the function can not be bound to an iommufd", why).of(path);
+    return posix::os_error("the function cannot be bound to an iommufd", why).of(path);
   }
   kernel::ioas_alloc ioas{.size = sizeof(kernel::ioas_alloc), .flags = 0, .out_ioas_id = 0};
   if (::ioctl(iommufd->get(), kernel::ioas_alloc_request, &ioas) != 0) {
@@ -143,7 +143,7 @@ namespace detail {
   kernel::attach_iommufd attach{
       .argsz = sizeof(kernel::attach_iommufd), .flags = 0, .pt_id = ioas.out_ioas_id};
   if (::ioctl(device->get(), kernel::attach_iommufd_request, &attach) != 0) {
-    return posix::os_error("the function can not be attached to its address space").of(path);
+    return posix::os_error("the function cannot be attached to its address space").of(path);
   }
   made.device = std::move(*device);
   made.space = dma_space::of_iommufd(std::move(*iommufd), ioas.out_ioas_id);

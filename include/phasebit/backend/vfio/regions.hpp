@@ -4,6 +4,7 @@
 #pragma once
 
 #include <phasebit/core/byte_order.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/driver/mapped_bar.hpp>
@@ -174,7 +175,7 @@ class bar {
     if (!region_->maps(offset, bytes)) {
       return failure(errc::not_supported, "the kernel does not map all of this memory", offset);
     }
-    return std::span{region_->data() + offset, static_cast<std::size_t>(bytes)};
+    return std::span{region_->data() + offset, int_cast<std::size_t>(bytes)};
   }
 
  private:

@@ -3,6 +3,7 @@
 // queues of SMMUv3 and RISC-V.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/iommu/command_queue/command_ring.hpp>
@@ -169,7 +170,7 @@ class command_producer {
       like.store = true;
       like.store_bytes = Codec::wait_store_bytes;
       like.store_address = completion_.address;
-      like.store_data = static_cast<std::uint32_t>(written_ + 1);
+      like.store_data = int_cast<std::uint32_t>(written_ + 1);
     }
     const posted how = post(like);
     if (how != posted::posted) return how;

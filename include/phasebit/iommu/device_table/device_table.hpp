@@ -3,6 +3,7 @@
 // how an IOMMU finds its way through them, and how a driver writes them.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/iommu/device_table/layout.hpp>
 #include <phasebit/iommu/page_table/table_memory.hpp>
 
@@ -33,7 +34,7 @@ template <TableReader Tables>
   using space = typename std::remove_cvref_t<Tables>::space;
   if constexpr (requires { std::remove_cvref_t<Tables>::granule; }) {
     constexpr std::size_t page = std::remove_cvref_t<Tables>::granule;
-    const std::size_t offset = static_cast<std::size_t>(at & (page - 1));
+    const std::size_t offset = int_cast<std::size_t>(at & (page - 1));
     if (offset % 8 != 0 || bytes > page - offset) return nullptr;
     table_word* const words = tables.find(address<space>{at - offset}, page);
     return words == nullptr ? nullptr : words + offset / 8;

@@ -5,6 +5,7 @@
 
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/expects.hpp>
+#include <phasebit/core/int_cast.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -47,17 +48,17 @@ class dirty_bitmap {
     if (to >= pages()) to = pages() - 1;
     for (std::uint64_t n = from; n <= to; ++n) {
       if (n % 8 == 0 && to - n >= 7) {
-        bytes_[static_cast<std::size_t>(n / 8)] = std::byte{0xff};
+        bytes_[int_cast<std::size_t>(n / 8)] = std::byte{0xff};
         n += 7;
       } else {
-        bytes_[static_cast<std::size_t>(n / 8)] |= std::byte{1} << static_cast<int>(n % 8);
+        bytes_[int_cast<std::size_t>(n / 8)] |= std::byte{1} << static_cast<int>(n % 8);
       }
     }
   }
   [[nodiscard]] bool test(address<Space> a) const noexcept {
     const std::uint64_t n = (a.value() - begin_) >> shift_;
     return a.value() >= begin_ && n < pages() &&
-           (bytes_[static_cast<std::size_t>(n / 8)] >> static_cast<int>(n % 8) & std::byte{1}) !=
+           (bytes_[int_cast<std::size_t>(n / 8)] >> static_cast<int>(n % 8) & std::byte{1}) !=
                std::byte{0};
   }
 

@@ -4,6 +4,7 @@
 
 #include <phasebit/core/align.hpp>
 #include <phasebit/core/bit_scan.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/iommu/page_table/table_memory.hpp>
 
 #include <array>
@@ -64,7 +65,7 @@ class table_arena {
   void release(table_page<Space> page, std::size_t bytes) noexcept {
     const std::uint64_t offset = page.at - at_;
     if (!inside(offset, bytes)) return;
-    const auto first = static_cast<std::size_t>(offset >> GranuleShift);
+    const auto first = int_cast<std::size_t>(offset >> GranuleShift);
     const std::uint32_t mask = mask_of(static_cast<unsigned>(bytes >> GranuleShift)) << first % 32;
     std::atomic_ref{word(first)}.fetch_and(~mask, std::memory_order_release);
     hint_.store(first / 32, std::memory_order_relaxed);

@@ -91,7 +91,8 @@ class halves {
   using half [[gnu::may_alias]] = std::uint32_t;
   static constexpr int low_index = std::endian::native == std::endian::little ? 0 : 1;
   static std::atomic_ref<std::uint32_t> at(half* word) noexcept {
-    return std::atomic_ref<std::uint32_t>{*reinterpret_cast<std::uint32_t*>(word)};
+    std::uint32_t& plain = *word;
+    return std::atomic_ref<std::uint32_t>{plain};
   }
   half* low_;
   half* high_;

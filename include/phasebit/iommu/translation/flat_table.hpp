@@ -4,6 +4,7 @@
 #pragma once
 
 #include <phasebit/core/align.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/iommu/page_table/table_word.hpp>
 #include <phasebit/memory/translate.hpp>
 
@@ -51,7 +52,7 @@ class flat_table {
       return failure(errc::overflow, "the target wraps", target.value());
     }
     table_word* const first = entries_ + static_cast<std::size_t>(begin.value() >> PageShift);
-    const auto pages = static_cast<std::size_t>(bytes >> PageShift);
+    const auto pages = int_cast<std::size_t>(bytes >> PageShift);
     for (std::size_t i = 0; i != pages; ++i) {
       if (detail::load_entry_relaxed(first + i) == 0) continue;
       return failure(errc::overlap, "a page is already mapped here",
@@ -73,7 +74,7 @@ class flat_table {
       return failure(errc::out_of_range, "the range is beyond the flat table", begin.value());
     }
     for (std::uint64_t a = begin.value(); a != begin.value() + bytes; a += page_bytes) {
-      detail::store_entry_relaxed(entries_ + static_cast<std::size_t>(a >> PageShift), 0);
+      detail::store_entry_relaxed(entries_ + int_cast<std::size_t>(a >> PageShift), 0);
     }
     return {};
   }

@@ -3,6 +3,7 @@
 // until it is told to forget.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/iommu/page_table/invalidation.hpp>
 #include <phasebit/iommu/page_table/page_lookup.hpp>
 #include <phasebit/memory/translate.hpp>
@@ -141,8 +142,7 @@ class iotlb {
   }
   // The PASID is left out, so that a range of a domain is found with one look per page.
   [[nodiscard]] static std::size_t set_of(std::uint64_t page, std::uint16_t domain) noexcept {
-    return static_cast<std::size_t>(page ^ (page >> 9) ^ std::uint64_t{domain} * 0x9e5) &
-           (Sets - 1);
+    return int_cast<std::size_t>(page ^ (page >> 9) ^ std::uint64_t{domain} * 0x9e5) & (Sets - 1);
   }
   [[nodiscard]] entry& place(std::size_t size, std::uint64_t page, std::uint64_t owner,
                              std::uint16_t domain) noexcept {

@@ -86,7 +86,7 @@ class shadow_doorbells {
   [[nodiscard]] constexpr bus_addr shadow_page() const noexcept { return shadow_; }
   [[nodiscard]] constexpr bus_addr event_page() const noexcept { return events_; }
 
-  // The index that the host left; nothing where its memory can not be reached.
+  // The index that the host left; nothing where its memory cannot be reached.
   [[nodiscard]] std::optional<std::uint32_t> load(std::size_t qid, ring_side side) noexcept {
     return load_word<Order>(*dma_, shadow_ + at(qid, side));
   }

@@ -2,6 +2,7 @@
 // The driver's side of an NVMe controller: enable it, identify it, create queues, detach it.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/nvme/driver/admin_session.hpp>
 #include <phasebit/nvme/driver/detail/queue_link.hpp>
@@ -712,7 +713,7 @@ class controller {
   // The two buffers have the layout of the doorbells themselves (Base 2.0, annex B.5).
   [[nodiscard]] ring::shadow_doorbell<doorbell_type, order> shadowed(std::uint64_t offset,
                                                                      doorbell_type real) noexcept {
-    const auto at = static_cast<std::size_t>(offset - first_doorbell);
+    const auto at = int_cast<std::size_t>(offset - first_doorbell);
     auto* words = shadow_.data() + at;
     return {*reinterpret_cast<le<std::uint32_t>*>(words),
             *reinterpret_cast<const le<std::uint32_t>*>(words + page_bytes()), real};

@@ -5,6 +5,7 @@
 #include <phasebit/core/callback.hpp>
 #include <phasebit/core/error.hpp>
 #include <phasebit/core/expects.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/nvme/driver/completion_queue.hpp>
@@ -516,7 +517,7 @@ class queue_pair : public detail::queue_link {
         }
         const dma_region own =
             metadata_.subregion(std::size_t{slots_.slot_of(slots_.next())} * metadata_bytes_,
-                                static_cast<std::size_t>(made.metadata_bytes));
+                                int_cast<std::size_t>(made.metadata_bytes));
         if (opcode == nvm_opcode::write) __builtin_memset(own.data(), 0, own.size());
         made.command.mptr = own.bus.value();
       }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/config.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/prp/list_writer.hpp>
 #include <phasebit/nvme/prp/types.hpp>
 
@@ -51,7 +52,7 @@ PHASEBIT_ALWAYS_INLINE build_result build_contiguous(bus_addr begin, std::size_t
   }
   const std::uint64_t page = std::uint64_t{1} << page_shift;
   const std::uint64_t second = (first | (page - 1)) + 1;
-  const auto in_first = static_cast<std::size_t>(second - first);
+  const auto in_first = int_cast<std::size_t>(second - first);
   out.prp1 = first;
   if (bytes <= in_first) {
     out.prp2 = 0;
@@ -66,7 +67,7 @@ PHASEBIT_ALWAYS_INLINE build_result build_contiguous(bus_addr begin, std::size_t
   out.prp2 = list.bus.value();
   const std::size_t entries = ((rest - 1) >> page_shift) + 1;
   const std::size_t need = align_up(entries * sizeof(entry), cache_line);
-  const auto until_page_end = static_cast<std::size_t>(page - (list.bus.value() & (page - 1)));
+  const auto until_page_end = int_cast<std::size_t>(page - (list.bus.value() & (page - 1)));
   if ((need > list.size()) | (need > until_page_end)) [[unlikely]] {
     return build_chained(second, entries, page_shift, list, more);
   }
@@ -106,7 +107,8 @@ struct page_run {
   std::uint64_t first;
   std::size_t count;
 };
-[[nodiscard]] PHASEBIT_ALWAYS_INLINE page_run pages_beginning(const segment<bus_space>& p, bool is_first,
+[[nodiscard]] PHASEBIT_ALWAYS_INLINE page_run pages_beginning(const segment<bus_space>& p,
+                                                              bool is_first,
                                                               unsigned page_shift) noexcept {
   const std::uint64_t mask = (std::uint64_t{1} << page_shift) - 1;
   const std::uint64_t begin = p.begin.value() + (is_first ? 1 : 0);
@@ -114,17 +116,19 @@ struct page_run {
   const std::uint64_t page = (begin + mask) & ~mask;
   // Where rounding up wraps, no page begins behind.
   if (page >= end || page < begin) return {page, 0};
-  return {page, static_cast<std::size_t>((end - 1 - page) >> page_shift) + 1};
+  return {page, int_cast<std::size_t>((end - 1 - page) >> page_shift) + 1};
 }
 
 // Which segment it was, and what is wrong with it. At least one is at fault.
 [[nodiscard, gnu::cold, gnu::noinline]] inline build_result refuse_segments(
-    std::span<const segment<bus_space>> segments, unsigned page_shift, std::size_t max_bytes) noexcept {
+    std::span<const segment<bus_space>> segments, unsigned page_shift,
+    std::size_t max_bytes) noexcept {
   const std::uint64_t page = std::uint64_t{1} << page_shift;
   std::size_t total = 0;
   for (std::size_t i = 0; i != segments.size(); ++i) {
     const auto& [begin, bytes] = segments[i];
-    if (bytes == 0) return build_result::refused(errc::invalid_argument, "a segment of no bytes", i);
+    if (bytes == 0)
+      return build_result::refused(errc::invalid_argument, "a segment of no bytes", i);
     if (!range_end(begin, bytes)) {
       return build_result::refused(errc::overflow, "the segment wraps around the address space", i);
     }

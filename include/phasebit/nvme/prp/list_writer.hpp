@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/config.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/prp/types.hpp>
 
 #include <bit>
@@ -123,8 +124,7 @@ class list_writer {
                          is_aligned(memory.size(), cache_line),
                      "a PRP list is made of whole cache lines");
     const std::size_t page = std::size_t{1} << page_shift;
-    const std::size_t until_end =
-        page - (static_cast<std::size_t>(memory.bus.value()) & (page - 1));
+    const std::size_t until_end = page - (int_cast<std::size_t>(memory.bus.value()) & (page - 1));
     open_page p;
     p.links = memory.size() >= until_end;
     const std::size_t bytes = p.links ? until_end : memory.size();

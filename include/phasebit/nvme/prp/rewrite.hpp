@@ -149,7 +149,7 @@ class page_translation {
     case list_end::misaligned:
       return build_result::refused(errc::misaligned, "a list entry has a page offset", at);
     case list_end::unreadable:
-      return build_result::refused(errc::not_mapped, "the list can not be read", at);
+      return build_result::refused(errc::not_mapped, "the list cannot be read", at);
   }
   return build_result::refused(errc::protocol, "a walk that ended in no way", at);
 }
@@ -201,7 +201,7 @@ template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_l
     return v;
   }
   if (has_list(entries)) {
-    // A command so long that its entries can not be counted on this machine has no lists either.
+    // A command so long that its entries cannot be counted on this machine has no lists either.
     const auto count = static_cast<std::size_t>(entries);
     if (count != entries) return detail::too_few_lists();
     list_writer<std::remove_reference_t<More>> writer{shadow, count, page_shift, more};
@@ -265,7 +265,7 @@ template <LocalTranslator Lists, AddressTranslator Pages>
           }
           to_come -= copies.size();
           if (!writing || dma_write(lists, where, std::as_bytes(copies))) return true;
-          fault = build_result::refused(errc::access_denied, "the list can not be written",
+          fault = build_result::refused(errc::access_denied, "the list cannot be written",
                                         translation.index());
           return false;
         },
@@ -276,7 +276,7 @@ template <LocalTranslator Lists, AddressTranslator Pages>
             return false;
           }
           if (!writing || dma_write(lists, where, entry{to})) return true;
-          fault = build_result::refused(errc::access_denied, "the list can not be written",
+          fault = build_result::refused(errc::access_denied, "the list cannot be written",
                                         translation.index());
           return false;
         });

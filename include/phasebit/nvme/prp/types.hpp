@@ -7,6 +7,7 @@
 #include <phasebit/core/address.hpp>
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/cacheline.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
 #include <phasebit/memory/translate.hpp>
@@ -93,7 +94,7 @@ static_assert(ListSource<lists_of>);
 [[nodiscard]] constexpr std::size_t entries_after_first(bus_addr begin, std::size_t bytes,
                                                         unsigned page_shift) noexcept {
   const std::size_t page = std::size_t{1} << page_shift;
-  const std::size_t offset = static_cast<std::size_t>(begin.value()) & (page - 1);
+  const std::size_t offset = int_cast<std::size_t>(begin.value()) & (page - 1);
   const std::size_t first = page - offset;
   return bytes <= first ? 0 : ((bytes - first - 1) >> page_shift) + 1;
 }

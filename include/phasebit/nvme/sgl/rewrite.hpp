@@ -30,7 +30,7 @@ struct [[nodiscard]] rewritten {
 // results into `shadow` (and `more`) for the device to read instead: a block that comes out in
 // segments becomes several descriptors. The guest's list is read once and never written. The command
 // changes only if all went well. Statuses as walk() has them; Data Transfer Error also for a block
-// that can not be translated; Internal Error where the shadow segments are too short. Bit buckets
+// that cannot be translated; Internal Error where the shadow segments are too short. Bit buckets
 // are passed on: a device without them must not be reported to the guest as having them.
 //
 // MPTR is an address too. It is translated where `allowed.metadata_bytes` says that metadata is moved there:

@@ -152,7 +152,7 @@ class walker {
 // whole descriptors, off 8 bytes; a link in the last segment, or none at the end of another); Invalid
 // Number of SGL Descriptors (a link before a segment's end, or more descriptors than the limit); Data
 // SGL Length Invalid (shorter than the transfer; longer unless allowed); SGL Data Block Granularity
-// Invalid; Data Transfer Error (a segment that can not be read); else what a visitor said. Pieces
+// Invalid; Data Transfer Error (a segment that cannot be read); else what a visitor said. Pieces
 // before a fault have been visited.
 template <LocalTranslator Lists, PieceSink<typename Lists::from> Each,
           DiscardSink Discard = no_bit_buckets>

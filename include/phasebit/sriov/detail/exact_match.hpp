@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/expects.hpp>
+#include <phasebit/core/int_cast.hpp>
 
 #include <array>
 #include <cstddef>
@@ -91,11 +92,11 @@ class exact_match {
     return static_cast<std::uint32_t>(hash >> 32);
   }
   [[nodiscard]] static constexpr std::size_t first(std::uint64_t hash) noexcept {
-    return static_cast<std::size_t>(hash & (count - 1));
+    return int_cast<std::size_t>(hash & (count - 1));
   }
   // The other bucket of a key that has a place in `at`; its own other is `at` again.
   [[nodiscard]] static constexpr std::size_t other(std::size_t at, std::uint32_t tag) noexcept {
-    return at ^ static_cast<std::size_t>(mix(tag) >> 7 & (count - 1));
+    return at ^ int_cast<std::size_t>(mix(tag) >> 7 & (count - 1));
   }
   constexpr bool put(std::size_t at, const place& what) noexcept {
     for (place& p : buckets_[at]) {

@@ -3,6 +3,7 @@
 // any other front end.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
 #include <phasebit/posix/os_error.hpp>
@@ -765,7 +766,7 @@ class back_end {
     if (about.st_size < 0 || static_cast<std::uint64_t>(about.st_size) < offset + bytes) {
       return refused("a shared area is larger than its file", bytes);
     }
-    return posix::memory_mapping::shared(fd.get(), static_cast<std::size_t>(offset + bytes));
+    return posix::memory_mapping::shared(fd.get(), int_cast<std::size_t>(offset + bytes));
   }
 
   [[nodiscard]] result<inflight_area> inflight_payload(const message& m) const noexcept {

@@ -2,6 +2,7 @@
 // The front end's memory, mapped region by region into this process.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/region_map.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
 #include <phasebit/posix/os_error.hpp>
@@ -57,7 +58,7 @@ class memory_table {
     }
     // From the beginning of the file: the offset need not be a multiple of a huge page.
     auto mapping =
-        posix::memory_mapping::shared(fd.get(), static_cast<std::size_t>(r.mmap_offset + r.size));
+        posix::memory_mapping::shared(fd.get(), int_cast<std::size_t>(r.mmap_offset + r.size));
     if (!mapping) return mapping.error();
     std::byte* const local = mapping->data() + r.mmap_offset;
     if (const auto added = guest_.add({guest_addr{r.guest_addr}, r.size, local}); !added) {

@@ -2,6 +2,7 @@
 // A socket that carries vhost-user messages and the file descriptors that go with them.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/posix/os_error.hpp>
 #include <phasebit/posix/stream.hpp>
 #include <phasebit/posix/unique_fd.hpp>
@@ -175,7 +176,7 @@ class message_channel {
       return failure(errc::protocol, "a vhost-user message has too many file descriptors",
                      incoming_.fds.size());
     }
-    return static_cast<std::int64_t>(got);
+    return int_cast<std::int64_t>(got);
   }
 
   posix::unique_fd socket_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/block/async_media.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/wire.hpp>
 #include <phasebit/virtio/blk/device_config.hpp>
 #include <phasebit/virtio/device/dirty_log.hpp>
@@ -130,7 +131,7 @@ class request_queue {
     poll_result did;
     if (in_media_ != 0) {
       const auto deliver = [this](block::media_tag tag, block::media_status status) noexcept {
-        delivered(static_cast<std::size_t>(tag), status);
+        delivered(int_cast<std::size_t>(tag), status);
       };
       static_cast<void>(media_->poll(deliver));
     }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/copy.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/ring/event_index.hpp>
 #include <phasebit/ring/index.hpp>
@@ -63,7 +64,7 @@ class packed_ring {
                                                                     std::uint16_t flags) noexcept {
     const std::uint32_t high = id | std::uint32_t{flags} << 16;
     if constexpr (wide_tail) {
-      return packed_tail{static_cast<packed_tail::value_type>(len | std::uint64_t{high} << 32)};
+      return packed_tail{int_cast<packed_tail::value_type>(len | std::uint64_t{high} << 32)};
     } else {
       return packed_tail{high};
     }
@@ -119,7 +120,7 @@ struct event_word {
   if (wanted.flags == event_disable) return false;
   if (wanted.flags != event_descriptor || !event_idx) return true;
   const ring::wrapped_index at = ring::wrapped_index::unpack(wanted.off_wrap);
-  auto event = static_cast<std::uint16_t>(at.index());
+  auto event = int_cast<std::uint16_t>(at.index());
   if (at.wrap() != now.wrap()) event = static_cast<std::uint16_t>(event - size);
   return ring::need_event(event, now.index(), static_cast<std::uint16_t>(now.index() - moved));
 }

@@ -2,6 +2,7 @@
 // A buffer that the driver made available, as a list of memory segments of this process.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/dma_copy.hpp>
 #include <phasebit/virtio/device/fault.hpp>
 #include <phasebit/virtio/spec/split_ring.hpp>
@@ -162,7 +163,7 @@ inline std::size_t copy_from(std::span<const chain_segment> from, std::uint64_t 
       offset -= s.bytes;
       continue;
     }
-    const std::size_t here = s.bytes - static_cast<std::size_t>(offset);
+    const std::size_t here = s.bytes - int_cast<std::size_t>(offset);
     const std::size_t left = to.size() - copied;
     const std::size_t now = here < left ? here : left;
     copy_shared(to.subspan(copied, now), {s.data + offset, now});
@@ -182,7 +183,7 @@ inline std::size_t copy_to(std::span<const chain_segment> to, std::uint64_t offs
       offset -= s.bytes;
       continue;
     }
-    const std::size_t here = s.bytes - static_cast<std::size_t>(offset);
+    const std::size_t here = s.bytes - int_cast<std::size_t>(offset);
     const std::size_t left = from.size() - copied;
     const std::size_t now = here < left ? here : left;
     copy_shared({s.data + offset, now}, from.subspan(copied, now));
