@@ -5,6 +5,7 @@
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/testing/explorer/explore.hpp>
+#include <phasebit/testing/explorer/order.hpp>
 
 #include <cstdint>
 #include <cstdio>

@@ -1,5 +1,30 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the snippets of docs/nvme-device.md take for granted.
-#pragma once
+// What the snippets of docs/nvme-device.md stand in.
+#include <phasebit/block/bounce_pool.hpp>
+#include <phasebit/block/memory_media.hpp>
+#include <phasebit/block/planned_media.hpp>
+#include <phasebit/memory/translate.hpp>
+#include <phasebit/nvme/device/controller.hpp>
+#include <phasebit/nvme/device/namespaces.hpp>
 
-#include <phasebit/phasebit.hpp>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+namespace block = phasebit::block;
+namespace device = phasebit::nvme::device;
+
+inline phasebit::identity_translator<phasebit::bus_space, phasebit::local_space> dma;
+inline device::no_interrupts interrupts;
+inline std::array<std::byte, 1 << 20> memory;
+inline block::memory_media media{memory};
+inline device::single_namespace<block::memory_media> namespaces{media};
+inline std::array<block::planned_operation, 64> operations;
+inline block::planned_media slow{media, std::span{operations}};
+inline device::single_namespace later{slow};
+inline std::array<std::uint32_t, 130> words;
+inline std::span<std::uint32_t> doorbells{words};
+inline device::settings settings;
+inline std::uint32_t offset = 0;
+inline std::uint32_t value = 0;

@@ -29,9 +29,9 @@ extern std::array<phasebit::block::memory_media, 64> media;
 inline auto make = [](const sim::device_port& p) noexcept { return model{p, media[0]}; };
 
 using table_type = phasebit::iommu::page_table<phasebit::iommu::vtd_second_stage,
-                                               phasebit::iommu::table_arena<16>>;
+                                               phasebit::iommu::table_arena<64>>;
 extern table_type table, page_tables;
-extern phasebit::iommu::table_arena<16> tables;
+extern phasebit::iommu::table_arena<64> tables;
 extern phasebit::result<sim::function> disk;
 extern std::uint16_t domain;
 extern phasebit::dma_region page;

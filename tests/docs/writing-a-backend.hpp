@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: BSL-1.0
+// What the snippets of docs/writing-a-backend.md take for granted.
+#pragma once
+
+#include <phasebit/iommu/riscv/device.hpp>
+
+extern std::uint32_t offset, value;
+extern phasebit::pcie::requester_id id;
+extern std::uint64_t iova, bytes;
