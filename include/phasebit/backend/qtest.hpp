@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// QEMU's device models as a backend: NVMe, virtio and IOMMU models that nobody here wrote, driven
+// QEMU's device models as a backend: independent NVMe, virtio and IOMMU models, driven
 // without a guest. docs/qtest.md tells how.
 #pragma once
 

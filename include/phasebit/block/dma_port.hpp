@@ -32,7 +32,7 @@ struct mapped_range {
 // read(at, to)            copies from the host's memory, wherever it is; returns when it is done.
 // write(at, from)         copies to it. Writes become visible to the host in the order of the calls.
 // Errors: not_mapped, access_denied and what the path to the host reports; error::value is the
-// address. A mapping is valid until the device side has drained: whoever revokes it waits for that.
+// address. A mapping is valid until the device side has drained: revoking it waits for that.
 // Called by the threads that poll the device; a port of several poll groups takes several threads.
 template <class T>
 concept DmaPort = requires(T& port, bus_addr at, std::uint64_t bytes, access wanted,

@@ -45,7 +45,7 @@ concept ConfigSpace = requires(T& config, std::uint16_t offset) {
 };
 
 // Configuration space of every function below one root: what enumeration walks. function(id) is
-// cheap and answers all ones where nobody is.
+// cheap and reads all ones where there is no function.
 template <class T>
 concept ConfigAccess = requires(T& root, pcie::requester_id id) {
   { root.function(id) } noexcept -> ConfigSpace;

@@ -125,7 +125,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
         "the AMD IOMMU's rings do not stop");
   }
 
-  // What `who` does goes through these tables from now on. Whoever shares a domain shares the tables,
+  // Translates the accesses of `who` through these tables. Requesters of one domain share its tables,
   // too. Errors: not_supported (more levels than the IOMMU walks), out_of_range (a requester beyond
   // the device table).
   template <TableReader Reader>

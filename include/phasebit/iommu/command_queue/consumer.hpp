@@ -44,7 +44,7 @@ template <RingOrder Order, QueueMemory Memory>
   const auto piece = memory.translate(address<typename Memory::from>{at}, bytes, access::write);
   if (!piece || piece->bytes < bytes || !is_aligned(piece->begin, bytes)) return false;
   auto* const words = reinterpret_cast<le<std::uint32_t>*>(pointer_of(piece->begin));
-  // Whoever polls looks at the low half: it goes last.
+  // A poller reads the low half: it is stored last.
   if (bytes == 8) words[1] = static_cast<std::uint32_t>(data >> 32);
   Order::store(words[0], le<std::uint32_t>{static_cast<std::uint32_t>(data)});
   return true;

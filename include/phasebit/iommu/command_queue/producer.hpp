@@ -213,8 +213,8 @@ class command_producer {
     abandon();
     return true;
   }
-  // What was posted has not been carried out, or nobody knows: no sync() so far will be done, and
-  // whoever waits for one posts his invalidations again. After a timeout, for the IOMMU drops them.
+  // Gives up what was posted, which may not have been carried out: no earlier sync() completes, and its
+  // invalidations are to be posted again. Used after a time-out, because the IOMMU drops them.
   void abandon() noexcept { ++epoch_; }
   [[nodiscard]] bool abandoned(sync_token token) const noexcept { return token.epoch != epoch_; }
   // For recovery::restart, after the ring was disabled and head and tail were set to 0. Abandons.
@@ -245,7 +245,7 @@ class command_producer {
     ++under_way_;
     ++written_;
   }
-  // Believes the head as far as it moves within what is under way.
+  // Accepts the head if it lies within the commands in flight.
   void refresh() noexcept {
     if (lost_ || under_way_ == 0) return;
     const std::uint32_t value = head_source_.load();

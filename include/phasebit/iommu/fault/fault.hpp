@@ -115,8 +115,8 @@ struct translation_fault {
   }
 }
 
-// Takes faults as they happen: recording registers, an event queue, a log. Called by whoever
-// translates, and never blocks; a sink that is full drops, and says so in its own way.
+// Takes faults as they happen: recording registers, an event queue, a log. Called by the
+// translating thread; never blocks. A full sink drops faults and counts or flags that.
 template <class T>
 concept FaultSink = requires(T& sink, const translation_fault& fault) {
   { sink.record(fault) } noexcept;

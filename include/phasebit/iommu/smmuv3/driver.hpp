@@ -130,7 +130,7 @@ class driver
   // GBPA, which is the platform's, says what happens to accesses afterwards.
   result<> disable() noexcept { return switch_to(cr0{}); }
 
-  // What `who` does goes through these tables from now on. Whoever shares a domain shares the tables,
+  // Translates the accesses of `who` through these tables. Requesters of one domain share its tables,
   // too. Errors: not_supported (wider tables), out_of_range (a domain beyond 8 bits without VMID16),
   // those of the directory.
   template <TableReader Reader>

@@ -106,7 +106,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
     return {};
   }
 
-  // What `who` does goes through these tables from now on. Whoever shares a domain shares the tables,
+  // Translates the accesses of `who` through these tables. Requesters of one domain share its tables,
   // too. Errors: not_supported (a width that the IOMMU has not), those of the directory.
   template <TableReader Reader>
   result<> attach(pcie::requester_id who, std::uint16_t domain,

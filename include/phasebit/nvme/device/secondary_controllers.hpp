@@ -30,8 +30,8 @@ struct shared_resource {
 };
 
 // Count secondary controllers, of virtual functions 1 to Count, with the controller identifiers
-// that follow `first_id`. Decides; whoever hosts the secondaries looks at entry() when generation()
-// has changed, and has their controllers follow. One thread at a time, that of the primary's poll().
+// that follow `first_id`. It decides only: the owner of the secondaries reads entry() when generation()
+// has changed, and changes their controllers. One thread at a time, that of the primary's poll().
 template <std::size_t Count>
 class secondary_controllers {
   static_assert(Count >= 1 && Count <= 127, "the list of secondaries has room for 127");

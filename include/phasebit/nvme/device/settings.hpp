@@ -14,7 +14,7 @@ namespace phasebit::nvme::device {
 
 namespace defaults {
 
-// Constants, so that their lengths are known to the compiler and nobody counts them at run time.
+// Constants, so that their lengths are known at compile time.
 inline constexpr std::string_view serial = "PHASEBIT0001";
 inline constexpr std::string_view model = "phasebit software controller";
 inline constexpr std::string_view firmware = "1.0";

@@ -393,7 +393,7 @@ class queue_pair : public detail::queue_link {
     observer_context_ = context;
   }
   [[nodiscard]] bool observed() const noexcept { return observer_ != nullptr; }
-  // Gives one completion to whoever takes them: the observer, or the callback. False where neither is.
+  // Passes one completion to the observer or to the callback. False if there is neither.
   bool deliver(Token& token, completion answer) noexcept {
     if (observer_ != nullptr) {
       observer_(observer_context_, queue_event::completed, *this, &token, answer);

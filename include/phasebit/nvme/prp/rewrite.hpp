@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// For whoever stands between a guest and a device: the PRPs of a command are translated, entry by
-// entry, and everything else of the command stays as it is.
+// Translates the PRPs of a command between a guest and a device, entry by entry. The rest of the
+// command is unchanged.
 #pragma once
 
 #include <phasebit/memory/dma_copy.hpp>
@@ -226,7 +226,7 @@ template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_l
 
 // The same without copies: entries and links are translated where they lie. For lists that their
 // writer has handed over, such as those of one's own driver: a guest that changes its list meanwhile
-// could have an address in it that nobody translated.
+// could contain an untranslated address.
 //
 // All entries are tried before the first is written, so that a refused command's list is as it was,
 // unless it led into itself.

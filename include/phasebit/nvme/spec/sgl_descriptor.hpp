@@ -13,7 +13,7 @@ namespace phasebit::nvme {
 
 enum class sgl_type : std::uint8_t {
   data_block = 0x0,
-  bit_bucket = 0x1,    // bytes of a read that nobody wants
+  bit_bucket = 0x1,    // bytes of a read that are discarded
   segment = 0x2,       // the next segment, which is not the last
   last_segment = 0x3,  // the next segment, which holds no further segment descriptor
   keyed_data_block = 0x4,

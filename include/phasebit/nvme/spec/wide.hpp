@@ -11,7 +11,7 @@
 namespace phasebit::nvme {
 
 // A 128-bit little-endian count. The upper half of every counter in use today is zero;
-// `saturated` serves whoever wants 64 bits and no surprise.
+// `saturated` returns 64 bits, all ones if the value is larger.
 struct le_u128 {
   le<std::uint64_t> low;
   le<std::uint64_t> high;

@@ -28,7 +28,7 @@ struct host_resources {
   aperture prefetchable{};
   std::uint8_t first_bus = 0;
   std::uint8_t last_bus = 255;
-  // Functions may do DMA at once. Off: whoever takes a function sets its bus_master bit.
+  // Functions may do DMA at once. Off: the driver of a function sets its bus_master bit.
   bool enable_bus_master = true;
 };
 

@@ -190,7 +190,7 @@ class register_block {
     store<Register>(index, value);
   }
 
-  // Reads, changes and writes back; returns what was written. Not atomic: nobody else, the device
+  // Reads, changes and writes back; returns what was written. Not atomic: no other party, the device
   // included, may change the register meanwhile. `change` takes and returns the register's value.
   template <class Register, class Change>
     requires std::is_nothrow_invocable_r_v<Register, Change&, Register>

@@ -106,7 +106,7 @@ template <ConfigSpace Config>
 }
 
 // Sizes every BAR of the function. I/O and memory decoding are off meanwhile, and everything is as
-// it was afterwards; nobody else may use the function's registers during the call. error::index is
+// it was afterwards; no other code may use the function's registers during the call. error::index is
 // the BAR. Errors: protocol (what no BAR can answer), removed.
 template <ConfigSpace Config>
 [[nodiscard]] result<bar_array> size_bars(Config& config) noexcept {

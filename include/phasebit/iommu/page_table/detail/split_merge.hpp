@@ -178,7 +178,7 @@ class resize_operation {
       changes_.add(space{begin}, space{last}, geometry::span(level - 1), true);
       if (changes_.can_flush()) changes_.flush();
     }
-    // Nobody walks the old table any more; what was accessed until now is in it.
+    // No walker uses the old table any more; what was accessed until now is in it.
     std::uint64_t bits = seen.bits;
     for (unsigned i = 0; i != geometry::entries; ++i) {
       bits |= format_.state_bits(load_entry(below + i));

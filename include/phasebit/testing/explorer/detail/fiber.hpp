@@ -42,7 +42,7 @@ class fiber {
   }
   // Goes on where leave() was called.
   void resume() noexcept { enter(inside_); }
-  // From inside: back to whoever called start() or resume().
+  // From inside: returns to the caller of start() or resume().
   void leave() noexcept {
     if (_setjmp(inside_) == 0) _longjmp(outside_, 1);
   }
