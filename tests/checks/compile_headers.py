@@ -34,10 +34,12 @@ def main():
     if not shutil.which(compiler[0]):
         print(f"skipped: {compiler[0]} is not installed")
         return tree.SKIPPED
+    flags = list(FLAGS)
+    if Path(compiler[0]).name.startswith("g++"):
+        flags.append("-Wuseless-cast")  # of this machine's g++ only: what is useless depends on the machine
     if shutil.which("ccache"):
         compiler.insert(0, "ccache")
 
-    flags = list(FLAGS)
     if args.freestanding:
         flags += ["-ffreestanding", "-fno-exceptions", "-fno-rtti"]
         names = tree.freestanding(args.root)

@@ -120,7 +120,7 @@ void fuzz_virtqueue(const std::uint8_t* data, std::size_t bytes) {
       }
       case 5:
         if (in_flight != 0) {
-          const std::uint32_t which = (word >> 8) % in_flight;
+          const auto which = static_cast<std::uint32_t>((word >> 8) % in_flight);
           queue.push(taken[which], static_cast<std::uint32_t>(word >> 32));
           taken[which] = taken[--in_flight];
         }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <phasebit/core/copy.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/nvme/prp/walk.hpp>
 #include <phasebit/nvme/spec/admin_commands.hpp>
@@ -419,7 +420,7 @@ class nvme_quirk_function {
                              std::byte* const p = at(a.value(), n);
                              if (p == nullptr) return nvme::status_code::data_transfer_error;
                              std::copy_n(bytes.data(), n, p);
-                             bytes = bytes.subspan(static_cast<std::size_t>(n));
+                             bytes = bytes.subspan(int_cast<std::size_t>(n));
                              return nvme::status_code::success;
                            });
   }
@@ -431,7 +432,7 @@ class nvme_quirk_function {
                              const std::byte* const p = at(a.value(), n);
                              if (p == nullptr) return nvme::status_code::data_transfer_error;
                              std::copy_n(p, n, bytes.data());
-                             bytes = bytes.subspan(static_cast<std::size_t>(n));
+                             bytes = bytes.subspan(int_cast<std::size_t>(n));
                              return nvme::status_code::success;
                            });
   }
