@@ -108,7 +108,7 @@ std::vector<request> requests(unsigned regions, bool random) {
       return driver::buffer_segment{bus_addr{region_stride * (region + 1) + offset}, bytes};
     };
     made[i].header[0] = place(16, 0);
-    made[i].data_and_status[0] = place(random ? 512 << (engine() % 8) : 4096, 1);
+    made[i].data_and_status[0] = place(random ? 512U << (engine() % 8) : 4096U, 1);
     made[i].data_and_status[1] = place(1, 2);
   }
   return made;

@@ -149,7 +149,8 @@ class scanner {
       // With ARI the number has eight bits, and each function names the next one (7.8.7.2).
       for (unsigned number = 0, next = 1; number < functions; number = next) {
         next = ari_ ? functions : number + 1;
-        const requester_id id{static_cast<std::uint16_t>(bus << 8 | device << 3 | number)};
+        const requester_id id{
+            static_cast<std::uint16_t>(static_cast<unsigned>(bus << 8 | device << 3) | number)};
         auto&& config = root_.function(id);
         const std::uint32_t ids = config.read32(header::vendor_id);
         // An absent function; an all-zero id comes from buses that do not end well.
