@@ -22,7 +22,8 @@ page_attributes attributes_for(const Format& format, unsigned n) {
 TEST_CASE("a hundred thousand random steps agree with the oracle, in every format") {
   for_each_page_format([](const char* name, const auto& usual, const auto&... others) {
     CAPTURE(name);
-    constexpr std::size_t pages = std::size_t{4096} * 4096 >> usual.granule_shift;
+    constexpr std::size_t pages =
+        std::size_t{4096} * 4096 >> std::remove_cvref_t<decltype(usual)>::granule_shift;
     random_steps(usual, {}, 100000, 11, pages);
     unsigned seed = 11;
     ((++seed, random_steps(others, attributes_for(others, seed), 20000, seed, pages)), ...);

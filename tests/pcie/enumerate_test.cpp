@@ -429,7 +429,7 @@ TEST_CASE("what does not fit is said to be too much of which") {
   }
   SUBCASE("memory") {
     host_resources host = plenty;
-    for (const std::uint64_t size : {0x1000, 0}) {
+    for (const std::uint64_t size : {0x1000U, 0U}) {
       host.memory.size = size;
       const auto all = must(f, list, host);
       REQUIRE(all.size() == 2);

@@ -160,7 +160,7 @@ constexpr std::uint8_t unsupp = static_cast<std::uint8_t>(request_status::unsupp
 struct recording_media {
   explicit recording_media(std::span<std::byte> bytes, std::uint32_t block = 512)
       : memory(bytes, block), media(memory) {}
-  static constexpr bool always_done = true;
+  [[maybe_unused]] static constexpr bool always_done = true;
   std::uint32_t block_size() const noexcept { return media.block_size(); }
   std::uint64_t block_count() const noexcept { return media.block_count(); }
   block::media_answer submit(const block::media_request& r, block::media_tag tag) noexcept {

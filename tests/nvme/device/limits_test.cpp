@@ -135,7 +135,8 @@ TEST_CASE("log page 00h lists the log pages that can be read, and no other") {
     CHECK((code == success || code == invalid_log_page));
   }
   // What VS 2.0 requires of an I/O controller.
-  for (const unsigned id : {0x00, 0x01, 0x02, 0x03, 0x05, 0x12}) CHECK((log[id].get() & 1U) == 1);
+  for (const unsigned id : {0x00U, 0x01U, 0x02U, 0x03U, 0x05U, 0x12U})
+    CHECK((log[id].get() & 1U) == 1);
 }
 
 TEST_CASE("log page 12h lists the features that Get Features knows, and no other") {

@@ -252,7 +252,7 @@ class crowd {
 
   void run(unsigned incidents) {
     unsigned happened = 0;
-    for (unsigned round = 0; happened != incidents; ++round) {
+    while (happened != incidents) {
       for (std::uint16_t q = 1; q <= queues; ++q) submit(q);
       for (auto n = random_() % 4; n != 0; --n) {
         m_.controller.poll();
@@ -334,7 +334,7 @@ class crowd {
       const auto code = c->status().code();
       if (code == success) {
         const auto expected = static_cast<std::byte>(lbas_[q][id] * 37 + 1);
-        for (const std::size_t at : {0, 511}) REQUIRE(m_.ram.at(slot(q, id))[at] == expected);
+        for (const std::size_t at : {0U, 511U}) REQUIRE(m_.ram.at(slot(q, id))[at] == expected);
       } else {
         REQUIRE((code == unrecovered_read_error || code == abort_requested ||
                  code == aborted_queue_deletion));

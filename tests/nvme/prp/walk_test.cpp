@@ -212,7 +212,7 @@ TEST_CASE("no segment wraps around the address space") {
   CHECK(walk(memory, {~0x3ULL, 0x1000}, 4100).status == status_code::data_transfer_error);
   // The same in a list: consecutive pages over the end.
   for (std::uint64_t i = 0; i != 4; ++i)
-    memory.set_word(list_at + 8 * i, (0 - 0x2000 + 0x1000 * i));
+    memory.set_word(list_at + 8 * i, (0 - std::uint64_t{0x2000} + 0x1000 * i));
   const walked w = walk(memory, {0x1000, list_at}, 5 * 4096);
   CHECK(w.status == status_code::data_transfer_error);
   for (const auto& s : w.segments) CHECK(s.begin.value() + s.bytes > s.begin.value());
