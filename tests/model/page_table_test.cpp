@@ -78,6 +78,7 @@ struct small_format {
   [[nodiscard]] static constexpr std::uint64_t state_bits(std::uint64_t e) noexcept {
     return e & 10;
   }
+  [[nodiscard]] static constexpr bool tracks_dirty() noexcept { return true; }
   [[nodiscard]] static constexpr bool dirty(std::uint64_t e) noexcept { return (e & 8) != 0; }
   [[nodiscard]] static constexpr std::uint64_t cleaned(std::uint64_t e) noexcept {
     return e & ~std::uint64_t{8};

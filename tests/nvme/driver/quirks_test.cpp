@@ -309,11 +309,11 @@ TEST_CASE("event requests are issued again, so that events keep coming") {
   auto host = attach(f, {.async_events = 2});
   REQUIRE(host);
   for (std::uint32_t i = 0; i != 20; ++i) {
+    f.step();  // the device fetches the requests
     f.report_event(async_event::of(health_event::temperature).raw);
     host->poll();
     REQUIRE(host->next_event());
     CHECK_FALSE(host->next_event());
-    f.step();
   }
 }
 

@@ -119,8 +119,7 @@ class controller {
   // reset() and detach() are of use.
   [[nodiscard]] result<> shut_down(
       shutdown_notification how = shutdown_notification::normal) noexcept {
-    if (!session_.running()) return session_.not_running();
-    delete_all_queues();
+    if (session_.running()) delete_all_queues();
     return noticed(session_.shut_down(how));
   }
 
