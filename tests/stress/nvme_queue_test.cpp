@@ -142,7 +142,7 @@ std::uint32_t drive(rings& r, queue& q, std::uint64_t commands) {
       command.cdw10 = static_cast<std::uint32_t>(submitted);
       command.cdw11 = static_cast<std::uint32_t>(submitted >> 32);
       const dma_region region{std::as_writable_bytes(std::span{&data, 1}), bus_of(&data)};
-      if (!q.submit(command, region, {at, submitted})) ++wrong;
+      if (!q.submit_unchecked(command, region, {at, submitted})) ++wrong;
       ++submitted;
     }
     q.ring();
