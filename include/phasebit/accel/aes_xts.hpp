@@ -263,7 +263,7 @@ template <bool Decrypt, unsigned Group>
     for (unsigned k = 0; k != Group; ++k) {
       t[k] = tweak;
       tweak = doubled(tweak);
-      b[k] = load128(in + 16 * k) ^ t[k] ^ first;
+      b[k] = load128(in + std::size_t{16} * k) ^ t[k] ^ first;
     }
     for (unsigned r = 1; r != rounds; ++r) {
       const v2di round = load128(s.keys[r].data());
@@ -282,10 +282,10 @@ template <bool Decrypt, unsigned Group>
       } else {
         b[k] = __builtin_ia32_aesenclast128(b[k], last) ^ t[k];
       }
-      __builtin_memcpy(out + 16 * k, &b[k], 16);
+      __builtin_memcpy(out + std::size_t{16} * k, &b[k], 16);
     }
-    in += 16 * Group;
-    out += 16 * Group;
+    in += std::size_t{16} * Group;
+    out += std::size_t{16} * Group;
     blocks -= Group;
   }
 }

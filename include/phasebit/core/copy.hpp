@@ -25,7 +25,8 @@ struct words_of {
       alignof(T) % 8 == 0 && sizeof(void*) >= 8, std::uint64_t,
       std::conditional_t<alignof(T) % 4 == 0, std::uint32_t,
                          std::conditional_t<alignof(T) % 2 == 0, std::uint16_t, std::uint8_t>>>;
-  static constexpr std::size_t count = sizeof(T) / sizeof(word);
+  static constexpr std::size_t count =
+      sizeof(T) / sizeof(word);  // NOLINT(bugprone-sizeof-expression)
   word words[count];
 };
 

@@ -224,7 +224,7 @@ template <class Function>
 template <class Media>
 [[nodiscard]] result<std::unique_ptr<disk_interface>> open_simulated(Media&& media,
                                                                      const open_disk_options& o) {
-  auto p = std::make_unique<simulated_platform<Media>>(std::move(media),
+  auto p = std::make_unique<simulated_platform<Media>>(std::forward<Media>(media),
                                                        (std::size_t{16} << 20) + o.memory_bytes);
   auto added = backend::simulated::add_nvme_disk(p->fabric, p->media);
   if (!added) return added.error();

@@ -488,14 +488,13 @@ class nvme_quirk_function {
         event_ids_.push_back(e.command_id());
         return;
       case admin_opcode::get_log_page: {
-        const std::vector<std::byte> zeros(((e.cdw10 >> 16) + 1U) * 4U);
+        const std::vector<std::byte> zeros((std::size_t{e.cdw10 >> 16} + 1U) * 4U);
         how = to_host(e, zeros);
         break;
       }
       case admin_opcode::doorbell_buffer_config:
       case admin_opcode::abort:
       case admin_opcode::keep_alive:
-        break;
       case admin_opcode::format_nvm:
         break;
       default:
@@ -628,7 +627,7 @@ class nvme_quirk_function {
       std::byte* const data = n.data.data() + ((r.lba + i) << n.block_shift);
       std::byte* const meta = n.metadata.data() + (r.lba + i) * n.metadata_bytes;
       std::byte* const host = transfer.data() + i * step;
-      std::byte* const host_meta = separate        ? apart + i * n.metadata_bytes
+      std::byte* const host_meta = separate        ? apart + std::size_t{i} * n.metadata_bytes
                                    : step != block ? host + block
                                                    : nullptr;
       const auto tag =

@@ -203,9 +203,10 @@ class fabric {
     auto vf = virtual_description;
     vf.pci.bars = d.pci.sriov->vf_bars;
     if (const auto sound = check_words(vf); !sound) return sound.error();
-    auto made = finish<Model>(parent, d, make,
-                              new (std::nothrow) detail::physical_node<Model, MakeVirtual>(
-                                  state_, d, routing(d), vf, std::move(make_virtual)));
+    auto made =
+        finish<Model>(parent, d, make,
+                      new (std::nothrow) detail::physical_node<Model, MakeVirtual>(
+                          state_, d, routing(d), vf, std::forward<MakeVirtual>(make_virtual)));
     // Firmware lets configuration requests for device numbers above 0 through.
     if (made && d.enabled) parent->forward_ari();
     return made;

@@ -674,7 +674,8 @@ class controller {
     return {};
   }
   void delete_all_queues() noexcept {
-    for (std::uint16_t qid = 1; qid <= MaxQueues; ++qid) {
+    for (unsigned n = 1; n <= MaxQueues; ++n) {
+      const auto qid = static_cast<std::uint16_t>(n);
       if (!slots_[qid].memory) continue;
       detail::queue_link* const queue = registry_.find(qid);
       const auto deleted = delete_at_device(qid, [&]() noexcept {

@@ -79,7 +79,8 @@ namespace detail {
         const auto checked = detail::check_byte_enables(h);
         if (!checked) return checked;
       }
-      if ((h.address() & (tlp_boundary_bytes - 1)) + h.length() * 4 > tlp_boundary_bytes) {
+      if ((h.address() & (tlp_boundary_bytes - 1)) + std::uint64_t{h.length()} * 4 >
+          tlp_boundary_bytes) {
         return detail::malformed("a memory request crosses a 4 KiB boundary", h.address());
       }
       return {};
@@ -162,7 +163,7 @@ struct tlp {
   packet.prefixes = bytes.first(at);
   if (bytes.size() - at < 12) return detail::malformed("a packet ends within its header", at);
   packet.header.dw[0] = word(at);
-  const std::size_t header_bytes = packet.header.dwords() * 4;
+  const std::size_t header_bytes = std::size_t{packet.header.dwords()} * 4;
   if (bytes.size() - at < header_bytes) {
     return detail::malformed("a packet ends within its header", at);
   }
@@ -194,7 +195,7 @@ struct tlp {
     return failure(errc::invalid_argument, "the data is not what the header says", data.size());
   }
   const std::size_t front = prefix ? 4 : 0;
-  const std::size_t total = front + header.dwords() * 4 + data.size();
+  const std::size_t total = front + std::size_t{header.dwords()} * 4 + data.size();
   if (out.size() < total) return failure(errc::exhausted, "the packet needs more bytes", total);
   if (prefix) store_wire(out, be<std::uint32_t>{prefix->raw});
   std::size_t at = front + header.store(out.subspan(front));

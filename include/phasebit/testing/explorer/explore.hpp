@@ -53,8 +53,8 @@ class program {
 
   // What traces call an object, and how they write its value.
   template <class T>
-  void name(const T& object, const std::string& text, detail::describe_value describe = {}) {
-    engine_->name(&object, sizeof(T), text, std::move(describe));
+  void name(const T& object, const std::string& text, const detail::describe_value& describe = {}) {
+    engine_->name(&object, sizeof(T), text, describe);
   }
 
   void name_bytes(const void* begin, std::size_t bytes, const std::string& text) {

@@ -234,7 +234,7 @@ class engine {
     for (;;) t.stack->leave();
   }
 
-  void fail(failure_kind kind, std::string what) {
+  void fail(failure_kind kind, const std::string& what) {
     if (!report_.failure) {
       report_.failure.emplace();
       report_.failure->kind = kind;
@@ -362,7 +362,7 @@ class engine {
       const event& e = graph_.at(program[i]);
       if (e.kind != event_kind::load) continue;
       const auto& stores = graph_.location_of(e).stores;
-      const auto next = static_cast<std::size_t>(graph_.place_of(e.reads_from) + 1);
+      const auto next = static_cast<std::size_t>(graph_.place_of(e.reads_from)) + 1;
       for (std::size_t s = next; s < stores.size(); ++s) {
         if (!at_once || stores[s] < program[i]) return true;
       }

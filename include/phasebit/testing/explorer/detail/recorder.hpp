@@ -126,7 +126,7 @@ class recorder {
   }
   [[nodiscard]] std::string stale(const execution_graph& graph, const event& e) const {
     const location& l = graph.location_of(e);
-    const auto next = static_cast<std::size_t>(graph.place_of(e.reads_from) + 1);
+    const auto next = static_cast<std::size_t>(graph.place_of(e.reads_from)) + 1;
     for (std::size_t i = next; i < l.stores.size(); ++i) {
       if (const int step = step_of(l.stores[i]); step != 0) {
         return ": stale, step " + std::to_string(step) + " has stored " +

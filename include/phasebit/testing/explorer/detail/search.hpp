@@ -168,7 +168,7 @@ class search {
       }
     }
     const auto& stores = graph.location_of(e).stores;
-    const auto place = static_cast<std::size_t>(graph.place_of(store) + 1);
+    const auto place = static_cast<std::size_t>(graph.place_of(store)) + 1;
     for (std::size_t i = place; i < stores.size(); ++i) {
       if (previous(stores[i])) return false;
     }
