@@ -16,8 +16,8 @@ namespace sgl = phasebit::nvme::sgl;
 extern "C" bool use_prp_build(const segment<bus_space>* segments, std::size_t count,
                               unsigned page_shift, const dma_region* list, prp::pointers* out) {
   if (count == 1) {
-    return static_cast<bool>(
-        prp::build_contiguous(segments->begin, segments->bytes, page_shift, *list, *out));
+    return static_cast<bool>(prp::build_contiguous(
+        segments->begin, static_cast<std::size_t>(segments->bytes), page_shift, *list, *out));
   }
   return static_cast<bool>(
       prp::build({segments, count}, page_shift, 1U << 20, *list, *out, prp::lists_of{{list, 1}}));

@@ -136,7 +136,7 @@ struct page_run {
       return build_result::refused(errc::out_of_range,
                                    "the segments are longer than a transfer may be", i);
     }
-    total += bytes;
+    total += int_cast<std::size_t>(bytes);
     if (i == 0) {
       if (is_aligned(begin, 4)) continue;
       return build_result::refused(errc::misaligned, "the first segment does not begin on a dword",
@@ -179,7 +179,7 @@ template <class More = no_more_lists>
     fault |= (p.bytes == 0) | (begin + p.bytes < begin) | (p.bytes > max_bytes - total);
     fault |= (begin != before) & (((begin | before) & mask) != 0);
     entries += detail::pages_beginning(p, &p == segments.data(), page_shift).count;
-    total += p.bytes;
+    total += int_cast<std::size_t>(p.bytes);
     before = begin + p.bytes;
   }
   if (fault) [[unlikely]] {
