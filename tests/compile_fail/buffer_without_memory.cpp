@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Whoever hands out DMA regions takes them back; what cannot is no DmaMemory.
+// A DmaMemory allocates and releases regions; a type without release is none.
 // EXPECT: DmaMemory
 // EXPECT: release
 #include <phasebit/memory/dma_buffer.hpp>

@@ -49,7 +49,7 @@ struct piece_list {
   std::vector<segment<bus_space>> segments;
   std::uint64_t bytes = 0;
 
-  // Pages, one by one: how segments are merged is nobody's business.
+  // Pages, one by one: how segments are merged is not compared.
   void add(std::uint64_t begin, std::uint64_t count, unsigned shift) {
     bytes += count;
     const std::uint64_t page = std::uint64_t{1} << shift;

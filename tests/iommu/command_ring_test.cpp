@@ -347,7 +347,7 @@ TEST_CASE("the head alone tells of SMMUv3's and RISC-V's waits") {
   follow(riscv);
 }
 
-TEST_CASE_TEMPLATE("a head register that lies is not believed", Codec, vtd::command_codec,
+TEST_CASE_TEMPLATE("an impossible head register value is ignored", Codec, vtd::command_codec,
                    amd::command_codec, smmuv3::command_codec, riscv::command_codec) {
   rig<Codec> r{8};
   REQUIRE(r.producer.post(command::whole_domain(1)) == posted::posted);

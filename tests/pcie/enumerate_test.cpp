@@ -517,7 +517,7 @@ TEST_CASE("the largest BARs are left out until the rest fits, kind by kind") {
   CHECK_FALSE(all[4].decodes_io);
 }
 
-TEST_CASE("bus numbers that sibling ports hold from before hide nobody") {
+TEST_CASE("bus numbers that sibling ports hold from before hide no function") {
   for (unsigned stale = 0; stale != 3 * 3 * 3 * 3; ++stale) {
     CAPTURE(stale);
     fabric f;

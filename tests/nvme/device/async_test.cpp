@@ -324,7 +324,7 @@ TEST_CASE("CC.EN that is set while the reset drains is remembered, with its conf
   m.controller.write32(cc::offset, again.raw);
   m.poll();
   CHECK(m.ready());
-  // Nothing is fetched for the host that believes to have a new controller.
+  // Nothing is fetched after the host has reset the controller.
   m.ring_tail(0, 1);
   m.poll();
   CHECK_FALSE(m.controller.drained());
