@@ -43,7 +43,8 @@ struct bed {
 };
 
 // The targets do not continue each other, as an application's pages do not.
-constexpr std::uint64_t far_target = (1ULL << 40) + 0x1000;
+template <class Format>
+constexpr std::uint64_t far_target = (1ULL << 40) + (1ULL << Format::granule_shift);
 
 using clock = std::chrono::steady_clock;
 double seconds(clock::time_point from) {
@@ -62,12 +63,12 @@ void change(benchmark::State& state) {
   invalidations<bus_space> changes;
   const auto at = [&](int i) { return bus_addr{base + static_cast<std::uint64_t>(i) * 2 * bytes}; };
   for (int i = 0; i != calls; ++i) {
-    if (!b.table.map(at(i) + bytes, host_phys{far_target}, bytes)) std::abort();
+    if (!b.table.map(at(i) + bytes, host_phys{far_target<Format>}, bytes)) std::abort();
   }
   for (auto _ : state) {
     const auto begin = clock::now();
     for (int i = 0; i != calls; ++i) {
-      if (!b.table.map(at(i), host_phys{far_target}, bytes, {}, changes)) std::abort();
+      if (!b.table.map(at(i), host_phys{far_target<Format>}, bytes, {}, changes)) std::abort();
     }
     const double mapped = seconds(begin);
     const auto half = clock::now();
@@ -274,7 +275,7 @@ void one_page(benchmark::State& state) {
     return bus_addr{(std::uint64_t{1} << 30) + (2 * table) * span + slot * b.granule};
   };
   const auto keep = [&](bus_addr a) {
-    if (!b.table.map(a, host_phys{far_target}, b.granule)) std::abort();
+    if (!b.table.map(a, host_phys{far_target<Format>}, b.granule)) std::abort();
   };
   for (std::uint64_t t = 0; t != tables; ++t) {
     if (around == neighbours::dense) {
@@ -296,7 +297,7 @@ void one_page(benchmark::State& state) {
   const std::uint64_t begin = phasebit_bench::cycles();
   for (auto _ : state) {
     const bus_addr a = where[i++ & 4095];
-    if (!b.table.map(a, host_phys{far_target}, b.granule, {}, changes)) std::abort();
+    if (!b.table.map(a, host_phys{far_target<Format>}, b.granule, {}, changes)) std::abort();
     if (!b.table.unmap(a, b.granule, changes)) std::abort();
     b.table.complete(changes);
   }

@@ -135,6 +135,22 @@ TEST_CASE(
   CHECK((order == std::vector<std::uint32_t>{1000, 1, 2}));
 }
 
+TEST_CASE("a chain that uses an operator twice takes a region for each use") {
+  overlay<4, 8> o{{}};
+  o.preload(0, 1);
+  request r = simple(1, 1);
+  r.operators = 2;
+  r.chain[1] = 1;
+  REQUIRE(o.submit(r, 0));
+  unsigned ended = 0;
+  const auto each = [&](const request&, std::uint64_t) noexcept { ++ended; };
+  o.advance(0, each);
+  REQUIRE(o.next_event() != ~std::uint64_t{0});
+  CHECK(o.account(0).reconfigurations == 1);  // the second region was empty
+  o.advance(o.next_event(), each);
+  CHECK(ended == 1);
+}
+
 TEST_CASE("a chain longer than the overlay is refused, and so is one request too many") {
   overlay<2, 2> o{{}};
   request r = simple(1, 0);

@@ -239,13 +239,17 @@ class overlay {
     std::array<std::uint8_t, max_chain> where{};
     return pick(best->what, loads, where) != 0 ? best : nullptr;
   }
-  // Whether a region that holds each missing operator is free before it could be loaded elsewhere.
+  // Whether regions that hold the operators, one each, are free before they could be loaded elsewhere.
   [[nodiscard]] bool soon(const request& r, std::uint64_t now) const noexcept {
+    std::uint64_t taken = 0;
     for (std::uint8_t k = 0; k != r.operators; ++k) {
       bool found = false;
-      for (const region& x : regions_) {
-        if (x.held != r.chain[k]) continue;
-        found = found || !x.busy || x.busy_until < now + options_.reconfiguration_ns;
+      for (std::size_t g = 0; g != Regions && !found; ++g) {
+        const region& x = regions_[g];
+        if (x.held != r.chain[k] || (taken >> g & 1U) != 0) continue;
+        if (x.busy && x.busy_until >= now + options_.reconfiguration_ns) continue;
+        found = true;
+        taken |= std::uint64_t{1} << g;
       }
       if (!found) return false;
     }

@@ -42,7 +42,7 @@ class admin_session {
   using order = typename Backend::ring_order;
   using doorbell_type = decltype(std::declval<bar_type&>().doorbell(0));
 
-  enum class state : std::uint8_t { off, running, shut_down, detached };
+  enum class state : std::uint8_t { off, running, shutting_down, shut_down, detached };
 
   admin_session(Backend& backend, bar_type bar, const controller_options& options) noexcept
       : backend_(&backend), bar_(std::move(bar)), options_(options) {
@@ -144,15 +144,16 @@ class admin_session {
 
   // Sets CC.SHN and waits for CSTS.SHST. After a time-out it may be called again, which waits again.
   [[nodiscard]] result<> shut_down(shutdown_notification how) noexcept {
-    if (!running() && state_ != state::shut_down) return not_running();
+    if (!running() && state_ != state::shutting_down) return not_running();
     // RTD3E is in microseconds and may be 0 for unknown.
     const std::uint64_t reported = identity_.rtd3e.get() / 1000;
     const std::uint64_t wait = reported < 5000 ? 5000 : reported;
-    state_ = state::shut_down;
+    state_ = state::shutting_down;
     const auto down = driver::shut_down(bar_, backend_->clock(),
                                         quirks_.no_shutdown_status ? 0 : wait, how, confirm_gone());
-    if (!down && down.error().code == errc::timed_out && quirks_.no_shutdown_status) return {};
-    return down;
+    if (!down && !(down.error().code == errc::timed_out && quirks_.no_shutdown_status)) return down;
+    state_ = state::shut_down;
+    return {};
   }
 
   // Whether the device is there and well: removed, or protocol where CSTS.CFS is set or it has
@@ -277,6 +278,9 @@ class admin_session {
     switch (state_) {
       case state::detached:
         return failure(errc::removed, "the controller was detached, or moved to another object");
+      case state::shutting_down:
+        return failure(errc::not_ready,
+                       "the controller shuts down: shut_down() waits again, reset() starts it again");
       case state::shut_down:
         return failure(errc::not_ready, "the controller was shut down: reset() starts it again");
       default:
