@@ -279,8 +279,9 @@ class admin_session {
       case state::detached:
         return failure(errc::removed, "the controller was detached, or moved to another object");
       case state::shutting_down:
-        return failure(errc::not_ready,
-                       "the controller shuts down: shut_down() waits again, reset() starts it again");
+        return failure(
+            errc::not_ready,
+            "the controller shuts down: shut_down() waits again, reset() starts it again");
       case state::shut_down:
         return failure(errc::not_ready, "the controller was shut down: reset() starts it again");
       default:
