@@ -63,7 +63,7 @@ using window = identity_translator<bus_space, local_space>;
 template <class Media>
 struct machine {
   using namespaces = device::single_namespace<Media>;
-  using controller = device::controller<window, device::no_interrupts, namespaces, device_order>;
+  using controller = device::controller<window, no_interrupts, namespaces, device_order>;
 
   template <class... More>
   explicit machine(Media& media, std::uint16_t queues = 1, More&&... more)
@@ -114,7 +114,7 @@ struct machine {
   void consume(std::uint16_t q) { device_order::store(words[q * 2U + 1], tails[q]); }
 
   window bus{};
-  device::no_interrupts irq{};
+  no_interrupts irq{};
   namespaces spaces;
   pages rings;
   std::vector<std::uint32_t> words;

@@ -30,7 +30,6 @@
 #include <phasebit/backend/mmio/function.hpp>
 #include <phasebit/block/async_media.hpp>
 #include <phasebit/block/bounce_pool.hpp>
-#include <phasebit/block/dma_port.hpp>
 #include <phasebit/block/media.hpp>
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/block/null_media.hpp>
@@ -148,6 +147,7 @@
 #include <phasebit/iommu/vtd/spec/scalable_tables.hpp>
 #include <phasebit/iommu/vtd/spec/tables.hpp>
 #include <phasebit/iommu/vtd/translation.hpp>
+#include <phasebit/memory/dma_access.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/memory/dma_copy.hpp>

@@ -37,7 +37,7 @@ struct least_async_media {
   }
   void cancel(media_tag) noexcept {}
   bool drained() const noexcept { return true; }
-  bool reaches(block::memory_domain) const noexcept { return false; }
+  bool reaches(memory_domain) const noexcept { return false; }
 };
 static_assert(block::AsyncBlockMedia<least_async_media>);
 static_assert(!block::ImmediateMedia<least_async_media>);
@@ -158,8 +158,8 @@ TEST_CASE("the immediate adapter passes every operation on with its status") {
   CHECK(submit({.operation = media_operation::flush}) == media_status::good);
   CHECK(media.flushes == 3);
   CHECK(async.drained());
-  CHECK(async.reaches(block::memory_domain::local));
-  CHECK_FALSE(async.reaches(block::memory_domain{1}));
+  CHECK(async.reaches(memory_domain::local));
+  CHECK_FALSE(async.reaches(memory_domain{1}));
   collected none;
   CHECK(async.poll(none) == 0);
 }

@@ -16,7 +16,7 @@ namespace block = phasebit::block;
 namespace device = phasebit::nvme::device;
 
 inline phasebit::identity_translator<phasebit::bus_space, phasebit::local_space> dma;
-inline device::no_interrupts interrupts;
+inline phasebit::no_interrupts interrupts;
 inline std::array<std::byte, 1 << 20> memory;
 inline block::memory_media media{memory};
 inline device::single_namespace<block::memory_media> namespaces{media};

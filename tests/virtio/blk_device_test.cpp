@@ -173,7 +173,7 @@ struct recording_media {
   }
   void cancel(block::media_tag) noexcept {}
   bool drained() const noexcept { return true; }
-  static bool reaches(block::memory_domain d) noexcept { return d == block::memory_domain::local; }
+  static bool reaches(memory_domain d) noexcept { return d == memory_domain::local; }
 
   block::memory_media memory;
   block::immediate_media<block::memory_media> media;

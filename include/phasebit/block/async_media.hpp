@@ -6,6 +6,7 @@
 #pragma once
 
 #include <phasebit/block/media.hpp>
+#include <phasebit/memory/dma_port.hpp>
 
 #include <array>
 #include <concepts>
@@ -27,11 +28,6 @@ enum class media_operation : std::uint8_t {
   constexpr std::string_view names[] = {"read", "write", "flush", "write_zeroes", "discard"};
   return names[static_cast<std::size_t>(operation)];
 }
-
-// Identifies the address space that a segment's address belongs to. `local` addresses are pointers
-// of this process. Other numbers are agreed between the device side and its media: the memory of a
-// guest by bus address, the memory of an accelerator, a registered buffer of io_uring.
-enum class memory_domain : std::uint16_t { local = 0 };
 
 // A contiguous range of the host's buffer. 16 bytes, so that four fit a cache line.
 struct media_segment {

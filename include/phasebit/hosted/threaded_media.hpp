@@ -55,8 +55,8 @@ class threaded_media {
   [[nodiscard]] std::uint32_t block_size() const noexcept { return media_->block_size(); }
   [[nodiscard]] std::uint64_t block_count() const noexcept { return media_->block_count(); }
   [[nodiscard]] bool read_only() const noexcept { return block::read_only(*media_); }
-  [[nodiscard]] bool reaches(block::memory_domain domain) const noexcept {
-    return domain == block::memory_domain::local;
+  [[nodiscard]] bool reaches(memory_domain domain) const noexcept {
+    return domain == memory_domain::local;
   }
 
   // Busy where `capacity` operations are in flight, and where memory for the queue ran out.

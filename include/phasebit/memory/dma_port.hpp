@@ -14,9 +14,10 @@
 
 namespace phasebit {
 
-// Identifies the address space that a mapped range's address belongs to. `local` addresses are
-// pointers of this process; other numbers are agreed between the port and its users. Memory in
-// domain `unmapped` is reached by DmaPort::read and write only.
+// Identifies the address space of an address. `local` addresses are pointers of this process. Other
+// numbers are agreed between a port, the device side and its media: a guest's memory by bus address,
+// an accelerator's memory, a registered buffer of io_uring. Memory in domain `unmapped` is reached by
+// DmaPort::read and write only.
 enum class memory_domain : std::uint16_t { local = 0, unmapped = 0xffff };
 
 // The first contiguous part of a range as the device model may address it.
@@ -33,8 +34,8 @@ struct mapped_range {
 // write(at, from)         copies to it; the host sees writes in the order of the calls
 // Errors: not_mapped, access_denied and those of the path to the host; error::value is the address.
 // `Space` is the space of the addresses that the model uses: bus addresses for a PCIe function,
-// physical addresses for an IOMMU. A mapping is valid until the model has drained. Called by the
-// threads that run the model.
+// physical addresses for an IOMMU. A mapping is valid until the model has drained; revoking it waits
+// for that. Called by the threads that run the model.
 template <class T, class Space = bus_space>
 concept DmaPort = requires(T& port, address<Space> at, std::uint64_t bytes, access wanted,
                            std::span<std::byte> to, std::span<const std::byte> from) {

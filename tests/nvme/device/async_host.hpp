@@ -26,7 +26,7 @@ struct async_limits {
   std::size_t segments = 8;  // for each of them
   std::size_t buffers = 4;
   std::uint32_t buffer_bytes = 8192;
-  block::memory_domain domain = block::memory_domain::local;
+  memory_domain domain = memory_domain::local;
 };
 
 // Namespaces 1 and 3; 2 and 4 are not attached.

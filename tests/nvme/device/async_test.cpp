@@ -86,7 +86,7 @@ TEST_CASE("every kind of command gives what it gives over media that are done at
   for (const auto& limits :
        {async_limits{}, async_limits{.commands = 3, .segments = 1, .buffers = 2},
         async_limits{.segments = 2, .buffers = 3, .buffer_bytes = 4096},
-        async_limits{.buffers = 2, .buffer_bytes = 4096, .domain = block::memory_domain{5}}}) {
+        async_limits{.buffers = 2, .buffer_bytes = 4096, .domain = memory_domain{5}}}) {
     for (const std::uint32_t block_size : {512U, 4096U}) {
       async_machine<> m{limits, machine<>::small(), block_size};
       m.media.set_reachable(limits.domain);
@@ -192,7 +192,7 @@ TEST_CASE("media that reach the host's memory move data without a bounce buffer"
   REQUIRE(m.media.in_flight() == 1);
   CHECK(m.bounce.available() == 2);
   CHECK(m.media.in_flight(0)->request.segments[0].local().data() == m.ram.at(m.buffer));
-  m.media.set_reachable(block::memory_domain{3});
+  m.media.set_reachable(memory_domain{3});
   m.submit(1, m.read(1), 2);
   m.poll();
   CHECK(m.bounce.available() == 1);
@@ -203,8 +203,8 @@ TEST_CASE("media that reach the host's memory move data without a bounce buffer"
 }
 
 TEST_CASE("an empty pool of bounce buffers is back-pressure in order, not failure") {
-  one_queue m{{.segments = 2, .buffers = 2, .domain = block::memory_domain{3}}};
-  m.media.set_reachable(block::memory_domain{3});
+  one_queue m{{.segments = 2, .buffers = 2, .domain = memory_domain{3}}};
+  m.media.set_reachable(memory_domain{3});
   m.hold();
   for (std::uint16_t i = 0; i != 4; ++i) m.submit(1, m.read(i, i * 512U), i);
   // Two buffers are taken; a Copy that needs both waits before the reads that came later.
@@ -476,8 +476,8 @@ TEST_CASE("more Aborts than ACL allows are refused, and none is lost") {
 }
 
 TEST_CASE("a command that waits for a buffer is aborted at once") {
-  one_queue m{{.buffers = 2, .domain = block::memory_domain{3}}};
-  m.media.set_reachable(block::memory_domain{3});
+  one_queue m{{.buffers = 2, .domain = memory_domain{3}}};
+  m.media.set_reachable(memory_domain{3});
   m.hold_firmly();
   for (std::uint16_t i = 0; i != 4; ++i) m.submit(1, m.read(i), i);
   m.poll();

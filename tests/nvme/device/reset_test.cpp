@@ -50,8 +50,8 @@ class walk {
   }
 
  private:
-  static block::memory_domain domain_of(bool bounced) {
-    return bounced ? block::memory_domain{6} : block::memory_domain::local;
+  static memory_domain domain_of(bool bounced) {
+    return bounced ? memory_domain{6} : memory_domain::local;
   }
 
   void begin() {

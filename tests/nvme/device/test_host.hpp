@@ -75,7 +75,7 @@ struct interrupts {
   std::map<unsigned, unsigned> raised;
   void raise(std::uint16_t vector) noexcept { ++raised[vector]; }
 };
-static_assert(device::InterruptSink<interrupts>);
+static_assert(InterruptSink<interrupts>);
 
 struct queue_pair {
   std::uint16_t id = 0;

@@ -63,7 +63,7 @@ struct completion_queue {
 
 // Writes the entry so that its last dword, which holds the phase, becomes visible after the rest.
 // False where the memory cannot be reached.
-template <RingOrder Order, block::AnyDma Dma>
+template <RingOrder Order, AnyDma Dma>
 [[nodiscard]] bool post_completion(Dma& dma, bus_addr where,
                                    const completion_entry& entry) noexcept {
   if (auto* const slot = local_object<completion_entry>(dma, where, access::write)) {
@@ -74,7 +74,7 @@ template <RingOrder Order, block::AnyDma Dma>
     Order::store(slot->dw3, entry.dw3);
     return true;
   }
-  if constexpr (block::DmaPort<Dma>) {
+  if constexpr (DmaPort<Dma>) {
     const auto bytes = wire_bytes(entry);
     constexpr std::size_t body = offsetof(completion_entry, dw3);
     return dma.write(where, bytes.first(body)).has_value() &&

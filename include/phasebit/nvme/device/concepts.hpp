@@ -3,25 +3,12 @@
 #pragma once
 
 #include <phasebit/block/async_media.hpp>
+#include <phasebit/pcie/device/interrupt_sink.hpp>
 
 #include <concepts>
 #include <cstdint>
 
 namespace phasebit::nvme::device {
-
-// Receives the controller's interrupts. raise(vector) is called after the completion queue entries
-// that it announces are visible, once per vector and round however many they are; `vector` is below
-// settings::interrupt_vectors. Masking in the MSI-X table is the sink's business.
-template <class T>
-concept InterruptSink = requires(T& sink, std::uint16_t vector) {
-  { sink.raise(vector) } noexcept;
-};
-
-// Raises nothing: the host polls.
-struct no_interrupts {
-  static constexpr void raise(std::uint16_t) noexcept {}
-};
-static_assert(InterruptSink<no_interrupts>);
 
 // The namespaces of a controller. find(nsid) gives the media of an active namespace, null for every
 // other number, whichever it is; highest_nsid() is the Identify field NN and never changes.

@@ -32,7 +32,7 @@ namespace phasebit::nvme::device {
 // The host is not trusted. Commands are copied once and the copy is executed; indices, identifiers
 // and addresses are checked; a ring that cannot be reached is CSTS.CFS, data that cannot be is
 // Data Transfer Error. Work per call is bounded, whatever the rings hold.
-template <block::AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces,
+template <AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces,
           RingOrder Order = thread_order, class Policy = default_policy>
   requires CompletionFilter<typename Policy::completion_filter>
 class controller {

@@ -3,9 +3,9 @@
 // beyond the bytes that the command is for.
 #pragma once
 
-#include <phasebit/block/dma_port.hpp>
 #include <phasebit/core/copy.hpp>
 #include <phasebit/core/int_cast.hpp>
+#include <phasebit/memory/dma_access.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
 #include <phasebit/nvme/prp/walk.hpp>
 #include <phasebit/nvme/sgl/walk.hpp>
@@ -26,7 +26,7 @@ inline constexpr auto walk_finished = status_code{0x7ff};
 
 // Walks one command's data pointer. The host may change lists and data meanwhile: each list entry is
 // read once, and what it names is validated before it is used.
-template <block::AnyDma Dma>
+template <AnyDma Dma>
 class data_transfer {
  public:
   data_transfer(Dma& dma, const submission_entry& command, unsigned page_shift) noexcept
@@ -39,7 +39,7 @@ class data_transfer {
   template <class Each>
   [[nodiscard]] status_code for_each_range(std::uint64_t bytes, access wanted,
                                            Each&& each) noexcept {
-    block::list_access<Dma> lists{*dma_};
+    list_access<Dma> lists{*dma_};
     // PRP1 and SGL lengths can reach past the end of the address space.
     const auto range = [&](bus_addr at, std::uint64_t count) noexcept {
       if (!range_end(at, count)) [[unlikely]]
@@ -189,16 +189,16 @@ class data_transfer {
         passed = segment->bytes;
         local = segment->begin;
       } else {
-        const auto range = block::map_dma(*dma, at, bytes, wanted);
+        const auto range = map_dma(*dma, at, bytes, wanted);
         if (!range) return status_code::data_transfer_error;
         passed = range->bytes;
-        if (range->domain != block::memory_domain::local) return through_copy(at, passed);
+        if (range->domain != memory_domain::local) return through_copy(at, passed);
         local = local_addr{range->address};
       }
       return each(std::span{pointer_of(local), int_cast<std::size_t>(passed)});
     }
     status_code through_copy(bus_addr at, std::uint64_t& passed) noexcept {
-      if constexpr (block::DmaPort<Dma>) {
+      if constexpr (DmaPort<Dma>) {
         std::array<std::byte, 512> copy;
         if (passed > copy.size()) passed = copy.size();
         const auto bytes = std::span{copy}.first(int_cast<std::size_t>(passed));

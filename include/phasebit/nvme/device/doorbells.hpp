@@ -63,7 +63,7 @@ inline constexpr std::uint32_t doorbell_seen = 0xffff'ffff;
 
 // The two pages that Doorbell Buffer Config names. The admin queue never uses them, for a host
 // need not keep its shadow.
-template <RingOrder Order, block::AnyDma Dma>
+template <RingOrder Order, AnyDma Dma>
 class shadow_doorbells {
  public:
   constexpr shadow_doorbells(Dma& dma, std::uint8_t stride) noexcept

@@ -34,7 +34,7 @@ class segment_collector {
     skip_ = 0;
     const std::uint64_t alignment_mask = block::segment_alignment(*media_) - 1;
     while (bytes != 0) {
-      const auto range = block::map_dma(*dma_, at, bytes, wanted_);
+      const auto range = map_dma(*dma_, at, bytes, wanted_);
       if (!range) return status_code::data_transfer_error;
       if (!media_->reaches(range->domain) || count_ == to_.size() ||
           ((range->address | range->bytes) & alignment_mask) != 0 || range->bytes > 0xffff'ffff) {

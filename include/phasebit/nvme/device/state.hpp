@@ -61,7 +61,7 @@ struct io_group {
   health_counters health{};
 };
 
-template <block::AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces, RingOrder Order,
+template <AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces, RingOrder Order,
           class Policy>
 struct controller_state {
   using filter_type = typename Policy::completion_filter;

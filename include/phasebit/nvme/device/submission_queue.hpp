@@ -59,7 +59,7 @@ struct submission_queue {
 
 // The one copy of a command that is ever looked at. The caller has ordered the read by loading the
 // tail. Nothing where the memory cannot be reached.
-template <block::AnyDma Dma>
+template <AnyDma Dma>
 [[nodiscard]] std::optional<submission_entry> fetch_command(Dma& dma, bus_addr where) noexcept {
   return read_object<submission_entry>(dma, where);
 }

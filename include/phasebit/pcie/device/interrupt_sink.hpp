@@ -9,7 +9,8 @@
 
 namespace phasebit {
 
-// raise(vector) is called after everything that the interrupt reports is visible to the driver.
+// raise(vector) is called after everything that the interrupt reports is visible to the driver, once
+// for all that was reported in one call of the model. `vector` is below the model's number of vectors.
 // Masking and delivery are the sink's. It does not block, and does not call back into the model.
 template <class T>
 concept InterruptSink = requires(T& sink, std::uint16_t vector) {

@@ -69,9 +69,8 @@ class request_queue {
                 Log log = {}) noexcept
       : media_(&media), slots_(slots), options_(options), log_(log) {
     PHASEBIT_EXPECTS(!slots.empty() && slots.size() < 0xffff, "a queue has 1 to 65534 slots");
-    PHASEBIT_EXPECTS(
-        media.reaches(block::memory_domain::local) && block::segment_alignment(media) == 1,
-        "the media takes local memory of any alignment");
+    PHASEBIT_EXPECTS(media.reaches(memory_domain::local) && block::segment_alignment(media) == 1,
+                     "the media takes local memory of any alignment");
     PHASEBIT_EXPECTS(options.max_ranges <= max_ranges, "more ranges than a slot keeps");
   }
   request_queue(const request_queue&) = delete;

@@ -1,46 +1,19 @@
 // SPDX-License-Identifier: BSL-1.0
-// How a device model reaches its host's memory: it maps a range where the memory is reachable, and
-// copies through the port where it is not.
+// How device models use the memory of their host, through a DmaPort or through a translator.
 #pragma once
 
-#include <phasebit/block/async_media.hpp>
 #include <phasebit/core/copy.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_copy.hpp>
+#include <phasebit/memory/dma_port.hpp>
 #include <phasebit/memory/translate.hpp>
 
 #include <array>
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
 
-namespace phasebit::block {
-
-// The domain of memory that no load or store reaches: only DmaPort::read and write do.
-inline constexpr memory_domain unmapped_domain{0xffff};
-
-// The first contiguous part of a range as the device side may address it: 1 to the bytes asked for.
-struct mapped_range {
-  std::uint64_t address = 0;
-  std::uint64_t bytes = 0;
-  memory_domain domain = memory_domain::local;
-};
-
-// map(at, bytes, access)  where the range begins, in which domain and how far that holds. In domain
-//                         `local` the address is a pointer. In unmapped_domain it has no meaning.
-// read(at, to)            copies from the host's memory, wherever it is; returns when it is done.
-// write(at, from)         copies to it. Writes become visible to the host in the order of the calls.
-// Errors: not_mapped, access_denied and what the path to the host reports; error::value is the
-// address. A mapping is valid until the device side has drained: revoking it waits for that.
-// Called by the threads that poll the device; a port of several poll groups takes several threads.
-template <class T>
-concept DmaPort = requires(T& port, bus_addr at, std::uint64_t bytes, access wanted,
-                           std::span<std::byte> to, std::span<const std::byte> from) {
-  { port.map(at, bytes, wanted) } noexcept -> std::same_as<result<mapped_range>>;
-  { port.read(at, to) } noexcept -> std::same_as<result<>>;
-  { port.write(at, from) } noexcept -> std::same_as<result<>>;
-};
+namespace phasebit {
 
 // What device models take: a port, or a translator whose memory is all reachable by pointers.
 template <class T> concept AnyDma = DmaTranslator<T> || DmaPort<T>;
@@ -121,4 +94,4 @@ class list_access {
   alignas(16) std::array<std::byte, copy_bytes> copy_;
 };
 
-}  // namespace phasebit::block
+}  // namespace phasebit
