@@ -81,6 +81,8 @@ class file_media {
   [[nodiscard]] std::uint32_t block_size() const noexcept { return 1U << shift_; }
   [[nodiscard]] std::uint64_t block_count() const noexcept { return blocks_; }
   [[nodiscard]] bool read_only() const noexcept { return read_only_; }
+  // For other ways to the same file, such as io_uring; closed with this object.
+  [[nodiscard]] int descriptor() const noexcept { return fd_; }
 
   [[nodiscard]] block::media_status read(std::uint64_t lba, std::span<std::byte> to) noexcept {
     if (!block::in_range(*this, lba, to.size() >> shift_)) return out_of_range;
