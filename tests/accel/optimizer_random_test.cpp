@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include <doctest/doctest.h>
+#include <support/sanitizers.hpp>
 
 using namespace phasebit;
 using namespace phasebit::accel;
@@ -105,7 +106,7 @@ target aliasing_target() {
 }  // namespace
 
 TEST_CASE("100 000 random sequences give the same bytes and results after optimization") {
-  run_many(1, 100'000, aliasing_target(), false);
+  run_many(1, test_support::scaled(100'000U), aliasing_target(), false);
 }
 
 TEST_CASE("random sequences with domains that only copies reach stay runnable and exact") {
@@ -114,5 +115,5 @@ TEST_CASE("random sequences with domains that only copies reach stay runnable an
   where.pulls = target::bit(domain_id{3}) | target::bit(domain_id{4});
   where.pushes = target::bit(domain_id{3});
   where.zeroes = target::bit(domain_id{3});
-  run_many(1'000'000, 20'000, where, true);
+  run_many(1'000'000, test_support::scaled(20'000U), where, true);
 }
