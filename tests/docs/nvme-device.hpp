@@ -10,6 +10,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <span>
 
 namespace block = phasebit::block;
@@ -26,5 +27,14 @@ inline device::single_namespace later{slow};
 inline std::array<std::uint32_t, 130> words;
 inline std::span<std::uint32_t> doorbells{words};
 inline device::settings settings;
+inline std::array<device::pending_command, 64> first_commands;
+inline std::array<device::pending_command, 64> second_commands;
+inline std::array<block::media_segment, 64> first_segments;
+inline std::array<block::media_segment, 64> second_segments;
+inline block::bounce_pool pool{std::span{memory}.first(128 * 1024), 64 * 1024};
+inline std::array<device::poll_group_resources<decltype(later)>, 2> resources{{
+    {&later, {first_commands, first_segments, &pool}},
+    {&later, {second_commands, second_segments, &pool}},
+}};
 inline std::uint32_t offset = 0;
 inline std::uint32_t value = 0;

@@ -270,8 +270,9 @@ TEST_CASE(
     s.volatile_write_cache = cache;
     device::controller_state<memory, interrupts, device::single_namespace<flushed>, thread_order,
                              device::default_policy>
-        state{ram, irq, spaces, words, s, {}, {}};
-    device::io_handlers io{state, state.group};
+        state{ram, irq, spaces, words, s, {}};
+    state.set_group(0, {&spaces, {}});
+    device::io_handlers io{state, state.groups[0]};
     const auto on = [&](submission_entry e) {
       e.prp1 = memory::base;
       REQUIRE(io.execute(e).ok());

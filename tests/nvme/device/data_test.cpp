@@ -190,8 +190,9 @@ TEST_CASE("media that fail are the media's errors, and are counted") {
   device::settings s;
   device::controller_state<memory, interrupts, device::single_namespace<failing>, thread_order,
                            device::default_policy>
-      state{ram, irq, spaces, words, s, {}, {}};
-  device::io_handlers io{state, state.group};
+      state{ram, irq, spaces, words, s, {}};
+  state.set_group(0, {&spaces, {}});
+  device::io_handlers io{state, state.groups[0]};
   const auto on = [&](submission_entry e) {
     e.prp1 = memory::base;
     return io.execute(e).status;
@@ -205,5 +206,5 @@ TEST_CASE("media that fail are the media's errors, and are counted") {
   CHECK(on(nvm::write({.nsid = 1})) == write_fault);
   CHECK(on(nvm::flush(1)) == write_fault);
   CHECK(on(nvm::flush(all_namespaces)) == write_fault);
-  CHECK(state.group.health.media_errors == 6);
+  CHECK(state.groups[0].health.media_errors == 6);
 }

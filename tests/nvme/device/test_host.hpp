@@ -10,11 +10,13 @@
 #include <phasebit/nvme/spec/nvm_commands.hpp>
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <utility>
@@ -67,13 +69,17 @@ struct memory {
   bool hole_read = true;
   std::uint64_t longest_piece = ~std::uint64_t{0};
   std::uint64_t too_long = 0;  // added to the answer for 512 bytes
-  std::uint64_t translations = 0;
+  std::atomic<std::uint64_t> translations{0};
 };
 static_assert(DmaTranslator<memory>);
 
 struct interrupts {
   std::map<unsigned, unsigned> raised;
-  void raise(std::uint16_t vector) noexcept { ++raised[vector]; }
+  std::mutex lock;
+  void raise(std::uint16_t vector) noexcept {
+    const std::lock_guard guard{lock};
+    ++raised[vector];
+  }
 };
 static_assert(InterruptSink<interrupts>);
 
@@ -123,7 +129,15 @@ struct machine : Backing {
         config(s),
         ram(memory_bytes),
         words((std::size_t{s.io_queue_pairs} + 1) * 2 << s.doorbell_stride),
-        controller(ram, irq, this->spaces, words, s, this->pending()) {}
+        controller(made_controller()) {}
+
+  [[nodiscard]] controller_type made_controller() {
+    if constexpr (Policy::poll_groups == 1) {
+      return controller_type(ram, irq, this->spaces, words, config, this->pending());
+    } else {
+      return controller_type(ram, irq, this->groups(), words, config);
+    }
+  }
 
   // -- registers --
   template <class Register>

@@ -111,8 +111,8 @@ class admin_handlers {
   using page_span = std::span<std::byte, block::max_block_size>;
 
   [[nodiscard]] page_span cleared_page() noexcept {
-    s_.group.buffer.bytes.fill(std::byte{0});
-    return s_.group.buffer.bytes;
+    s_.groups[0].buffer.bytes.fill(std::byte{0});
+    return s_.groups[0].buffer.bytes;
   }
   [[nodiscard]] data_transfer<typename State::dma_type> data_of(
       const submission_entry& c) noexcept {
@@ -202,7 +202,7 @@ class admin_handlers {
   }
   std::size_t write_errors(page_span page) noexcept { return s_.errors.write(page); }
   std::size_t write_health_log(page_span page) noexcept {
-    return write_health(page, s_.group.health, s_.errors.count(), s_.temperature);
+    return write_health(page, s_.health(), s_.errors.count(), s_.temperature);
   }
   std::size_t write_firmware_log(page_span page) noexcept {
     return write_firmware_slots(page, s_.config);

@@ -21,6 +21,12 @@ namespace phasebit::nvme::device {
 // another thread than the one that polls takes a lock around both. Doorbells are no calls: the host
 // stores to the words that the constructor was given, and poll() finds them.
 //
+// With several poll groups (Policy::poll_groups) every call may come from any thread. A thread each polls the
+// I/O queues of a group, by poll_group(); one more, or one of them, polls the admin queue, by poll_admin().
+// Completion queue n, and the submission queues that complete there, belong to group (n - 1) mod poll_groups.
+// Groups share no lock on the way of a command that succeeds; admin commands, register writes, resets
+// and the calls below stop all groups while they run. Dma and Interrupts are used by all threads at once.
+//
 // Media that are done at once (BlockMedia) are used in place. With media that complete later
 // (AsyncBlockMedia), commands lie in the memory of `pending` meanwhile, fetching goes on, and
 // commands complete in the order in which the media deliver them.
@@ -45,17 +51,30 @@ class controller {
   controller(Dma& dma, Interrupts& interrupts, Namespaces& namespaces,
              std::span<std::uint32_t> doorbells, const settings& s = {}, filter_type filter = {},
              const pending_memory& pending = {}) noexcept
-      : s_(dma, interrupts, namespaces, doorbells, s, static_cast<filter_type&&>(filter), pending),
-        presence_(s.starts_offline ? presence::never_online : presence::online) {}
+    requires(Policy::poll_groups == 1)
+      : s_(dma, interrupts, namespaces, doorbells, s, static_cast<filter_type&&>(filter)),
+        presence_(s.starts_offline ? presence::never_online : presence::online) {
+    s_.set_group(0, {&namespaces, pending});
+  }
   controller(Dma& dma, Interrupts& interrupts, Namespaces& namespaces,
              std::span<std::uint32_t> doorbells, const settings& s,
              const pending_memory& pending) noexcept
+    requires(Policy::poll_groups == 1)
       : controller(dma, interrupts, namespaces, doorbells, s, filter_type{}, pending) {}
+  // ... of several poll groups. The admin queue uses the namespaces of the first.
+  controller(Dma& dma, Interrupts& interrupts,
+             std::span<const poll_group_resources<Namespaces>, Policy::poll_groups> groups,
+             std::span<std::uint32_t> doorbells, const settings& s = {}) noexcept
+      : s_(dma, interrupts, *groups[0].namespaces, doorbells, s, filter_type{}),
+        presence_(s.starts_offline ? presence::never_online : presence::online) {
+    for (std::size_t g = 0; g != poll_groups; ++g) s_.set_group(g, groups[g]);
+  }
   controller(const controller&) = delete;
   controller& operator=(const controller&) = delete;
 
   // Registers below 1000h, native values. Offsets that hold nothing read as 0 and swallow writes.
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) noexcept {
+    const admin_guard alone{lock_};
     switch (presence_) {
       case presence::online:
         return s_.regs.read32(offset);
@@ -70,6 +89,7 @@ class controller {
     return read32(offset) | std::uint64_t{read32(offset + 4)} << 32;
   }
   void write32(std::uint32_t offset, std::uint32_t value) noexcept {
+    const everything_stopped alone{*this};
     if (presence_ != presence::online) return;
     switch (s_.regs.write32(offset, value)) {
       case register_event::none:
@@ -84,7 +104,7 @@ class controller {
         begin_shutdown();
         break;
       case register_event::unmask:
-        raise_interrupts();
+        for (std::size_t g = 0; g != poll_groups; ++g) raise_interrupts(g);
         break;
     }
   }
@@ -93,83 +113,122 @@ class controller {
   // settings.fetch_burst commands of each queue, executes and completes them. Returns how many
   // commands, deliveries and events that were: 0 is idle.
   unsigned poll() noexcept {
-    done_ = 0;
-    if constexpr (asynchronous) poll_media();
-    if (!s_.regs.running()) return done_;
-    s_.filter.poll(poster{this});
-    if (quiescing_) return poll_quiescing();
-    for (std::uint16_t q = 0; q <= s_.queues.highest && s_.regs.running(); ++q) {
-      // A register is looked at in each round, if only to find out about impossible values; a shadow
-      // costs a DMA access, and is read when a slot is needed.
-      if (s_.queues.cq[q].exists() && !shadowed(q)) update_head(q);
-      if (s_.queues.sq[q].exists()) serve(q);
+    if constexpr (poll_groups != 1) {
+      unsigned done = poll_admin();
+      for (std::size_t g = 0; g != poll_groups; ++g) done += poll_group(g);
+      return done;
+    } else {
+      group_type& g = s_.groups[0];
+      g.done = 0;
+      if constexpr (asynchronous) {
+        g.done += static_cast<unsigned>(io(g).poll());
+        progress();
+      }
+      if (!s_.regs.running()) return g.done;
+      s_.filter.poll(poster{this});
+      if (quiescing_) return poll_quiescing();
+      poll_queues(0, 0);
+      if (s_.regs.running()) report_events();
+      if (g.done == 0 && s_.regs.running()) check_unbacked_doorbells();
+      if (g.posted) raise_interrupts(0);
+      return g.done;
     }
+  }
+  // The same of one group's I/O queues, by one thread at a time.
+  unsigned poll_group(std::size_t at) noexcept
+    requires(Policy::poll_groups > 1)
+  {
+    group_type& g = s_.groups[at];
+    const lock_guard guard{g.lock};
+    g.done = 0;
+    if constexpr (asynchronous) g.done += static_cast<unsigned>(io(g).poll());
+    if (running(at) && !quiescing_) poll_queues(at, 1);
+    if (g.posted && s_.regs.completing()) raise_interrupts(at);
+    return g.done;
+  }
+  // The same of the admin queue, of resets and shutdowns.
+  unsigned poll_admin() noexcept
+    requires(Policy::poll_groups > 1)
+  {
+    {
+      const admin_guard alone{lock_};
+      if (!admin_has_work()) return 0;
+    }
+    const everything_stopped alone{*this};
+    group_type& first = s_.groups[0];
+    first.done = 0;
+    Order::store(attention_, 0);
+    for (group_type& g : s_.groups) {
+      if (g.failed) s_.regs.set_fatal();
+      g.failed = false;
+    }
+    progress();
+    if (!s_.regs.running()) return first.done;
+    if (quiescing_) return poll_quiescing();
+    if (s_.queues.cq[0].exists()) update_head(0);
+    if (s_.queues.sq[0].exists()) serve(0);
     if (s_.regs.running()) report_events();
-    if (done_ == 0 && s_.regs.running()) check_unbacked_doorbells();
-    if (posted_) raise_interrupts();
-    return done_;
+    if (first.done == 0 && s_.regs.running()) check_unbacked_doorbells();
+    if (first.posted) raise_interrupts(0);
+    return first.done;
   }
 
   // Function-level reset: registers as after power-on, commands in flight end without a completion.
   // The program lets the host go on when drained() is true, and polls until then.
   void reset() noexcept {
-    cancel_all();
-    s_.regs.reset(drained());
-    if (drained()) {
-      clear_state();
-    } else {
-      stop_fetching();
-    }
+    const everything_stopped alone{*this};
+    reset_now();
   }
 
   // No media operation is in flight: neither media nor controller touch memory of the host until
   // commands are fetched again.
-  [[nodiscard]] bool drained() const noexcept {
-    if constexpr (asynchronous) {
-      return s_.group.table.in_flight() == 0 && !flushing_;
-    } else {
-      return true;
-    }
+  [[nodiscard]] bool drained() noexcept {
+    const everything_stopped alone{*this};
+    return all_drained();
   }
   // Whether commands of a namespace are in flight: its media may be destroyed when none is.
   [[nodiscard]] bool in_flight(std::uint32_t nsid) noexcept {
+    const everything_stopped alone{*this};
     bool any = flushing_ && next_flush_ == nsid;
     if constexpr (asynchronous) {
-      for (std::uint32_t at = 0; at != s_.group.table.size(); ++at) {
-        const pending_command& p = s_.group.table[at];
-        any = any || (p.state != command_state::free &&
-                      (p.entry.nsid == nsid || p.entry.nsid == all_namespaces));
+      for (group_type& g : s_.groups) {
+        for (std::uint32_t at = 0; at != g.table.size(); ++at) {
+          const pending_command& p = g.table[at];
+          any = any || (p.state != command_state::free &&
+                        (p.entry.nsid == nsid || p.entry.nsid == all_namespaces));
+        }
       }
     }
     return any;
   }
   // Commands in flight, of all namespaces.
-  [[nodiscard]] std::uint32_t in_flight() const noexcept {
-    if constexpr (asynchronous) {
-      return s_.group.table.in_flight();
-    } else {
-      return 0;
-    }
+  [[nodiscard]] std::uint32_t in_flight() noexcept {
+    const everything_stopped alone{*this};
+    return pending();
   }
 
   // -- save and restore --
 
   // No command is fetched from now on; those in flight complete, and poll() goes on with that.
-  void quiesce() noexcept { quiescing_ = true; }
+  void quiesce() noexcept {
+    const everything_stopped alone{*this};
+    quiescing_ = true;
+  }
   // They have: save() may be called, or the program may change what the controller works with.
-  [[nodiscard]] bool quiesced() const noexcept {
-    return quiescing_ && drained() && s_.deferred.empty() && !s_.events.aborting() &&
-           !s_.regs.disabling() && !shutting_down_;
+  [[nodiscard]] bool quiesced() noexcept {
+    const everything_stopped alone{*this};
+    return is_quiesced();
   }
   // Fetches again. Every doorbell is read, and every completion queue interrupts once: a notification
   // that was lost meanwhile is made up for.
   void resume() noexcept {
-    quiescing_ = false;
-    wake_queues();
+    const everything_stopped alone{*this};
+    resume_now();
   }
   // Of a controller that is quiesced.
-  [[nodiscard]] saved_controller<Policy> save() const noexcept {
-    PHASEBIT_EXPECTS(quiesced(), "a controller is saved when it is quiesced");
+  [[nodiscard]] saved_controller<Policy> save() noexcept {
+    const everything_stopped alone{*this};
+    PHASEBIT_EXPECTS(is_quiesced(), "a controller is saved when it is quiesced");
     saved_controller<Policy> to{};
     to.version = saved_controller<Policy>::current_version;
     s_.regs.save(to);
@@ -212,7 +271,8 @@ class controller {
   // these settings has); the controller is as after power-on then. It runs on success.
   [[nodiscard]] result<> restore(const saved_controller<Policy>& from,
                                  doorbell_memory words = doorbell_memory::is_new) noexcept {
-    PHASEBIT_EXPECTS(drained() && !s_.regs.running(),
+    const everything_stopped alone{*this};
+    PHASEBIT_EXPECTS(all_drained() && !s_.regs.running(),
                      "a state is restored into a controller that is disabled");
     if (from.version != saved_controller<Policy>::current_version) {
       return failure(errc::not_supported, "the saved controller has another version", from.version);
@@ -246,19 +306,21 @@ class controller {
         }
       }
     }
-    resume();
+    resume_now();
     return {};
   }
 
   // A secondary controller goes online and offline as its primary says: offline it is reset, has a
   // fatal status (all zeros before it was ever online) and takes no writes (Base 2.0, 8.26.3).
   void set_online(bool online) noexcept {
+    const everything_stopped alone{*this};
     if (online == (presence_ == presence::online)) return;
-    reset();
+    reset_now();
     presence_ = online ? presence::online : presence::offline;
   }
   // What it has while it is online; to be changed while it is not.
   void set_resources(std::uint16_t io_queue_pairs, std::uint16_t interrupt_vectors) noexcept {
+    const everything_stopped alone{*this};
     PHASEBIT_EXPECTS(presence_ != presence::online,
                      "resources change while a controller is offline");
     s_.offer(io_queue_pairs, interrupt_vectors);
@@ -269,6 +331,7 @@ class controller {
   // Time passes: for the timestamp, the keep-alive timer and the limit of a drain, which stand still
   // otherwise.
   void advance(std::uint32_t milliseconds) noexcept {
+    const everything_stopped alone{*this};
     s_.clock.advance(milliseconds);
     if (s_.regs.disabling()) {
       drain_ms_ = saturating_sum(drain_ms_, milliseconds);
@@ -286,11 +349,14 @@ class controller {
   // A namespace came, went or changed its size: an event where the host has enabled them. Commands
   // in flight to a namespace that is inactive now are asked to end.
   void namespace_changed(std::uint32_t nsid) noexcept {
+    const everything_stopped alone{*this};
     if constexpr (asynchronous) {
-      if (s_.namespaces->find(nsid) == nullptr) {
-        io().cancel([nsid](const pending_command& p) noexcept { return p.entry.nsid == nsid; },
+      for (std::size_t g = 0; g != poll_groups; ++g) {
+        if (s_.groups[g].namespaces->find(nsid) != nullptr) continue;
+        io(s_.groups[g])
+            .cancel([nsid](const pending_command& p) noexcept { return p.entry.nsid == nsid; },
                     status_code::invalid_namespace_or_format);
-        if (posted_) raise_interrupts();
+        if (s_.groups[g].posted) raise_interrupts(g);
       }
     }
     s_.changed.add(nsid);
@@ -303,6 +369,7 @@ class controller {
 
   // The composite temperature has changed: compared with the host's thresholds.
   void set_temperature(std::uint16_t kelvin) noexcept {
+    const everything_stopped alone{*this};
     s_.temperature.kelvin = kelvin;
     check_temperature(s_);
   }
@@ -312,7 +379,38 @@ class controller {
  private:
   using state = controller_state<Dma, Interrupts, Namespaces, Order, Policy>;
 
-  static constexpr bool asynchronous = state::group_type::asynchronous;
+  using group_type = typename state::group_type;
+  using lock_type = typename Policy::lock;
+
+  static constexpr bool asynchronous = group_type::asynchronous;
+  static constexpr std::size_t poll_groups = Policy::poll_groups;
+  static_assert(poll_groups >= 1 && PollLock<lock_type>);
+  static_assert(poll_groups == 1 || !std::same_as<lock_type, no_lock>,
+                "threads of several poll groups need a lock");
+  static_assert(poll_groups == 1 || std::same_as<filter_type, pass_completions>,
+                "completion filters work with one poll group");
+
+  // Locks are taken in this order: the admin queue's, those of the groups, what groups share.
+  using admin_guard = lock_guard<lock_type>;
+  using shared_guard = lock_guard<lock_type>;
+
+  // The thread has the controller to itself.
+  class everything_stopped {
+   public:
+    explicit everything_stopped(controller& c) noexcept : c_(&c) {
+      c_->lock_.lock();
+      for (group_type& g : c_->s_.groups) g.lock.lock();
+    }
+    ~everything_stopped() {
+      for (group_type& g : c_->s_.groups) g.lock.unlock();
+      c_->lock_.unlock();
+    }
+    everything_stopped(const everything_stopped&) = delete;
+    everything_stopped& operator=(const everything_stopped&) = delete;
+
+   private:
+    controller* c_;
+  };
 
   enum class presence : std::uint8_t { never_online, offline, online };
 
@@ -327,16 +425,82 @@ class controller {
     void operator()(const pending_command& p) const noexcept { self->finish(p); }
   };
 
-  [[nodiscard]] auto io() noexcept {
-    return pending_io<state, finisher>{s_, s_.group, finisher{this}};
+  [[nodiscard]] auto io(group_type& g) noexcept {
+    return pending_io<state, finisher>{s_, g, finisher{this}};
   }
 
-  void wake_queues() noexcept {
+  // -- poll groups --
+
+  [[nodiscard]] static constexpr std::size_t group_of(std::uint16_t cqid) noexcept {
+    if constexpr (poll_groups == 1) {
+      return 0;
+    } else {
+      return cqid == 0 ? 0 : (cqid - 1U) % poll_groups;
+    }
+  }
+  [[nodiscard]] group_type& group_of_sq(std::uint16_t sqid) noexcept {
+    return s_.groups[group_of(s_.queues.sq[sqid].completion_queue)];
+  }
+  [[nodiscard]] bool running(std::size_t group) const noexcept {
+    if constexpr (poll_groups == 1) {
+      return s_.regs.running();
+    } else {
+      return s_.regs.running() && !s_.groups[group].failed;
+    }
+  }
+  // The host's memory cannot be reached: a fatal status, which the thread of the admin queue reports.
+  void fail(std::size_t group) noexcept {
+    if constexpr (poll_groups == 1) {
+      s_.regs.set_fatal();
+    } else {
+      s_.groups[group].failed = true;
+      ask_admin();
+    }
+  }
+  void ask_admin() noexcept {
+    if constexpr (poll_groups != 1) Order::store(attention_, 1);
+  }
+  [[nodiscard]] bool admin_has_work() noexcept {
+    const auto& sq = s_.queues.sq[0];
+    if (Order::load(attention_) != 0 || s_.regs.disabling() || shutting_down_ || quiescing_ ||
+        !s_.deferred.empty() || s_.events.aborting()) {
+      return true;
+    }
+    if (!s_.regs.running()) return false;
+    return !sq.empty() || s_.doorbells.load(0, ring_side::submission) != sq.tail ||
+           s_.doorbells.load(0, ring_side::completion) != s_.queues.cq[0].head ||
+           ++idle_rounds_ % idle_rounds_per_check == 0;
+  }
+
+  [[nodiscard]] std::uint32_t pending() const noexcept {
+    std::uint32_t sum = 0;
+    if constexpr (asynchronous) {
+      for (const group_type& g : s_.groups) sum += g.table.in_flight();
+    }
+    return sum;
+  }
+  [[nodiscard]] bool all_drained() const noexcept { return pending() == 0 && !flushing_; }
+  [[nodiscard]] bool is_quiesced() const noexcept {
+    return quiescing_ && all_drained() && s_.deferred.empty() && !s_.events.aborting() &&
+           !s_.regs.disabling() && !shutting_down_;
+  }
+  void resume_now() noexcept {
+    quiescing_ = false;
     for (std::uint16_t q = 0; q <= s_.queues.highest; ++q) {
       s_.queues.sq[q].kicked = s_.queues.sq[q].exists();
       s_.queues.cq[q].interrupt_pending = s_.queues.cq[q].exists();
     }
-    posted_ = true;
+    for (group_type& g : s_.groups) g.posted = true;
+    ask_admin();
+  }
+  void reset_now() noexcept {
+    cancel_all();
+    s_.regs.reset(all_drained());
+    if (all_drained()) {
+      clear_state();
+    } else {
+      stop_fetching();
+    }
   }
   // False where the queues cannot have been created by commands.
   [[nodiscard]] bool restore_queues(const saved_controller<Policy>& from) noexcept {
@@ -433,14 +597,16 @@ class controller {
     complete_reset();
   }
   void complete_reset() noexcept {
-    if (!drained()) return;
+    if (!all_drained()) return;
     clear_state();
     shutting_down_ = false;
     if (s_.regs.complete_disable() == register_event::enable) enable();
   }
   void cancel_all() noexcept {
     if constexpr (asynchronous) {
-      io().cancel([](const pending_command&) noexcept { return true; }, status_code::success);
+      for (group_type& g : s_.groups) {
+        io(g).cancel([](const pending_command&) noexcept { return true; }, status_code::success);
+      }
       if (flushing_) flushed_media_->cancel(flush_tag);
     }
   }
@@ -453,7 +619,7 @@ class controller {
     progress_shutdown();
   }
   void progress_shutdown() noexcept {
-    if (!shutting_down_ || !drained()) return;
+    if (!shutting_down_ || !all_drained()) return;
     while (next_flush_ != s_.namespaces->highest_nsid()) {
       auto* const media = s_.namespaces->find(next_flush_ + 1);
       if (media == nullptr) {
@@ -481,25 +647,26 @@ class controller {
   // Nothing is fetched and no event is reported; aborted requests end.
   unsigned poll_quiescing() noexcept {
     if (s_.events.aborting()) report_events();
-    if (posted_) raise_interrupts();
-    return done_;
+    if (s_.groups[0].posted) raise_interrupts(0);
+    return s_.groups[0].done;
   }
 
   // -- commands in flight --
 
-  // Delivers completions of the media, and goes on with what waits for them.
-  void poll_media() noexcept {
-    done_ += static_cast<unsigned>(io().poll());
-    if (flushing_) {
-      flushed_media_->poll([this](block::media_tag tag, block::media_status) noexcept {
-        if (tag == flush_tag) flushing_ = false;
-      });
+  // Goes on with what waits for media.
+  void progress() noexcept {
+    if constexpr (asynchronous) {
+      if (flushing_) {
+        flushed_media_->poll([this](block::media_tag tag, block::media_status) noexcept {
+          if (tag == flush_tag) flushing_ = false;
+        });
+      }
     }
     if (!s_.deferred.empty()) progress_deferred();
-    if (posted_) raise_interrupts();
+    if (s_.groups[0].posted) raise_interrupts(0);
     if (s_.regs.disabling()) {
-      if (!drained()) return;
-      ++done_;
+      if (!all_drained()) return;
+      ++s_.groups[0].done;
       return complete_reset();
     }
     progress_shutdown();
@@ -511,6 +678,7 @@ class controller {
     --sq.in_flight;
     --s_.queues.cq[sq.completion_queue].reserved;
     if (!s_.deferred.empty()) {
+      const shared_guard guard{shared_lock_};
       s_.deferred.command_ended(p.sqid, p.entry.command_id(),
                                 p.result.status == status_code::abort_requested);
     }
@@ -539,7 +707,7 @@ class controller {
       s_.deferred.remove(i);
       --s_.queues.sq[0].in_flight;
       --s_.queues.cq[0].reserved;
-      ++done_;
+      ++s_.groups[0].done;
       complete(0, d.command_id, result, nullptr);
     }
   }
@@ -547,13 +715,15 @@ class controller {
     deferred_command& d = s_.deferred[at];
     d.started = true;
     if constexpr (asynchronous) {
+      auto& group = group_of_sq(d.sqid);
       if (d.what == deferred_command::kind::delete_queue) {
-        io().cancel([sqid = d.sqid](const pending_command& p) noexcept { return p.sqid == sqid; },
-                    status_code::aborted_queue_deletion);
+        io(group).cancel(
+            [sqid = d.sqid](const pending_command& p) noexcept { return p.sqid == sqid; },
+            status_code::aborted_queue_deletion);
         return;
       }
       // Nothing of that id in flight: there is nothing to abort.
-      const bool found = io().cancel(
+      const bool found = io(group).cancel(
           [sqid = d.sqid, id = d.target_id](const pending_command& p) noexcept {
             return p.sqid == sqid && p.entry.command_id() == id;
           },
@@ -566,38 +736,49 @@ class controller {
 
   // -- queues --
 
+  // The queues of a group from `first` on.
+  PHASEBIT_ALWAYS_INLINE void poll_queues(std::size_t group, std::uint16_t first) noexcept {
+    for (std::uint16_t q = first; q <= s_.queues.highest && running(group); ++q) {
+      // A register is looked at in each round, if only to find out about impossible values; a shadow
+      // costs a DMA access, and is read when a slot is needed.
+      if (s_.queues.cq[q].exists() && group_of(q) == group && !shadowed(q)) update_head(q);
+      if (s_.queues.sq[q].exists() && group_of(s_.queues.sq[q].completion_queue) == group) {
+        serve(q);
+      }
+    }
+  }
+
   void serve(std::uint16_t qid) noexcept {
     auto& sq = s_.queues.sq[qid];
     auto& cq = s_.queues.cq[sq.completion_queue];
+    const std::size_t group = group_of(sq.completion_queue);
+    group_type& g = s_.groups[group];
     if (sq.deleting) return;
     update_tail(qid);
     for (unsigned burst = s_.config.fetch_burst; burst != 0 && !sq.empty(); --burst) {
       if (cq.committed()) {
         update_head(sq.completion_queue);
-        if (!s_.regs.running() || cq.committed()) return;
+        if (!running(group) || cq.committed()) return;
       }
       // No place for another command in flight: it stays in the ring.
       if constexpr (asynchronous) {
-        if (qid == 0 ? s_.deferred.full() : s_.group.table.full()) return;
+        if (qid == 0 ? s_.deferred.full() : g.table.full()) return;
       }
       const auto command = fetch_command(*s_.dma, sq.next_entry());
-      if (!command) {
-        s_.regs.set_fatal();
-        return;
-      }
+      if (!command) return fail(group);
       sq.advance();
-      ++done_;
+      ++g.done;
       if (qid == 0) {
         execute_admin(*command);
       } else if constexpr (asynchronous) {
         ++sq.in_flight;
         ++cq.reserved;
-        io().start(qid, *command);
+        io(g).start(qid, *command);
       } else {
-        const command_result ended = io_handlers{s_, s_.group}.execute(*command);
+        const command_result ended = io_handlers{s_, g}.execute(*command);
         complete_now(qid, command->command_id(), ended, &*command);
       }
-      if (!s_.regs.running() || sq.deleting) return;
+      if (!running(group) || sq.deleting) return;
     }
     if (s_.shadow.enabled() && sq.empty()) arm_shadow(qid);
   }
@@ -647,6 +828,7 @@ class controller {
     entry.parameter_location = error_information::no_location;
     entry.nsid = c.nsid;
     if (qid != 0) entry.lba = c.cdw10_11();
+    const shared_guard guard{shared_lock_};
     s_.errors.add(entry);
   }
 
@@ -660,11 +842,11 @@ class controller {
     }
     c.entry.dw3 = c.entry.dw3 ^ completion_dw3::phase_bit.of(cq.phase);
     if (!post_completion<Order>(*s_.dma, cq.next_slot(), c.entry)) {
-      s_.regs.set_fatal();
+      fail(group_of(c.completion_queue));
       return true;
     }
     cq.advance();
-    posted_ = true;
+    s_.groups[group_of(c.completion_queue)].posted = true;
     return true;
   }
 
@@ -675,17 +857,18 @@ class controller {
       if (cq.committed()) return;
       const auto due = s_.events.next();
       if (!due) return;
-      ++done_;
+      ++s_.groups[0].done;
       complete(0, due->command_id, command_result{due->status, due->dw0}, nullptr);
     }
   }
 
   // Interrupts for what was posted since the last ones. A masked vector waits for its unmasking.
-  void raise_interrupts() noexcept {
-    posted_ = false;
+  void raise_interrupts(std::size_t group) noexcept {
+    s_.groups[group].posted = false;
     for (std::uint16_t q = 0; q <= s_.queues.highest; ++q) {
       auto& cq = s_.queues.cq[q];
-      if (!cq.interrupt_pending || (cq.interrupts && s_.regs.masked(cq.vector))) continue;
+      if (group_of(q) != group || !cq.interrupt_pending) continue;
+      if (cq.interrupts && s_.regs.masked(cq.vector)) continue;
       cq.interrupt_pending = false;
       if (cq.interrupts) s_.interrupts->raise(cq.vector);
     }
@@ -696,7 +879,9 @@ class controller {
   }
   void report_doorbell(doorbell_update update) noexcept {
     if (update == doorbell_update::invalid) {
+      const shared_guard guard{shared_lock_};
       s_.events.raise(async_event::of(error_event::invalid_doorbell_value));
+      ask_admin();
     }
   }
 
@@ -714,7 +899,7 @@ class controller {
     }
     if (!sq.kicked) return;
     const auto tail = s_.shadow.load(qid, ring_side::submission);
-    if (!tail) return s_.regs.set_fatal();
+    if (!tail) return fail(group_of(sq.completion_queue));
     report_doorbell(sq.set_tail(*tail));
   }
 
@@ -723,7 +908,7 @@ class controller {
     auto& sq = s_.queues.sq[qid];
     if (!sq.kicked) return;
     const auto tail = s_.shadow.arm(qid, ring_side::submission, sq.tail);
-    if (!tail) return s_.regs.set_fatal();
+    if (!tail) return fail(group_of(sq.completion_queue));
     report_doorbell(sq.set_tail(*tail));
     sq.kicked = !sq.empty();
   }
@@ -736,7 +921,7 @@ class controller {
     }
     auto head = s_.shadow.load(qid, ring_side::completion);
     if (head && *head == cq.head) head = s_.shadow.arm(qid, ring_side::completion, cq.head);
-    if (!head) return s_.regs.set_fatal();
+    if (!head) return fail(group_of(qid));
     report_doorbell(cq.set_head(*head));
   }
 
@@ -757,7 +942,7 @@ class controller {
     if (value == 0) return;
     s_.doorbells.store(qid, side, 0);
     s_.events.raise(async_event::of(error_event::invalid_doorbell));
-    ++done_;
+    ++s_.groups[0].done;
   }
   [[nodiscard]] bool has_submission_queue(std::size_t qid) const noexcept {
     return qid < s_.queues.sq.size() && s_.queues.sq[qid].exists();
@@ -768,10 +953,15 @@ class controller {
 
   static constexpr std::size_t unbacked_per_round = 16;
 
+  // How often an idle admin queue looks at doorbells of queues that do not exist.
+  static constexpr std::uint32_t idle_rounds_per_check = 4096;
+
   state s_;
   presence presence_;
-  unsigned done_ = 0;
-  bool posted_ = false;
+  [[no_unique_address]] lock_type lock_{};
+  [[no_unique_address]] lock_type shared_lock_{};
+  std::uint32_t attention_ = 0;  // of several groups: poll_admin() has work
+  std::uint32_t idle_rounds_ = 0;
   std::size_t next_unbacked_ = 0;
 
   [[nodiscard]] static constexpr std::uint32_t saturating_sum(std::uint32_t a,

@@ -51,6 +51,16 @@ struct health_counters {
   std::uint64_t sectors_written = 0;
   std::uint64_t media_errors = 0;
   std::uint64_t unsafe_shutdowns = 0;
+
+  constexpr health_counters& operator+=(const health_counters& other) noexcept {
+    read_commands += other.read_commands;
+    write_commands += other.write_commands;
+    sectors_read += other.sectors_read;
+    sectors_written += other.sectors_written;
+    media_errors += other.media_errors;
+    unsafe_shutdowns += other.unsafe_shutdowns;
+    return *this;
+  }
 };
 
 namespace detail {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/nvme/device/completion_filter.hpp>
+#include <phasebit/nvme/device/poll_lock.hpp>
 #include <phasebit/nvme/device/secondary_controllers.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
 
@@ -56,6 +57,10 @@ struct default_policy {
   static constexpr std::size_t async_events = 4;        // outstanding requests: AERL + 1
   static constexpr std::size_t error_log_entries = 16;  // ELPE + 1
   using completion_filter = pass_completions;
+  // The I/O queues are divided among so many poll groups, which a thread each may poll. Of several, `lock`
+  // is a mutex, or a spin lock where there is no operating system: lock() and unlock().
+  static constexpr std::size_t poll_groups = 1;
+  using lock = no_lock;
   using secondary = no_secondary_controllers;  // or secondary_controllers<N>: a primary controller
 };
 

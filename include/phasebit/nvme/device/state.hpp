@@ -48,8 +48,17 @@ struct queue_table {
 
 struct no_pending_table {};
 
-// What the I/O queues of one thread have to themselves: media, memory and counters.
+// What a poll group is given: the namespaces as its thread reaches them, and memory for commands in
+// flight where the media complete later. Each group has media objects of its own, for a media object takes
+// one thread; the same nsid is the same storage in every group.
 template <NamespaceSet Namespaces>
+struct poll_group_resources {
+  Namespaces* namespaces = nullptr;
+  pending_memory pending{};
+};
+
+// What the I/O queues of one poll group have to themselves: media, memory and counters.
+template <NamespaceSet Namespaces, class Lock>
 struct io_group {
   static constexpr bool asynchronous = block::AsyncBlockMedia<typename Namespaces::media_type>;
   using table_type = std::conditional_t<asynchronous, pending_table, no_pending_table>;
@@ -59,6 +68,11 @@ struct io_group {
   block::bounce_pool* bounce = nullptr;
   block_buffer buffer{};
   health_counters health{};
+  unsigned done = 0;    // in this round
+  bool posted = false;  // completions since the last interrupts
+  bool failed =
+      false;  // a ring could not be reached, which the controller's status does not say yet
+  [[no_unique_address]] Lock lock{};
 };
 
 template <AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces, RingOrder Order,
@@ -70,11 +84,13 @@ struct controller_state {
   using order = Order;
   using secondary_type = typename Policy::secondary;
   using policy = Policy;
-  using group_type = io_group<Namespaces>;
+  using group_type = io_group<Namespaces, typename Policy::lock>;
+
+  static constexpr std::size_t poll_groups = Policy::poll_groups;
 
   controller_state(Dma& dma_in, Interrupts& interrupts_in, Namespaces& namespaces_in,
-                   std::span<std::uint32_t> words, const settings& s, filter_type filter_in,
-                   const pending_memory& memory) noexcept
+                   std::span<std::uint32_t> words, const settings& s,
+                   filter_type filter_in) noexcept
       : dma(&dma_in),
         interrupts(&interrupts_in),
         namespaces(&namespaces_in),
@@ -86,16 +102,25 @@ struct controller_state {
         filter(static_cast<filter_type&&>(filter_in)) {
     PHASEBIT_EXPECTS(s.fetch_burst != 0, "a controller that fetches nothing");
     PHASEBIT_EXPECTS(s.mdts <= 32, "MDTS beyond what a command can transfer");
-    group.namespaces = namespaces;
+    offer(s.io_queue_pairs, s.interrupt_vectors);
+  }
+
+  void set_group(std::size_t g, const poll_group_resources<Namespaces>& given) noexcept {
+    PHASEBIT_EXPECTS(given.namespaces != nullptr, "a poll group has namespaces");
+    groups[g].namespaces = given.namespaces;
     if constexpr (group_type::asynchronous) {
+      const pending_memory& memory = given.pending;
       PHASEBIT_EXPECTS(memory.bounce != nullptr && memory.bounce->capacity() >= 2,
                        "media that complete later need a pool of two bounce buffers at least");
-      group.table = pending_table{memory};
-      group.bounce = memory.bounce;
-    } else {
-      static_cast<void>(memory);
+      groups[g].table = pending_table{memory};
+      groups[g].bounce = memory.bounce;
     }
-    offer(s.io_queue_pairs, s.interrupt_vectors);
+  }
+  // The counters of all groups.
+  [[nodiscard]] health_counters health() const noexcept {
+    health_counters sum{};
+    for (const group_type& g : groups) sum += g.health;
+    return sum;
   }
 
   // How many I/O queue pairs and vectors there are, from the next enabling on.
@@ -121,7 +146,7 @@ struct controller_state {
   feature_set features;
   async_events<Policy::async_events> events{};
   error_log<Policy::error_log_entries> errors{};
-  group_type group{};
+  std::array<group_type, Policy::poll_groups> groups{};
   deferred_commands deferred{};
   changed_namespaces changed{};
   timestamp_clock clock{};
