@@ -4,6 +4,8 @@
 
 #include "page_table_harness.hpp"
 
+#include <support/sanitizers.hpp>
+
 namespace phasebit::page_table_harness {
 
 inline void no_flush(void*, std::span<const invalidation_range<bus_space>>) noexcept {}
@@ -12,6 +14,7 @@ inline void no_flush(void*, std::span<const invalidation_range<bus_space>>) noex
 template <class Format>
 void random_steps(const Format& format, const page_attributes& base, int steps, unsigned seed,
                   std::size_t pages, page_table_options options = {}) {
+  steps = test_support::scaled(steps);
   using geometry = table_geometry<Format>;
   auto room = std::make_unique<table_room<Format>>(pages);
   auto& arena = room->arena;
