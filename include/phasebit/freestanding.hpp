@@ -179,6 +179,7 @@
 #include <phasebit/nvme/device/namespaces.hpp>
 #include <phasebit/nvme/device/pending_commands.hpp>
 #include <phasebit/nvme/device/pending_io.hpp>
+#include <phasebit/nvme/device/poll_lock.hpp>
 #include <phasebit/nvme/device/queue_commands.hpp>
 #include <phasebit/nvme/device/queue_index.hpp>
 #include <phasebit/nvme/device/registers.hpp>
@@ -196,6 +197,7 @@
 #include <phasebit/nvme/driver/disk.hpp>
 #include <phasebit/nvme/driver/entry_store.hpp>
 #include <phasebit/nvme/driver/namespace_info.hpp>
+#include <phasebit/nvme/driver/queue_media.hpp>
 #include <phasebit/nvme/driver/queue_memory.hpp>
 #include <phasebit/nvme/driver/queue_pair.hpp>
 #include <phasebit/nvme/driver/quirks.hpp>

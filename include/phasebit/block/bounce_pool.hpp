@@ -11,8 +11,8 @@
 namespace phasebit::block {
 
 // Equal buffers of one span. An empty pool is back-pressure: take() returns no_buffer and the device
-// side tries again when one was given back. One thread at a time. The memory outlives the pool; its
-// addresses are pointers, and media know them under `domain`.
+// side tries again when one was given back. One thread at a time. The memory outlives the pool. Media
+// know it under `domain`: by pointers, or by the addresses of that domain.
 class bounce_pool {
  public:
   static constexpr std::uint32_t no_buffer = 0xffff'ffff;
@@ -21,7 +21,12 @@ class bounce_pool {
   // As many buffers of `buffer_bytes`, a multiple of max_block_size, as fit.
   bounce_pool(std::span<std::byte> memory, std::uint32_t buffer_bytes,
               memory_domain domain = memory_domain::local) noexcept
-      : memory_(memory), buffer_bytes_(buffer_bytes), domain_(domain) {
+      : bounce_pool(memory, buffer_bytes, domain,
+                    reinterpret_cast<std::uintptr_t>(memory.data())) {}
+  // ... whose first byte has `address` in the domain.
+  bounce_pool(std::span<std::byte> memory, std::uint32_t buffer_bytes, memory_domain domain,
+              std::uint64_t address) noexcept
+      : memory_(memory), address_(address), buffer_bytes_(buffer_bytes), domain_(domain) {
     PHASEBIT_EXPECTS(buffer_bytes >= max_block_size && buffer_bytes % max_block_size == 0,
                      "a bounce buffer is a multiple of 4096 bytes");
     const std::size_t count = memory.size() / buffer_bytes;
@@ -50,9 +55,16 @@ class bounce_pool {
   [[nodiscard]] std::span<std::byte> bytes(std::uint32_t buffer) const noexcept {
     return memory_.subspan(std::size_t{buffer} * buffer_bytes_, buffer_bytes_);
   }
+  // The first `bytes` of a buffer, for the media.
+  [[nodiscard]] media_segment segment(std::uint32_t buffer, std::uint32_t bytes) const noexcept {
+    return {.address = address_ + std::uint64_t{buffer} * buffer_bytes_,
+            .bytes = bytes,
+            .domain = domain_};
+  }
 
  private:
   std::span<std::byte> memory_{};
+  std::uint64_t address_ = 0;
   std::uint32_t buffer_bytes_ = 0;
   std::uint32_t capacity_ = 0;
   std::uint32_t free_ = 0;

@@ -268,10 +268,8 @@ class pending_io {
   }
   [[nodiscard]] std::span<const block::media_segment> bounce_segment(std::uint32_t at,
                                                                      std::uint32_t bytes) noexcept {
-    auto segment = block::media_segment::of(g_.bounce->bytes(g_.table[at].buffer).first(bytes));
-    segment.domain = g_.bounce->domain();
     const auto to = g_.table.segments(at).first(1);
-    to[0] = segment;
+    to[0] = g_.bounce->segment(g_.table[at].buffer, bytes);
     return to;
   }
 
