@@ -86,6 +86,10 @@ class controller {
       case register_event::unmask:
         raise_interrupts();
         break;
+      case register_event::subsystem_reset:
+        ++subsystem_resets_;
+        subsystem_reset();
+        break;
     }
   }
 
@@ -121,6 +125,15 @@ class controller {
       stop_fetching();
     }
   }
+
+  // NVM subsystem reset (Base 2.0, 3.7.1): as reset(), and CSTS.NSSRO says so afterwards. A host that
+  // writes NSSR resets this controller at once; the program resets the others of the subsystem when
+  // it finds that subsystem_resets() has grown.
+  void subsystem_reset() noexcept {
+    reset();
+    s_.regs.set_subsystem_reset();
+  }
+  [[nodiscard]] std::uint32_t subsystem_resets() const noexcept { return subsystem_resets_; }
 
   // No media operation is in flight: neither media nor controller touch memory of the host until
   // commands are fetched again.
@@ -772,6 +785,7 @@ class controller {
   presence presence_;
   unsigned done_ = 0;
   bool posted_ = false;
+  std::uint32_t subsystem_resets_ = 0;
   std::size_t next_unbacked_ = 0;
 
   [[nodiscard]] static constexpr std::uint32_t saturating_sum(std::uint32_t a,

@@ -47,6 +47,7 @@ struct settings {
   bool volatile_write_cache = true;
   bool scatter_gather_lists = true;
   bool shadow_doorbells = true;
+  bool subsystem_reset = true;  // NSSR resets the controller
   bool starts_offline = false;  // a secondary controller, until its primary brings it online
 };
 
