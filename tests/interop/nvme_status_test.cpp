@@ -138,6 +138,10 @@ struct qemu_target final : target {
     auto opened = function.virtual_function(0);
     REQUIRE(opened);
     vf.emplace(std::move(*opened));
+    // QEMU 7.2 maps the BARs of a virtual function by its own command register.
+    auto space = vf->config();
+    pcie::set_command(space,
+                      pcie::read_command(space).with(pcie::command_register::memory_space, true));
   }
   std::uint32_t vf_read32(std::uint32_t offset) override { return vf->map_bar(0)->read32(offset); }
 
