@@ -120,7 +120,11 @@ class admin_handlers {
   }
 
   [[nodiscard]] command_result identify(const submission_entry& c) noexcept {
-    controller_limits limits{State::policy::async_events, State::policy::error_log_entries, 0};
+    controller_limits limits{State::policy::async_events, State::policy::error_log_entries, 0, 0,
+                             State::policy::fused_commands};
+    for_each_nvm_command(*s_.namespaces, [&](const nvm_command& one) noexcept {
+      limits.oncs = static_cast<std::uint16_t>(limits.oncs | one.oncs);
+    });
     for (const entry& e : table) {
       if (available(e)) limits.oacs = static_cast<std::uint16_t>(limits.oacs | e.oacs);
     }
@@ -228,9 +232,9 @@ class admin_handlers {
     for (const entry& e : table) {
       if (available(e)) put(static_cast<std::size_t>(e.opcode), e.effects);
     }
-    for (const nvm_command& one : nvm_commands) {
+    for_each_nvm_command(*s_.namespaces, [&](const nvm_command& one) noexcept {
       put(256 + static_cast<std::size_t>(one.opcode), one.effects);
-    }
+    });
     return sizeof(log);
   }
 

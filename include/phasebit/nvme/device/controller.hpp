@@ -139,7 +139,7 @@ class controller {
   // commands are fetched again.
   [[nodiscard]] bool drained() const noexcept {
     if constexpr (asynchronous) {
-      return s_.group.table.in_flight() == 0 && !flushing_;
+      return s_.group.table.in_flight() == 0 && !flushing_ && !s_.group.background.pending;
     } else {
       return true;
     }
@@ -598,6 +598,13 @@ class controller {
         s_.regs.set_fatal();
         return;
       }
+      if constexpr (Policy::fused_commands) {
+        if (qid != 0 && command->fuse() != fused::none) {
+          if (!serve_fused(qid, *command)) return;
+          if (!s_.regs.running() || sq.deleting) return;
+          continue;
+        }
+      }
       sq.advance();
       ++done_;
       if (qid == 0) {
@@ -613,6 +620,61 @@ class controller {
       if (!s_.regs.running() || sq.deleting) return;
     }
     if (s_.shadow.enabled() && sq.empty()) arm_shadow(qid);
+  }
+
+  // The first or second command of a fused pair, which lies at the head of its queue. Both halves are
+  // taken together, so that nothing comes between them (Base 2.0, 3.4.3). False: they stay in the
+  // queue, as there is no place for two.
+  [[nodiscard]] bool serve_fused(std::uint16_t qid, const submission_entry& command) noexcept {
+    auto& sq = s_.queues.sq[qid];
+    auto& cq = s_.queues.cq[sq.completion_queue];
+    const auto alone = [&](status_code status) noexcept {
+      sq.advance();
+      ++done_;
+      complete(qid, command.command_id(), status, &command);
+      return true;
+    };
+    if (command.fuse() == fused::second) return alone(status_code::aborted_missing_fused);
+    if (command.fuse() != fused::first) return alone(status_code::invalid_field);
+    const std::uint32_t next = sq.head + 1 == sq.entries ? 0 : sq.head + 1;
+    if (next == sq.tail || cq.entries < 3) return alone(status_code::aborted_missing_fused);
+    const auto second = fetch_command(*s_.dma, sq.base + std::uint64_t{next} * 64);
+    if (!second) {
+      s_.regs.set_fatal();
+      return false;
+    }
+    if (second->fuse() != fused::second) return alone(status_code::aborted_missing_fused);
+    if (cq.used() + cq.reserved + 2 > cq.entries - 1) return false;
+    if constexpr (asynchronous) {
+      if (s_.group.table.size() < 2) return alone(status_code::aborted_missing_fused);
+      if (s_.group.table.available() < 2) return false;
+      sq.advance();
+      sq.advance();
+      done_ += 2;
+      sq.in_flight += 2;
+      cq.reserved += 2;
+      io().start_fused(qid, command, *second);
+    } else {
+      auto first = command;
+      auto write = *second;
+      first.set_fuse(fused::none);
+      write.set_fuse(fused::none);
+      command_result compared{check_fused_pair(first, write)};
+      command_result written = compared;
+      io_handlers io{s_, s_.group};
+      if (compared.ok()) {
+        compared = io.execute(first);
+        written =
+            compared.ok() ? io.execute(write) : command_result{status_code::aborted_failed_fused};
+      }
+      sq.advance();
+      ++done_;
+      complete(qid, command.command_id(), compared, &command);
+      sq.advance();
+      ++done_;
+      complete(qid, second->command_id(), written, &*second);
+    }
+    return true;
   }
 
   [[gnu::noinline]] void execute_admin(const submission_entry& command) noexcept {

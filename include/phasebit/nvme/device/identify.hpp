@@ -24,6 +24,8 @@ struct controller_limits {
   std::size_t async_events = 1;
   std::size_t error_log_entries = 1;
   std::uint16_t oacs = 0;
+  std::uint16_t oncs = 0;
+  bool fused = false;
 };
 
 // EUI-64 of a namespace. Made from the serial number where the settings give none: FNV-1a, marked as
@@ -129,12 +131,10 @@ class identify_pages {
     id.cqes = 0x44;
     id.nn = highest_nsid;
     id.mnan = 0;
-    std::uint16_t oncs =
+    const auto oncs =
         static_cast<std::uint16_t>(ic::oncs_save_select.of(true) | ic::oncs_timestamp.of(true));
-    for (const nvm_command& one : nvm_commands) {
-      oncs = static_cast<std::uint16_t>(oncs | one.oncs);
-    }
-    id.oncs = oncs;
+    id.oncs = static_cast<std::uint16_t>(oncs | limits_.oncs);
+    id.fuses = limits_.fused ? 1 : 0;
     id.vwc = static_cast<std::uint8_t>(ic::vwc_present.of(s.volatile_write_cache) |
                                        ic::vwc_flush_all.of(std::uint8_t{3}));
     id.ocfs = 1;  // Copy with descriptors of format 0

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/nvme/device/completion_filter.hpp>
+#include <phasebit/nvme/device/guard.hpp>
 #include <phasebit/nvme/device/secondary_controllers.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
 
@@ -56,7 +57,9 @@ struct default_policy {
   static constexpr std::size_t max_io_queue_pairs = 64;
   static constexpr std::size_t async_events = 4;        // outstanding requests: AERL + 1
   static constexpr std::size_t error_log_entries = 16;  // ELPE + 1
+  static constexpr bool fused_commands = false;         // Compare and Write as one operation
   using completion_filter = pass_completions;
+  using guard = bitwise_guard;  // of protection information; used with formatted namespaces
   using secondary = no_secondary_controllers;  // or secondary_controllers<N>: a primary controller
 };
 
