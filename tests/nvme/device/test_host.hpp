@@ -225,7 +225,7 @@ struct machine : Backing {
   completion_entry run(std::uint16_t qid, const submission_entry& e) {
     const std::uint16_t cid = next_cid++;
     submit(qid, e, cid);
-    for (int turn = 0; turn != 8; ++turn) {
+    for (int turn = 0; turn != 64; ++turn) {
       controller.poll();
       while (const auto c = reap(qid)) {
         if (c->command_id() == cid) return *c;

@@ -120,7 +120,11 @@ class admin_handlers {
   }
 
   [[nodiscard]] command_result identify(const submission_entry& c) noexcept {
-    controller_limits limits{State::policy::async_events, State::policy::error_log_entries, 0};
+    controller_limits limits{State::policy::async_events, State::policy::error_log_entries, 0, 0,
+                             State::policy::fused_commands};
+    for_each_nvm_command(*s_.namespaces, [&](const nvm_command& one) noexcept {
+      limits.oncs = static_cast<std::uint16_t>(limits.oncs | one.oncs);
+    });
     for (const entry& e : table) {
       if (available(e)) limits.oacs = static_cast<std::uint16_t>(limits.oacs | e.oacs);
     }
@@ -200,6 +204,8 @@ class admin_handlers {
     }
     return 1024;
   }
+  // Base 2.0, 5.16.1.19: no command of the management interface is answered.
+  std::size_t write_mi_commands(page_span) noexcept { return 1024; }
   std::size_t write_errors(page_span page) noexcept { return s_.errors.write(page); }
   std::size_t write_health_log(page_span page) noexcept {
     return write_health(page, s_.health(), s_.errors.count(), s_.temperature);
@@ -226,9 +232,9 @@ class admin_handlers {
     for (const entry& e : table) {
       if (available(e)) put(static_cast<std::size_t>(e.opcode), e.effects);
     }
-    for (const nvm_command& one : nvm_commands) {
+    for_each_nvm_command(*s_.namespaces, [&](const nvm_command& one) noexcept {
       put(256 + static_cast<std::size_t>(one.opcode), one.effects);
-    }
+    });
     return sizeof(log);
   }
 
@@ -244,6 +250,12 @@ class admin_handlers {
         const auto got = data_of(c).from_host(writable_wire_bytes(t));
         if (got == status_code::success) s_.clock.set(t.value());
         return got;
+      }
+      case feature_id::host_behavior_support: {
+        host_behavior_support h{};
+        if (const auto bad = s_.features.set(c); !bad.ok()) return bad;
+        const auto got = data_of(c).from_host(writable_wire_bytes(h));
+        return got == status_code::success ? s_.features.set_host_behavior(h) : got;
       }
       case feature_id::keep_alive_timer:
         s_.keep_alive_elapsed_ms = 0;
@@ -292,6 +304,12 @@ class admin_handlers {
       found.dw0 = select == feature_select::current
                       ? granted()
                       : number_of_queues::of(s_.queues.pairs, s_.queues.pairs).raw;
+    }
+    if (id == feature_id::host_behavior_support) {
+      const auto now =
+          select == feature_select::current ? s_.features.host_behavior() : host_behavior_support{};
+      const auto sent = data_of(c).to_host(wire_bytes(now));
+      if (sent != status_code::success) return sent;
     }
     if (id == feature_id::timestamp) {
       const timestamp now = select == feature_select::current ? s_.clock.now() : timestamp{};
@@ -361,7 +379,7 @@ class admin_handlers {
       {admin_opcode::doorbell_buffer_config, &run<&admin_handlers::doorbell_buffer_config>, 0,
        identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
   }};
-  static constexpr std::array<log_page, 7> log_pages{{
+  static constexpr std::array<log_page, 8> log_pages{{
       {log_page_id::supported_log_pages, &write<&admin_handlers::write_log_pages_supported>,
        no_event},
       {log_page_id::error_information, &write<&admin_handlers::write_errors>,
@@ -374,6 +392,8 @@ class admin_handlers {
        no_event},
       {log_page_id::feature_identifiers_supported,
        &write<&admin_handlers::write_features_supported>, no_event},
+      {log_page_id::nvme_mi_commands_supported, &write<&admin_handlers::write_mi_commands>,
+       no_event},
   }};
 
   State& s_;

@@ -106,6 +106,10 @@ class controller {
       case register_event::unmask:
         for (std::size_t g = 0; g != poll_groups; ++g) raise_interrupts(g);
         break;
+      case register_event::subsystem_reset:
+        ++subsystem_resets_;
+        subsystem_reset_now();
+        break;
     }
   }
 
@@ -179,6 +183,15 @@ class controller {
     const everything_stopped alone{*this};
     reset_now();
   }
+
+  // NVM subsystem reset (Base 2.0, 3.7.1): as reset(), and CSTS.NSSRO says so afterwards. A host that
+  // writes NSSR resets this controller at once; the program resets the others of the subsystem when
+  // it finds that subsystem_resets() has grown.
+  void subsystem_reset() noexcept {
+    const everything_stopped alone{*this};
+    subsystem_reset_now();
+  }
+  [[nodiscard]] std::uint32_t subsystem_resets() const noexcept { return subsystem_resets_; }
 
   // No media operation is in flight: neither media nor controller touch memory of the host until
   // commands are fetched again.
@@ -390,6 +403,9 @@ class controller {
   static_assert(poll_groups == 1 || std::same_as<filter_type, pass_completions>,
                 "completion filters work with one poll group");
 
+  static_assert(poll_groups == 1 || !Policy::fused_commands,
+                "nothing comes between the commands of a fused pair in one poll group only");
+
   // Locks are taken in this order: the admin queue's, those of the groups, what groups share.
   using admin_guard = lock_guard<lock_type>;
   using shared_guard = lock_guard<lock_type>;
@@ -479,7 +495,9 @@ class controller {
     }
     return sum;
   }
-  [[nodiscard]] bool all_drained() const noexcept { return pending() == 0 && !flushing_; }
+  [[nodiscard]] bool all_drained() const noexcept {
+    return pending() == 0 && !flushing_ && !s_.groups[0].background.pending;
+  }
   [[nodiscard]] bool is_quiesced() const noexcept {
     return quiescing_ && all_drained() && s_.deferred.empty() && !s_.events.aborting() &&
            !s_.regs.disabling() && !shutting_down_;
@@ -492,6 +510,10 @@ class controller {
     }
     for (group_type& g : s_.groups) g.posted = true;
     ask_admin();
+  }
+  void subsystem_reset_now() noexcept {
+    reset_now();
+    s_.regs.set_subsystem_reset();
   }
   void reset_now() noexcept {
     cancel_all();
@@ -766,6 +788,13 @@ class controller {
       }
       const auto command = fetch_command(*s_.dma, sq.next_entry());
       if (!command) return fail(group);
+      if constexpr (Policy::fused_commands) {
+        if (qid != 0 && command->fuse() != fused::none) {
+          if (!serve_fused(qid, *command)) return;
+          if (!running(group) || sq.deleting) return;
+          continue;
+        }
+      }
       sq.advance();
       ++g.done;
       if (qid == 0) {
@@ -781,6 +810,63 @@ class controller {
       if (!running(group) || sq.deleting) return;
     }
     if (s_.shadow.enabled() && sq.empty()) arm_shadow(qid);
+  }
+
+  // The first or second command of a fused pair, which lies at the head of its queue. Both halves are
+  // taken together, so that nothing comes between them (Base 2.0, 3.4.3). False: they stay in the
+  // queue, as there is no place for two.
+  [[nodiscard]] bool serve_fused(std::uint16_t qid, const submission_entry& command) noexcept {
+    auto& sq = s_.queues.sq[qid];
+    auto& cq = s_.queues.cq[sq.completion_queue];
+    const std::size_t group = group_of(sq.completion_queue);
+    group_type& g = s_.groups[group];
+    const auto alone = [&](status_code status) noexcept {
+      sq.advance();
+      ++g.done;
+      complete(qid, command.command_id(), status, &command);
+      return true;
+    };
+    if (command.fuse() == fused::second) return alone(status_code::aborted_missing_fused);
+    if (command.fuse() != fused::first) return alone(status_code::invalid_field);
+    const std::uint32_t next = sq.head + 1 == sq.entries ? 0 : sq.head + 1;
+    if (next == sq.tail || cq.entries < 3) return alone(status_code::aborted_missing_fused);
+    const auto second = fetch_command(*s_.dma, sq.base + std::uint64_t{next} * 64);
+    if (!second) {
+      fail(group);
+      return false;
+    }
+    if (second->fuse() != fused::second) return alone(status_code::aborted_missing_fused);
+    if (cq.used() + cq.reserved + 2 > cq.entries - 1) return false;
+    if constexpr (asynchronous) {
+      if (g.table.size() < 2) return alone(status_code::aborted_missing_fused);
+      if (g.table.available() < 2) return false;
+      sq.advance();
+      sq.advance();
+      g.done += 2;
+      sq.in_flight += 2;
+      cq.reserved += 2;
+      io(g).start_fused(qid, command, *second);
+    } else {
+      auto first = command;
+      auto write = *second;
+      first.set_fuse(fused::none);
+      write.set_fuse(fused::none);
+      command_result compared{check_fused_pair(first, write)};
+      command_result written = compared;
+      io_handlers io{s_, g};
+      if (compared.ok()) {
+        compared = io.execute(first);
+        written =
+            compared.ok() ? io.execute(write) : command_result{status_code::aborted_failed_fused};
+      }
+      sq.advance();
+      ++g.done;
+      complete(qid, command.command_id(), compared, &command);
+      sq.advance();
+      ++g.done;
+      complete(qid, second->command_id(), written, &*second);
+    }
+    return true;
   }
 
   [[gnu::noinline]] void execute_admin(const submission_entry& command) noexcept {
@@ -962,6 +1048,7 @@ class controller {
   [[no_unique_address]] lock_type shared_lock_{};
   std::uint32_t attention_ = 0;  // of several groups: poll_admin() has work
   std::uint32_t idle_rounds_ = 0;
+  std::uint32_t subsystem_resets_ = 0;
   std::size_t next_unbacked_ = 0;
 
   [[nodiscard]] static constexpr std::uint32_t saturating_sum(std::uint32_t a,

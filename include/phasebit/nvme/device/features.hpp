@@ -60,6 +60,7 @@ class feature_set {
     for (std::size_t i = 0; i != table.size(); ++i) values_[i] = table[i].initial;
     stored(feature_id::volatile_write_cache) = write_cache_ ? 1U : 0U;
     under_threshold_ = 0;
+    host_behavior_ = {};
   }
 
   constexpr void set_vectors(std::uint16_t vectors) noexcept { vectors_ = vectors; }
@@ -90,6 +91,10 @@ class feature_set {
     const std::size_t at = find(id);
     if (at == table.size()) return status_code::invalid_field;
     if (features_command::save_bit.get(c.cdw10.get())) return status_code::feature_not_saveable;
+    // All of them are the controller's.
+    if (c.nsid != no_namespace && c.nsid != all_namespaces) {
+      return status_code::feature_not_namespace_specific;
+    }
     switch (id) {
       case feature_id::power_management:
         // One power state, the workload is a hint.
@@ -119,12 +124,27 @@ class feature_set {
   [[nodiscard]] constexpr std::uint32_t under_threshold() const noexcept {
     return under_threshold_;
   }
+  // Host Behavior Support (5.27.1.18), as far as this controller heeds it: none of it changes what
+  // the controller does, so that the host reads back what it set.
+  [[nodiscard]] constexpr host_behavior_support host_behavior() const noexcept {
+    host_behavior_support h{};
+    h.acre = host_behavior_[0];
+    h.etdas = host_behavior_[1];
+    h.lbafee = host_behavior_[2];
+    return h;
+  }
+  [[nodiscard]] constexpr status_code set_host_behavior(const host_behavior_support& h) noexcept {
+    if (h.acre > 1 || h.etdas > 1 || h.lbafee > 1) return status_code::invalid_field;
+    host_behavior_ = {h.acre, h.etdas, h.lbafee};
+    return status_code::success;
+  }
   // To and from a saved_controller; a restored value has no bit that a host could not have set.
   template <class Saved>
   constexpr void save(Saved& to) const noexcept {
     static_assert(Saved::feature_count == table.size());
     to.features = values_;
     to.under_threshold = under_threshold_;
+    to.host_behavior = host_behavior_;
   }
   template <class Saved>
   constexpr void restore(const Saved& from) noexcept {
@@ -133,6 +153,9 @@ class feature_set {
     }
     under_threshold_ = from.under_threshold & 0xffff;
     if (!write_cache_) stored(feature_id::volatile_write_cache) = 0;
+    for (std::size_t i = 0; i != host_behavior_.size(); ++i) {
+      host_behavior_[i] = from.host_behavior[i] & 1U;
+    }
   }
   // Calls visit(feature_id) for every feature.
   template <class Visit>
@@ -158,7 +181,7 @@ class feature_set {
   static constexpr std::uint32_t changeable = 4;
   // Kelvin: the threshold above which the temperature is a warning.
   static constexpr std::uint32_t warm = 343;
-  static constexpr std::array<entry, 12> table{{
+  static constexpr std::array<entry, 13> table{{
       {feature_id::arbitration, 7, 0xffff'ff07},
       {feature_id::power_management, 0, 0xff},
       {feature_id::temperature_threshold, warm, 0xffff},
@@ -171,6 +194,7 @@ class feature_set {
       {feature_id::async_event_configuration, 0, 0xffff},
       {feature_id::timestamp, 0, 0},
       {feature_id::keep_alive_timer, 0, 0xffff'ffff},
+      {feature_id::host_behavior_support, 0, 0},
   }};
 
   [[nodiscard]] static constexpr std::size_t find(feature_id id) noexcept {
@@ -223,6 +247,7 @@ class feature_set {
 
   std::array<std::uint32_t, table.size()> values_{};
   std::uint32_t under_threshold_ = 0;
+  std::array<std::uint8_t, 3> host_behavior_{};
   std::uint16_t vectors_;
   bool write_cache_;
 };

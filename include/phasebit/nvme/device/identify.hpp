@@ -24,6 +24,8 @@ struct controller_limits {
   std::size_t async_events = 1;
   std::size_t error_log_entries = 1;
   std::uint16_t oacs = 0;
+  std::uint16_t oncs = 0;
+  bool fused = false;
 };
 
 // EUI-64 of a namespace. Made from the serial number where the settings give none: FNV-1a, marked as
@@ -74,6 +76,26 @@ class identify_pages {
       }
       case cns::controller_list:
         return controller_list(c, page);
+      // What is allocated is what is active, and this controller has all of it, where namespaces are
+      // not managed.
+      case cns::allocated_namespace_list:
+        return namespace_list(namespaces, nsid, page);
+      case cns::allocated_namespace:
+        return answer_namespace(namespaces, nsid, page);
+      case cns::attached_controller_list: {
+        const command_result there = active(namespaces, nsid);
+        return there.ok() ? controller_list(c, page) : there;
+      }
+      case cns::command_set_allocated_namespace_list:
+        if (csi != command_set::nvm) return status_code::invalid_field;
+        return namespace_list(namespaces, nsid, page);
+      case cns::command_set_allocated_namespace:
+        if (csi != command_set::nvm) return status_code::invalid_field;
+        return answer_command_set_namespace(namespaces, nsid);
+      // Base 2.0, figure 289: a vector for each combination; here the NVM command set alone.
+      case cns::command_set_combinations:
+        store_wire(page, le<std::uint64_t>{std::uint64_t{1}});
+        return status_code::success;
       default:
         return status_code::invalid_field;
     }
@@ -99,7 +121,8 @@ class identify_pages {
     id.acl = max_aborts - 1;
     id.aerl = static_cast<std::uint8_t>(limits_.async_events - 1);
     id.frmw = 0x03;  // one slot, read only: 5.17.2.1, FRMW
-    id.lpa = 0x06;   // Commands Supported and Effects; offsets in Get Log Page
+    // Commands Supported and Effects; offsets in Get Log Page; log pages 00h, 05h, 12h and 13h.
+    id.lpa = 0x26;
     id.elpe = static_cast<std::uint8_t>(limits_.error_log_entries - 1);
     id.wctemp = 343;
     id.cctemp = 353;
@@ -108,12 +131,10 @@ class identify_pages {
     id.cqes = 0x44;
     id.nn = highest_nsid;
     id.mnan = 0;
-    std::uint16_t oncs =
+    const auto oncs =
         static_cast<std::uint16_t>(ic::oncs_save_select.of(true) | ic::oncs_timestamp.of(true));
-    for (const nvm_command& one : nvm_commands) {
-      oncs = static_cast<std::uint16_t>(oncs | one.oncs);
-    }
-    id.oncs = oncs;
+    id.oncs = static_cast<std::uint16_t>(oncs | limits_.oncs);
+    id.fuses = limits_.fused ? 1 : 0;
     id.vwc = static_cast<std::uint8_t>(ic::vwc_present.of(s.volatile_write_cache) |
                                        ic::vwc_flush_all.of(std::uint8_t{3}));
     id.ocfs = 1;  // Copy with descriptors of format 0
@@ -183,6 +204,16 @@ class identify_pages {
       return status_code::invalid_namespace_or_format;
     }
     if (const auto* media = namespaces.find(nsid)) return answer(page, of_namespace(*media, nsid));
+    return status_code::success;
+  }
+
+  // Zeros: nothing beyond the defaults.
+  template <NamespaceSet Namespaces>
+  [[nodiscard]] static command_result answer_command_set_namespace(Namespaces& namespaces,
+                                                                   std::uint32_t nsid) noexcept {
+    if (nsid == 0 || nsid > namespaces.highest_nsid()) {
+      return status_code::invalid_namespace_or_format;
+    }
     return status_code::success;
   }
 

@@ -5,6 +5,7 @@
 
 #include <phasebit/block/async_media.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
+#include <phasebit/nvme/device/namespace_format.hpp>
 #include <phasebit/nvme/spec/features.hpp>
 #include <phasebit/nvme/spec/identify_controller.hpp>
 #include <phasebit/nvme/spec/log_pages.hpp>
@@ -72,11 +73,29 @@ inline constexpr auto supported_nvm_opcodes = [] {
   const auto at = static_cast<std::size_t>(opcode);
   return (detail::supported_nvm_opcodes[at / 32] >> (at % 32) & 1U) != 0;
 }
+// Commands that depend on the namespace set. visit(const nvm_command&) for every command that the
+// controller has.
+template <class Namespaces, class Visit>
+constexpr void for_each_nvm_command(const Namespaces& namespaces, Visit&& visit) noexcept {
+  for (const nvm_command& one : nvm_commands) visit(one);
+  if constexpr (FormattedNamespaces<Namespaces>) {
+    if (namespaces.marks_uncorrectable()) {
+      visit(nvm_command{nvm_opcode::write_uncorrectable, commands_supported_log::lbcc.of(true),
+                        identify_controller::oncs_write_uncorrectable.of<std::uint16_t>(true)});
+    }
+  }
+}
+template <class Namespaces>
+[[nodiscard]] constexpr bool is_supported_by(nvm_opcode opcode) noexcept {
+  return is_supported(opcode) ||
+         (FormattedNamespaces<Namespaces> && opcode == nvm_opcode::write_uncorrectable);
+}
 [[nodiscard]] constexpr bool moves_data(nvm_opcode opcode) noexcept {
   return opcode == nvm_opcode::read || opcode == nvm_opcode::write || opcode == nvm_opcode::compare;
 }
 [[nodiscard]] constexpr bool changes_blocks(nvm_opcode opcode) noexcept {
-  return opcode == nvm_opcode::write || opcode == nvm_opcode::write_zeroes;
+  return opcode == nvm_opcode::write || opcode == nvm_opcode::write_zeroes ||
+         opcode == nvm_opcode::write_uncorrectable;
 }
 
 // Fields, namespace, size, range and write protection, in the order in which a host sees them.
@@ -90,7 +109,7 @@ check_io_command(const State& s, Namespaces& namespaces, const submission_entry&
     return status_code::invalid_field;
   }
   const auto opcode = static_cast<nvm_opcode>(c.opcode());
-  if (!is_supported(opcode)) return status_code::invalid_opcode;
+  if (!is_supported_by<Namespaces>(opcode)) return status_code::invalid_opcode;
   out.opcode = opcode;
   const std::uint32_t nsid = c.nsid;
   if (opcode == nvm_opcode::flush && nsid == all_namespaces) return status_code::success;
@@ -133,6 +152,17 @@ check_io_command(const State& s, Namespaces& namespaces, const submission_entry&
     return status_code::write_to_read_only_range;
   }
   return status_code::success;
+}
+
+// What the two halves of Compare and Write have to agree in (NVM Command Set 1.0, 3.4.1).
+[[nodiscard]] constexpr status_code check_fused_pair(const submission_entry& first,
+                                                     const submission_entry& second) noexcept {
+  const bool pair =
+      static_cast<nvm_opcode>(first.opcode()) == nvm_opcode::compare &&
+      static_cast<nvm_opcode>(second.opcode()) == nvm_opcode::write && first.nsid == second.nsid &&
+      first.cdw10_11() == second.cdw10_11() &&
+      block_command::nlb.get(first.cdw12.get()) == block_command::nlb.get(second.cdw12.get());
+  return pair ? status_code::success : status_code::invalid_field;
 }
 
 // The ranges of Dataset Management, as copied from the host: hints but for Deallocate. All are

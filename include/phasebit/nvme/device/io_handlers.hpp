@@ -5,6 +5,7 @@
 #include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/device/block_moves.hpp>
 #include <phasebit/nvme/device/data_transfer.hpp>
+#include <phasebit/nvme/device/formatted_io.hpp>
 #include <phasebit/nvme/device/io_command.hpp>
 #include <phasebit/nvme/device/state.hpp>
 
@@ -12,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 namespace phasebit::nvme::device {
 
@@ -33,13 +35,28 @@ class io_handlers {
         bad != status_code::success) {
       return bad;
     }
+    if constexpr (formatted) {
+      const auto bad = check_formatted(s_, *g_.namespaces, c, what);
+      if (bad != status_code::success) return bad;
+    }
     count_command(g_.health, what.opcode, what.bytes);
-    const command_result done = execute_checked(c, what);
+    const command_result done = dispatch(c, what);
     if (is_media_error(done.status)) ++g_.health.media_errors;
     return done;
   }
 
  private:
+  static constexpr bool formatted =
+      FormattedNamespaces<std::remove_pointer_t<decltype(group_type::namespaces)>>;
+
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE command_result dispatch(const submission_entry& c,
+                                                               const command& what) noexcept {
+    if constexpr (formatted) {
+      return execute_formatted(c, what);
+    } else {
+      return execute_checked(c, what);
+    }
+  }
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE command_result
   execute_checked(const submission_entry& c, const command& what) noexcept {
     switch (what.opcode) {
@@ -71,6 +88,128 @@ class io_handlers {
         return copy(c, what);
       default:
         return status_code::invalid_opcode;
+    }
+  }
+
+  // -- namespaces with formats --
+
+  [[nodiscard]] auto formatted_of(const submission_entry& c, const command& what) noexcept {
+    return formatted_command{s_,
+                             *g_.namespaces,
+                             c,
+                             g_.namespaces->format(c.nsid),
+                             what.lba,
+                             what.blocks,
+                             block::block_shift(*what.media)};
+  }
+  [[nodiscard, gnu::noinline]] command_result execute_formatted(const submission_entry& c,
+                                                                const command& what) noexcept {
+    if (what.media == nullptr) return execute_checked(c, what);
+    command_result done;
+    if (what.opcode == nvm_opcode::write_uncorrectable) {
+      g_.namespaces->mark_uncorrectable(c.nsid, what.lba, what.blocks, true);
+      return done;
+    }
+    const bool ranged = what.opcode == nvm_opcode::copy || what.opcode == nvm_opcode::flush ||
+                        what.opcode == nvm_opcode::dataset_management;
+    done = ranged || g_.namespaces->format(c.nsid).metadata_bytes == 0
+               ? execute_checked(c, what)
+               : execute_with_metadata(c, what);
+    if (done.ok() && changes_blocks(what.opcode)) {
+      g_.namespaces->mark_uncorrectable(c.nsid, what.lba, what.blocks, false);
+    }
+    return done;
+  }
+  // As many blocks at a time as fit the buffer.
+  [[nodiscard]] command_result execute_with_metadata(const submission_entry& c,
+                                                     const command& what) noexcept {
+    auto own = formatted_of(c, what);
+    media_type& media = *what.media;
+    if (what.opcode == nvm_opcode::write_zeroes) {
+      const auto done = status_of(block::write_zeroes(media, what.lba, what.blocks));
+      if (done == status_code::success) own.zero();
+      return settle(what, done);
+    }
+    const unsigned shift = block::block_shift(media);
+    const std::uint64_t at_once = block::max_block_size >> shift;
+    for (std::uint64_t first = 0; first != what.blocks;) {
+      const std::uint64_t left = what.blocks - first;
+      const std::uint64_t now = left < at_once ? left : at_once;
+      const auto data = buffer(now << shift);
+      const auto metadata = metadata_buffer(own.format(), now);
+      const auto done = what.opcode == nvm_opcode::write
+                            ? write_part(own, media, what.lba, first, data, metadata)
+                            : read_part(own, what, first, data, metadata);
+      if (done != status_code::success) return done;
+      first += now;
+    }
+    return settle(what, status_code::success);
+  }
+  template <class Own>
+  [[nodiscard]] status_code write_part(Own& own, media_type& media, std::uint64_t lba,
+                                       std::uint64_t first, std::span<std::byte> data,
+                                       std::span<std::byte> metadata) noexcept {
+    auto done = own.from_host(first, data, metadata);
+    if (done == status_code::success) done = own.protect(first, data, metadata);
+    if (done == status_code::success) done = status_of(media.write(lba + first, data));
+    if (done == status_code::success) own.store(lba + first, metadata);
+    return done;
+  }
+  template <class Own>
+  [[nodiscard]] status_code read_part(Own& own, const command& what, std::uint64_t first,
+                                      std::span<std::byte> data,
+                                      std::span<std::byte> metadata) noexcept {
+    auto done = status_of(what.media->read(what.lba + first, data));
+    if (done != status_code::success) return done;
+    own.load(what.lba + first, metadata);
+    done = own.verify(first, data, metadata);
+    if (done != status_code::success || what.opcode == nvm_opcode::verify) return done;
+    return what.opcode == nvm_opcode::read ? own.to_host(first, data, metadata)
+                                           : own.compare_host(first, data, metadata);
+  }
+  // The metadata of as many blocks as fit block_buffer.
+  [[nodiscard]] std::span<std::byte> metadata_buffer(const namespace_format& f,
+                                                     std::uint64_t blocks) noexcept {
+    return std::span{g_.metadata.bytes}.first(int_cast<std::size_t>(blocks) * f.metadata_bytes);
+  }
+  // What Dataset Management and Copy leave behind.
+  void deallocated(const submission_entry& c, media_type& media, std::uint64_t lba,
+                   std::uint64_t blocks) noexcept {
+    if constexpr (formatted) {
+      command what;
+      what.media = &media;
+      formatted_of(c, what).clear(lba, blocks);
+      g_.namespaces->mark_uncorrectable(c.nsid, lba, blocks, false);
+    }
+  }
+  // Copy of one part that was read into `bytes`.
+  [[nodiscard]] status_code before_copy(const submission_entry& c, media_type& media,
+                                        const copy_range& range, std::uint64_t from,
+                                        std::uint64_t to, std::span<std::byte> bytes) noexcept {
+    if constexpr (formatted) {
+      command what;
+      what.media = &media;
+      const unsigned shift = block::block_shift(media);
+      const std::uint64_t blocks = bytes.size() >> shift;
+      if (g_.namespaces->any_uncorrectable(c.nsid, from, blocks)) {
+        return status_code::unrecovered_read_error;
+      }
+      auto own = formatted_of(c, what);
+      const auto metadata = metadata_buffer(own.format(), blocks);
+      own.load(from, metadata);
+      const auto read = own.verify(read_protection_of(c, range), from - range.lba, bytes, metadata);
+      return read == status_code::success ? own.protect(to - c.cdw10_11(), bytes, metadata) : read;
+    }
+    return status_code::success;
+  }
+  void after_copy(const submission_entry& c, media_type& media, std::uint64_t to,
+                  std::uint64_t blocks) noexcept {
+    if constexpr (formatted) {
+      command what;
+      what.media = &media;
+      auto own = formatted_of(c, what);
+      own.store(to, metadata_buffer(own.format(), blocks));
+      g_.namespaces->mark_uncorrectable(c.nsid, to, blocks, false);
     }
   }
 
@@ -126,6 +265,7 @@ class io_handlers {
       if (range.blocks == 0) continue;
       const auto done = status_of(block::trim(media, range.lba, range.blocks));
       if (done != status_code::success) return done;
+      deallocated(c, media, range.lba, range.blocks);
     }
     return status_code::success;
   }
@@ -141,6 +281,10 @@ class io_handlers {
     if (const auto bad = check_copy_ranges(c, media, list); bad != status_code::success) {
       return bad;
     }
+    if constexpr (formatted) {
+      const auto bad = check_copy_protection(c, g_.namespaces->format(c.nsid), list);
+      if (bad != status_code::success) return bad;
+    }
     const unsigned shift = block::block_shift(media);
     const std::uint64_t at_once = block::max_block_size >> shift;
     std::uint64_t to = c.cdw10_11();
@@ -154,7 +298,11 @@ class io_handlers {
         const std::uint64_t here = next_copy_part(range.lba, to, blocks, done, part);
         const auto bytes = buffer(part << shift);
         auto status = status_of(media.read(range.lba + here, bytes));
+        if (status == status_code::success) {
+          status = before_copy(c, media, range, range.lba + here, to + here, bytes);
+        }
         if (status == status_code::success) status = status_of(media.write(to + here, bytes));
+        if (status == status_code::success) after_copy(c, media, to + here, part);
         if (status != status_code::success) return {status, index};
         done += part;
       }

@@ -20,6 +20,8 @@ enum class command_state : std::uint8_t {
   submitted,         // at the media
   waits_for_media,   // the media was busy; `request` is submitted again
   waits_for_buffer,  // the bounce pool was empty
+  waits_for_range,   // another command has its blocks to itself
+  waits_for_first,   // second of a fused pair
 };
 
 // One of them. A user gives an array and never looks inside.
@@ -37,10 +39,14 @@ struct pending_command {
   std::uint32_t next = none;
   std::uint32_t buffer = none;  // bounce buffers held
   std::uint32_t list = none;
-  std::uint32_t index = 0;  // next namespace of a flush, range of a list
+  std::uint32_t index = 0;       // next namespace of a flush, range of a list
+  std::uint32_t partner = none;  // first of a fused pair: the second
   std::uint16_t sqid = 0;
   command_state state = command_state::free;
   bool fua = false;
+  bool formatted = false;  // its namespace has metadata
+  bool locked = false;     // others wait where their blocks overlap, see pending_io
+  bool fused = false;
   bool writing = false;     // Copy: the part was read, and is being written
   bool filling = false;     // Write Zeroes: zeros are written from a buffer
   bool cancelled = false;   // ends with cancel_status unless it ends by itself first
@@ -81,6 +87,7 @@ class pending_table {
   }
 
   [[nodiscard]] bool full() const noexcept { return free_ == none; }
+  [[nodiscard]] std::uint32_t available() const noexcept { return size() - used_; }
   [[nodiscard]] std::uint32_t in_flight() const noexcept { return used_; }
   [[nodiscard]] std::uint32_t size() const noexcept {
     return static_cast<std::uint32_t>(commands_.size());
@@ -169,6 +176,8 @@ class pending_table {
 
   waiting_list for_media{};
   waiting_list for_buffers{};
+  waiting_list for_ranges{};
+  std::uint32_t fused = 0;  // commands of fused pairs in flight
 
  private:
   void push_free(std::uint32_t at) noexcept {

@@ -5,6 +5,7 @@
 
 #include <phasebit/block/async_media.hpp>
 #include <phasebit/nvme/device/data_transfer.hpp>
+#include <phasebit/nvme/device/formatted_io.hpp>
 #include <phasebit/nvme/device/io_command.hpp>
 #include <phasebit/nvme/device/pending_commands.hpp>
 #include <phasebit/nvme/device/state.hpp>
@@ -12,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 namespace phasebit::nvme::device {
 
@@ -102,28 +104,46 @@ class pending_io {
   // Takes a command that was fetched from queue `sqid`. The table is not full.
   void start(std::uint16_t sqid, const submission_entry& c) noexcept {
     const std::uint32_t at = g_.table.take();
-    pending_command& p = g_.table[at];
-    p.entry = c;
-    p.sqid = sqid;
-    command what;
-    if (const auto bad = check_io_command(s_, *g_.namespaces, c, what);
-        bad != status_code::success) {
-      return end(at, bad);
-    }
-    count_command(g_.health, what.opcode, what.bytes);
-    p.media = what.media;
-    p.lba = what.lba;
-    p.bytes = what.bytes;
-    p.fua = what.stable;
+    if (const auto bad = accept(at, sqid, c); bad != status_code::success) return end(at, bad);
     advance(at);
+  }
+
+  // Takes a Compare and a Write that are one operation: nothing else changes their blocks between the
+  // two. The table has two free entries.
+  void start_fused(std::uint16_t sqid, submission_entry first, submission_entry second) noexcept {
+    const std::uint32_t a = g_.table.take();
+    const std::uint32_t b = g_.table.take();
+    first.set_fuse(fused::none);
+    second.set_fuse(fused::none);
+    const auto bad_first = accept(a, sqid, first);
+    const auto bad_second = accept(b, sqid, second);
+    g_.table.fused += 2;
+    g_.table[a].fused = g_.table[b].fused = true;
+    const status_code bad = check_fused_pair(first, second);
+    if (bad != status_code::success) {
+      end(a, bad);
+      return end(b, bad);
+    }
+    if (bad_second != status_code::success && bad_first == status_code::success) {
+      end(a, status_code::aborted_failed_fused);
+      return end(b, bad_second);
+    }
+    g_.table[a].partner = b;
+    g_.table[b].state = command_state::waits_for_first;
+    if (bad_first != status_code::success) return end(a, bad_first);
+    advance(a);
   }
 
   // Media's completions and commands that waited: once in each round, before commands are fetched.
   // Returns how many operations were delivered.
   std::size_t poll() noexcept {
-    if (g_.table.in_flight() == 0) return 0;
+    if (g_.table.in_flight() == 0 && !g_.background.pending) return 0;
     std::size_t delivered = 0;
     const auto sink = [this](block::media_tag tag, block::media_status status) noexcept {
+      if (tag == background_tag) {
+        g_.background = {false, true, status};
+        return;
+      }
       this->deliver(tag, status);
     };
     g_.namespaces->for_each_media(
@@ -149,8 +169,13 @@ class pending_io {
     };
     g_.table.for_media.remove_if(g_.table, ends);
     g_.table.for_buffers.remove_if(g_.table, ends);
+    if constexpr (exclusive) g_.table.for_ranges.remove_if(g_.table, ends);
     for (std::uint32_t at = 0; at != g_.table.size(); ++at) {
       pending_command& p = g_.table[at];
+      if (p.state == command_state::waits_for_first && picks(p)) {
+        any = true;
+        mark(p, status);
+      }
       if (p.state != command_state::submitted || !picks(p)) continue;
       any = true;
       mark(p, status);
@@ -160,7 +185,35 @@ class pending_io {
   }
 
  private:
-  enum class next_step : std::uint8_t { submit, wait_for_buffer, ended };
+  enum class next_step : std::uint8_t { submit, wait_for_buffer, wait_for_range, ended };
+
+  using namespaces_type = std::remove_pointer_t<decltype(group_type::namespaces)>;
+  static constexpr bool formatted = FormattedNamespaces<namespaces_type>;
+  // Whether commands can have blocks to themselves.
+  static constexpr bool exclusive = formatted || State::policy::fused_commands;
+
+  [[nodiscard]] status_code accept(std::uint32_t at, std::uint16_t sqid,
+                                   const submission_entry& c) noexcept {
+    pending_command& p = g_.table[at];
+    p.entry = c;
+    p.sqid = sqid;
+    command what;
+    if (const auto bad = check_io_command(s_, *g_.namespaces, c, what);
+        bad != status_code::success) {
+      return bad;
+    }
+    if constexpr (formatted) {
+      const auto bad = check_formatted(s_, *g_.namespaces, c, what);
+      if (bad != status_code::success) return bad;
+      p.formatted = what.media != nullptr && g_.namespaces->format(c.nsid).metadata_bytes != 0;
+    }
+    count_command(g_.health, what.opcode, what.bytes);
+    p.media = what.media;
+    p.lba = what.lba;
+    p.bytes = what.bytes;
+    p.fua = what.stable;
+    return status_code::success;
+  }
 
   [[nodiscard]] static media_type& media_of(pending_command& p) noexcept {
     return *static_cast<media_type*>(p.media);
@@ -196,6 +249,9 @@ class pending_io {
         case next_step::wait_for_buffer:
           p.state = command_state::waits_for_buffer;
           return g_.table.for_buffers.push_back(g_.table, at);
+        case next_step::wait_for_range:
+          p.state = command_state::waits_for_range;
+          return g_.table.for_ranges.push_back(g_.table, at);
         case next_step::submit:
           break;
       }
@@ -226,12 +282,84 @@ class pending_io {
     release(p.list);
     p.result = result;
     if (is_media_error(result.status)) ++g_.health.media_errors;
+    if constexpr (formatted) {
+      if (result.ok() && !p.discarded &&
+          changes_blocks(static_cast<nvm_opcode>(p.entry.opcode())) &&
+          static_cast<nvm_opcode>(p.entry.opcode()) != nvm_opcode::write_uncorrectable) {
+        g_.namespaces->mark_uncorrectable(p.entry.nsid, p.entry.cdw10_11(), blocks_of(p), false);
+      }
+    }
+    const std::uint32_t second = p.partner;
+    const bool goes_on = result.ok() && !p.discarded;
+    if constexpr (exclusive) {
+      if (p.fused) --g_.table.fused;
+    }
     finish_(p);
     g_.table.give(at);
+    if constexpr (State::policy::fused_commands) {
+      if (second != pending_command::none) end_first(second, goes_on);
+    }
+  }
+  // The first of a fused pair has ended.
+  void end_first(std::uint32_t second, bool goes_on) noexcept {
+    pending_command& p = g_.table[second];
+    p.state = command_state::active;
+    p.locked = true;
+    if (p.cancelled) return end(second, p.cancel_status);
+    if (!goes_on) return end(second, status_code::aborted_failed_fused);
+    advance(second);
+  }
+  [[nodiscard]] static std::uint64_t blocks_of(const pending_command& p) noexcept {
+    return std::uint64_t{block_command::nlb.get(p.entry.cdw12.get())} + 1;
+  }
+
+  // Whether another command has blocks of this one to itself, or this one needs some to itself that
+  // another works on. Commands on namespaces with metadata, whose blocks and metadata are written one
+  // after the other, and fused pairs.
+  [[nodiscard]] bool has_to_wait(std::uint32_t at, pending_command& p) noexcept {
+    const bool any = p.formatted || p.fused || g_.table.fused != 0;
+    if (!any || p.media == nullptr) return false;
+    const auto mine = range_of(p);
+    for (std::uint32_t other = 0; other != g_.table.size(); ++other) {
+      const pending_command& q = g_.table[other];
+      if (other == at || q.state == command_state::free || !q.locked || q.media != p.media) {
+        continue;
+      }
+      const auto theirs = range_of(q);
+      if ((mine.writes || theirs.writes) && mine.first < theirs.end && theirs.first < mine.end) {
+        return true;
+      }
+    }
+    return false;
+  }
+  struct block_span {
+    std::uint64_t first;
+    std::uint64_t end;
+    bool writes;
+  };
+  [[nodiscard]] static block_span range_of(const pending_command& p) noexcept {
+    const auto opcode = static_cast<nvm_opcode>(p.entry.opcode());
+    switch (opcode) {
+      case nvm_opcode::flush:
+        return {0, 0, false};
+      case nvm_opcode::copy:
+      case nvm_opcode::dataset_management:
+        return {0, ~std::uint64_t{0}, true};
+      default:
+        return {p.entry.cdw10_11(), p.entry.cdw10_11() + blocks_of(p),
+                p.fused || changes_blocks(opcode)};
+    }
   }
 
   // Commands that wait, each once, in the order in which they began to.
   void retry() noexcept {
+    if constexpr (exclusive) {
+      for (std::uint32_t n = g_.table.for_ranges.size(); n != 0; --n) {
+        const std::uint32_t at = g_.table.for_ranges.pop_front(g_.table);
+        g_.table[at].state = command_state::active;
+        advance(at);
+      }
+    }
     for (std::uint32_t n = g_.table.for_media.size(); n != 0; --n) {
       const std::uint32_t at = g_.table.for_media.pop_front(g_.table);
       if (submit(at, g_.table[at])) advance(at);
@@ -281,6 +409,19 @@ class pending_io {
   }
 
   [[nodiscard]] next_step prepare(std::uint32_t at, pending_command& p) noexcept {
+    if constexpr (exclusive) {
+      if (!p.locked) {
+        if (has_to_wait(at, p)) return next_step::wait_for_range;
+        p.locked = true;
+      }
+    }
+    if constexpr (formatted) {
+      if (static_cast<nvm_opcode>(p.entry.opcode()) == nvm_opcode::write_uncorrectable) {
+        g_.namespaces->mark_uncorrectable(p.entry.nsid, p.lba, blocks_of(p), true);
+        return ended(p, status_code::success);
+      }
+      if (p.formatted && is_formatted_transfer(p)) return prepare_formatted(at, p);
+    }
     switch (static_cast<nvm_opcode>(p.entry.opcode())) {
       case nvm_opcode::read:
         return prepare_transfer(at, p, block::media_operation::read);
@@ -300,6 +441,136 @@ class pending_io {
       default:
         return ended(p, status_code::invalid_opcode);
     }
+  }
+
+  // -- namespaces with metadata: `buffer` holds blocks, `list` their metadata --
+
+  [[nodiscard]] static bool is_formatted_transfer(const pending_command& p) noexcept {
+    const auto opcode = static_cast<nvm_opcode>(p.entry.opcode());
+    return moves_data(opcode) || opcode == nvm_opcode::verify;
+  }
+  [[nodiscard]] auto formatted_of(pending_command& p) noexcept {
+    return formatted_command{s_,
+                             *g_.namespaces,
+                             p.entry,
+                             g_.namespaces->format(p.entry.nsid),
+                             p.entry.cdw10_11(),
+                             static_cast<std::uint32_t>(blocks_of(p)),
+                             block::block_shift(media_of(p))};
+  }
+  struct formatted_part {
+    std::uint64_t first;  // block of the command
+    std::span<std::byte> data;
+    std::span<std::byte> metadata;
+  };
+  [[nodiscard]] formatted_part part_of(pending_command& p, std::uint32_t bytes) noexcept {
+    const unsigned shift = block::block_shift(media_of(p));
+    const std::size_t metadata =
+        (bytes >> shift) * std::size_t{g_.namespaces->format(p.entry.nsid).metadata_bytes};
+    return {p.offset >> shift, g_.bounce->bytes(p.buffer).first(bytes),
+            g_.bounce->bytes(p.list).first(metadata)};
+  }
+  [[nodiscard]] next_step prepare_formatted(std::uint32_t at, pending_command& p) noexcept {
+    if (p.buffer == pending_command::none) {
+      if (!may_take(at, 2)) return next_step::wait_for_buffer;
+      p.buffer = g_.bounce->take();
+      p.list = g_.bounce->take();
+    }
+    const std::uint32_t bytes = buffer_part(p.bytes - p.offset);
+    const bool writing = static_cast<nvm_opcode>(p.entry.opcode()) == nvm_opcode::write;
+    if (writing) {
+      auto own = formatted_of(p);
+      const auto part = part_of(p, bytes);
+      auto done = own.from_host(part.first, part.data, part.metadata);
+      if (done == status_code::success) done = own.protect(part.first, part.data, part.metadata);
+      if (done != status_code::success) return ended(p, done);
+    }
+    request(p, writing ? block::media_operation::write : block::media_operation::read, here(p),
+            bytes, bounce_segment(at, bytes));
+    return next_step::submit;
+  }
+  [[nodiscard]] bool after_formatted(pending_command& p) noexcept {
+    auto own = formatted_of(p);
+    const auto part = part_of(p, p.part);
+    const auto opcode = static_cast<nvm_opcode>(p.entry.opcode());
+    status_code done = status_code::success;
+    if (opcode == nvm_opcode::write) {
+      own.store(here(p), part.metadata);
+    } else {
+      own.load(here(p), part.metadata);
+      done = own.verify(part.first, part.data, part.metadata);
+      if (done == status_code::success && opcode == nvm_opcode::read) {
+        done = own.to_host(part.first, part.data, part.metadata);
+      }
+      if (done == status_code::success && opcode == nvm_opcode::compare) {
+        done = own.compare_host(part.first, part.data, part.metadata);
+      }
+    }
+    if (done != status_code::success) return finished(p, done);
+    p.offset += p.part;
+    return p.offset == p.bytes && finished(p, status_code::success);
+  }
+  // The metadata of the part of a Copy lies behind its list of ranges.
+  static constexpr std::size_t copy_metadata_at = max_copy_ranges * sizeof(copy_range);
+  [[nodiscard]] std::uint64_t copy_part_blocks(std::uint64_t blocks) const noexcept {
+    if constexpr (formatted) {
+      const std::uint64_t most = (g_.bounce->buffer_bytes() - copy_metadata_at) / 64;
+      return blocks < most ? blocks : most;
+    }
+    return blocks;
+  }
+  // Between reading a part of a Copy and writing it.
+  [[nodiscard]] status_code between_copies(pending_command& p) noexcept {
+    if constexpr (formatted) {
+      auto own = formatted_of(p);
+      const auto range = current_copy_range(p);
+      const std::uint64_t from = p.request.lba;
+      const std::uint64_t blocks = p.request.blocks;
+      if (g_.namespaces->any_uncorrectable(p.entry.nsid, from, blocks)) {
+        return status_code::unrecovered_read_error;
+      }
+      if (!p.formatted) return status_code::success;
+      const auto data = g_.bounce->bytes(p.buffer).first(p.part);
+      const auto metadata = copy_metadata(p, blocks);
+      own.load(from, metadata);
+      const auto read =
+          own.verify(read_protection_of(p.entry, range), from - range.lba, data, metadata);
+      if (read != status_code::success) return read;
+      const std::uint64_t to = p.lba + (from - range.lba);
+      return own.protect(to - p.entry.cdw10_11(), data, metadata);
+    }
+    return status_code::success;
+  }
+  void copied(pending_command& p) noexcept {
+    if constexpr (formatted) {
+      const std::uint64_t to = p.request.lba;
+      const std::uint64_t blocks = p.request.blocks;
+      if (p.formatted) formatted_of(p).store(to, copy_metadata(p, blocks));
+      g_.namespaces->mark_uncorrectable(p.entry.nsid, to, blocks, false);
+    }
+  }
+  [[nodiscard]] std::span<std::byte> copy_metadata(pending_command& p,
+                                                   std::uint64_t blocks) noexcept
+    requires formatted
+  {
+    return g_.bounce->bytes(p.list).subspan(
+        copy_metadata_at,
+        int_cast<std::size_t>(blocks) * g_.namespaces->format(p.entry.nsid).metadata_bytes);
+  }
+  // Blocks were deallocated, or zeroed.
+  void deallocated(pending_command& p) noexcept {
+    if constexpr (formatted) {
+      const auto range = load_wire<dataset_range>(
+          g_.bounce->bytes(p.list).subspan(p.index * sizeof(dataset_range)));
+      if (p.formatted) formatted_of(p).clear(range.lba, range.blocks);
+      g_.namespaces->mark_uncorrectable(p.entry.nsid, range.lba, range.blocks, false);
+    }
+  }
+  [[nodiscard]] bool zeroed(pending_command& p) noexcept {
+    if constexpr (formatted) {
+      if (p.formatted) formatted_of(p).zero();
+    }
+    return finished(p, status_code::success);
   }
 
   void request(pending_command& p, block::media_operation operation, std::uint64_t lba,
@@ -428,7 +699,12 @@ class pending_io {
       if (const auto got = data_of(p).from_host(list); got != status_code::success) {
         return ended(p, got);
       }
-      const auto bad = check_copy_ranges(p.entry, media_of(p), list);
+      auto bad = check_copy_ranges(p.entry, media_of(p), list);
+      if constexpr (formatted) {
+        if (bad == status_code::success) {
+          bad = check_copy_protection(p.entry, g_.namespaces->format(p.entry.nsid), list);
+        }
+      }
       if (bad != status_code::success) return ended(p, bad);
       p.lba = p.entry.cdw10_11();
     }
@@ -437,7 +713,7 @@ class pending_io {
     const auto range = current_copy_range(p);
     const std::uint64_t blocks = std::uint64_t{range.nlb.get()} + 1;
     const std::uint64_t done = p.offset >> shift;
-    const std::uint64_t part = buffer_part((blocks - done) << shift) >> shift;
+    const std::uint64_t part = copy_part_blocks(buffer_part((blocks - done) << shift) >> shift);
     const std::uint64_t first = next_copy_part(range.lba, p.lba, blocks, done, part);
     const auto segments = bounce_segment(at, static_cast<std::uint32_t>(part << shift));
     if (p.writing) {
@@ -466,6 +742,9 @@ class pending_io {
     }
     if (opcode == nvm_opcode::copy) return after_copy(p, status);
     if (status != block::media_status::good) return finished(p, status_of(status));
+    if constexpr (formatted) {
+      if (p.formatted && is_formatted_transfer(p)) return after_formatted(p);
+    }
     switch (opcode) {
       case nvm_opcode::read:
         if (p.buffer != pending_command::none) {
@@ -487,11 +766,13 @@ class pending_io {
       case nvm_opcode::verify:
         break;
       case nvm_opcode::write_zeroes:
-        if (!p.filling) return finished(p, status_code::success);
+        if (!p.filling) return zeroed(p);
+        if (p.offset + p.part == p.bytes) return zeroed(p);
         break;
       case nvm_opcode::flush:
         return p.entry.nsid != all_namespaces && finished(p, status_code::success);
       default:  // Dataset Management
+        deallocated(p);
         ++p.index;
         return false;
     }
@@ -504,6 +785,14 @@ class pending_io {
     if (status != block::media_status::good) {
       p.result = {status_of(status), p.index};
       return true;
+    }
+    if (!p.writing) {
+      if (const auto bad = between_copies(p); bad != status_code::success) {
+        p.result = {bad, p.index};
+        return true;
+      }
+    } else {
+      copied(p);
     }
     p.writing = !p.writing;
     if (p.writing) return false;

@@ -13,20 +13,37 @@
 namespace phasebit::nvme::device {
 
 // What a register write asks of the controller beyond the registers themselves.
-enum class register_event : std::uint8_t { none, enable, disable, shutdown, unmask };
+enum class register_event : std::uint8_t {
+  none,
+  enable,
+  disable,
+  shutdown,
+  unmask,
+  subsystem_reset
+};
+
+// What a controller's type adds to CAP, and to the values that CC may have.
+struct register_options {
+  bool weighted_round_robin = false;
+  bool command_sets = false;  // more than the NVM command set
+};
 
 // Holds the registers; knows nothing of queues. One thread at a time. A host can write anything
 // anywhere: unknown offsets and read-only registers swallow writes, and a configuration that cannot
 // work ends in CSTS.CFS.
 class registers {
  public:
-  explicit constexpr registers(const settings& s) noexcept
+  explicit constexpr registers(const settings& s, register_options offered = {}) noexcept
       : cap_(cap{}
                  .with(cap::mqes, static_cast<std::uint16_t>(s.max_queue_entries - 1))
                  .with(cap::cqr, true)
                  .with(cap::to, s.ready_timeout)
                  .with(cap::dstrd, s.doorbell_stride)
                  .with(cap::css_nvm, true)
+                 .with(cap::css_iocs, offered.command_sets)
+                 .with(cap::ams_wrr, offered.weighted_round_robin)
+                 .with(cap::nssrs, s.subsystem_reset)
+                 .with(cap::crwms, true)
                  .with(cap::mpsmax, s.largest_page)) {
     PHASEBIT_EXPECTS(s.max_queue_entries >= 2 && s.max_queue_entries <= 65536,
                      "a queue has 2 to 65536 entries");
@@ -46,7 +63,9 @@ class registers {
       case cc::offset:
         return cc_.raw;
       case csts::offset:
-        return csts_.raw;
+        return csts_.with(csts::nssro, nssro_).raw;
+      case crto::offset:
+        return crto{}.with(crto::crwmt, std::uint16_t{cap_[cap::to]}).raw;
       case aqa::offset:
         return aqa_.raw;
       case asq::offset:
@@ -72,6 +91,12 @@ class registers {
         return register_event::unmask;
       case cc::offset:
         return configure(cc{value});
+      case csts::offset:
+        nssro_ = nssro_ && !csts{value}[csts::nssro];
+        return register_event::none;
+      case nssr::offset:
+        return cap_[cap::nssrs] && value == nssr::reset_word ? register_event::subsystem_reset
+                                                             : register_event::none;
       default:
         break;
     }
@@ -119,12 +144,15 @@ class registers {
     mask_ = 0;
   }
 
+  // An NVM subsystem reset occurred: CSTS.NSSRO, until the host clears it.
+  constexpr void set_subsystem_reset() noexcept { nssro_ = true; }
+
   // To and from a saved_controller. False where a host could not have brought the registers there; they
   // are as after power-on then.
   template <class Saved>
   constexpr void save(Saved& to) const noexcept {
     to.cc = cc_.raw;
-    to.csts = csts_.raw;
+    to.csts = csts_.with(csts::nssro, nssro_).raw;
     to.aqa = aqa_.raw;
     to.asq = asq_;
     to.acq = acq_;
@@ -134,6 +162,8 @@ class registers {
   [[nodiscard]] constexpr bool restore(const Saved& from) noexcept {
     cc_ = nvme::cc{from.cc};
     csts_ = nvme::csts{from.csts};
+    nssro_ = csts_[csts::nssro] && cap_[cap::nssrs];
+    csts_ = csts_.with(csts::nssro, false);
     aqa_ = nvme::aqa{from.aqa & aqa_bits};
     asq_ = from.asq;
     acq_ = from.acq;
@@ -227,10 +257,12 @@ class registers {
     const std::uint8_t mps = cc_[cc::mps];
     const std::uint64_t page = std::uint64_t{4096} << mps;
     return mps >= cap_[cap::mpsmin] && mps <= cap_[cap::mpsmax] &&
-           cc_[cc::css] == command_set_selected::nvm &&
-           cc_[cc::ams] == arbitration_mechanism::round_robin && is_aligned(asq_, page) &&
-           is_aligned(acq_, page) && admin_sq_entries() >= aqa::min_entries &&
-           admin_cq_entries() >= aqa::min_entries;
+           (cc_[cc::css] == command_set_selected::nvm ||
+            (cc_[cc::css] == command_set_selected::all_supported && cap_[cap::css_iocs])) &&
+           (cc_[cc::ams] == arbitration_mechanism::round_robin ||
+            (cc_[cc::ams] == arbitration_mechanism::weighted && cap_[cap::ams_wrr])) &&
+           is_aligned(asq_, page) && is_aligned(acq_, page) &&
+           admin_sq_entries() >= aqa::min_entries && admin_cq_entries() >= aqa::min_entries;
   }
 
   nvme::cap cap_;
@@ -241,6 +273,7 @@ class registers {
   std::uint64_t acq_ = 0;
   std::uint32_t mask_ = 0;
   bool disabling_ = false;
+  bool nssro_ = false;
 };
 
 }  // namespace phasebit::nvme::device

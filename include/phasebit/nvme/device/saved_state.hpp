@@ -33,9 +33,9 @@ struct saved_completion_queue {
 template <class Policy>
 struct saved_controller {
   // Of this layout. A reader refuses others.
-  static constexpr std::uint32_t current_version = 1;
+  static constexpr std::uint32_t current_version = 2;
   static constexpr std::size_t queue_count = Policy::max_io_queue_pairs + 1;
-  static constexpr std::size_t feature_count = 12;
+  static constexpr std::size_t feature_count = 13;
 
   std::uint32_t version = 0;
   std::uint32_t cc = 0;
@@ -55,6 +55,7 @@ struct saved_controller {
 
   std::array<std::uint32_t, feature_count> features{};
   std::uint32_t under_threshold = 0;
+  std::array<std::uint8_t, 3> host_behavior{};
   std::uint64_t clock_ms = 0;
   bool clock_set = false;
   std::uint32_t keep_alive_elapsed_ms = 0;

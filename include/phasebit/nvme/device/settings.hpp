@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/nvme/device/completion_filter.hpp>
+#include <phasebit/nvme/device/guard.hpp>
 #include <phasebit/nvme/device/poll_lock.hpp>
 #include <phasebit/nvme/device/secondary_controllers.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
@@ -48,6 +49,7 @@ struct settings {
   bool volatile_write_cache = true;
   bool scatter_gather_lists = true;
   bool shadow_doorbells = true;
+  bool subsystem_reset = true;  // NSSR resets the controller
   bool starts_offline = false;  // a secondary controller, until its primary brings it online
 };
 
@@ -56,11 +58,13 @@ struct default_policy {
   static constexpr std::size_t max_io_queue_pairs = 64;
   static constexpr std::size_t async_events = 4;        // outstanding requests: AERL + 1
   static constexpr std::size_t error_log_entries = 16;  // ELPE + 1
+  static constexpr bool fused_commands = false;         // Compare and Write as one operation
   using completion_filter = pass_completions;
   // The I/O queues are divided among so many poll groups, which a thread each may poll. Of several, `lock`
   // is a mutex, or a spin lock where there is no operating system: lock() and unlock().
   static constexpr std::size_t poll_groups = 1;
   using lock = no_lock;
+  using guard = bitwise_guard;  // of protection information; used with formatted namespaces
   using secondary = no_secondary_controllers;  // or secondary_controllers<N>: a primary controller
 };
 

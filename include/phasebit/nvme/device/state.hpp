@@ -10,6 +10,7 @@
 #include <phasebit/nvme/device/doorbells.hpp>
 #include <phasebit/nvme/device/features.hpp>
 #include <phasebit/nvme/device/log_pages.hpp>
+#include <phasebit/nvme/device/namespace_format.hpp>
 #include <phasebit/nvme/device/pending_commands.hpp>
 #include <phasebit/nvme/device/registers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
@@ -48,6 +49,21 @@ struct queue_table {
 
 struct no_pending_table {};
 
+// Metadata of the blocks of a block_buffer: 64 bytes of each.
+struct block_metadata_buffer {
+  alignas(16) std::array<std::byte, block::max_block_size / block::min_block_size * 64> bytes{};
+};
+struct no_metadata_buffer {};
+
+// A media operation of the controller itself, beside those of commands.
+struct background_operation {
+  bool pending = false;
+  bool finished = false;
+  block::media_status status = block::media_status::good;
+};
+// Its tag; no entry of the table has it.
+inline constexpr block::media_tag background_tag = ~block::media_tag{0} - 1;
+
 // What a poll group is given: the namespaces as its thread reaches them, and memory for commands in
 // flight where the media complete later. Each group has media objects of its own, for a media object takes
 // one thread; the same nsid is the same storage in every group.
@@ -67,6 +83,10 @@ struct io_group {
   [[no_unique_address]] table_type table{};
   block::bounce_pool* bounce = nullptr;
   block_buffer buffer{};
+  using metadata_type = std::conditional_t<FormattedNamespaces<Namespaces> && !asynchronous,
+                                           block_metadata_buffer, no_metadata_buffer>;
+  [[no_unique_address]] metadata_type metadata{};
+  background_operation background{};
   health_counters health{};
   unsigned done = 0;    // in this round
   bool posted = false;  // completions since the last interrupts
