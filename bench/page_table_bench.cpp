@@ -230,30 +230,82 @@ void flat(benchmark::State& state) {
 }
 BENCHMARK(flat)->Name("flat_table");
 
-// One page in each of a thousand domains, each with its own tables, asked in turn.
-void domains(benchmark::State& state) {
+// One page in each of many domains, each with its own tables, asked in turn. The page lies at one address in all of
+// them, as guests have it, or at one of its own in each, so that the entries do not fall into the same few sets of the
+// caches.
+struct domain_bed {
   using arena_type = table_arena<65536>;
-  const auto count = static_cast<std::size_t>(state.range(0));
-  const std::size_t bytes = (count * 4 + 32) * 4096;
-  std::unique_ptr<std::byte, decltype(&std::free)> memory{
-      static_cast<std::byte*>(std::aligned_alloc(1 << 16, (bytes + 0xffff) & ~0xffffULL)),
-      &std::free};
-  auto arena = std::make_unique<arena_type>(std::span{memory.get(), bytes}, host_phys{1ULL << 36});
-  std::vector<page_table<vtd_second_stage, arena_type>> tables;
-  tables.reserve(count);
-  for (std::size_t i = 0; i != count; ++i) {
-    tables.push_back(std::move(*page_table<vtd_second_stage, arena_type>::create({}, *arena)));
-    if (!tables.back().map(bus_addr{0x1000}, host_phys{0x1000}, 0x1000)) std::abort();
+  using table_type = page_table<vtd_second_stage, arena_type>;
+
+  domain_bed(std::size_t count, bool spread) {
+    const std::size_t bytes = (count * 4 + 32) * 4096;
+    memory.reset(
+        static_cast<std::byte*>(std::aligned_alloc(1 << 16, (bytes + 0xffff) & ~0xffffULL)));
+    arena = std::make_unique<arena_type>(std::span{memory.get(), bytes}, host_phys{1ULL << 36});
+    tables.reserve(count);
+    std::mt19937_64 random(1);
+    for (std::size_t i = 0; i != count; ++i) {
+      tables.push_back(std::move(*table_type::create({}, *arena)));
+      const bus_addr at{spread ? random() % (1ULL << 48) & ~std::uint64_t{0xfff} : 0x1000};
+      where.push_back(at);
+      if (!tables.back().map(at, host_phys{0x1000}, 0x1000)) std::abort();
+    }
   }
+
+  std::unique_ptr<std::byte, decltype(&std::free)> memory{nullptr, &std::free};
+  std::unique_ptr<arena_type> arena;
+  std::vector<table_type> tables;
+  std::vector<bus_addr> where;
+};
+
+template <bool Spread>
+void domains(benchmark::State& state) {
+  const auto count = static_cast<std::size_t>(state.range(0));
+  domain_bed b{count, Spread};
   std::size_t i = 0;
   for (auto _ : state) {
-    const auto piece = tables[i].translate(bus_addr{0x1000}, 512, access::write);
-    benchmark::DoNotOptimize(piece->begin.value());
+    const auto page = b.tables[i].lookup(b.where[i]);
+    benchmark::DoNotOptimize(page.page.value());
     if (++i == count) i = 0;
   }
   state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(domains)->Name("walk_domains")->ArgName("domains")->RangeMultiplier(8)->Range(1, 4096);
+BENCHMARK(domains<false>)
+    ->Name("walk_domains")
+    ->ArgName("domains")
+    ->RangeMultiplier(8)
+    ->Range(1, 4096);
+BENCHMARK(domains<true>)
+    ->Name("walk_domains_spread")
+    ->ArgName("domains")
+    ->Arg(1)
+    ->Arg(512)
+    ->Arg(4096);
+
+// The same in batches: what a device has that asks for several translations at once.
+void domains_batch(benchmark::State& state) {
+  const auto count = static_cast<std::size_t>(state.range(0));
+  const auto batch = static_cast<std::size_t>(state.range(1));
+  domain_bed b{count, false};
+  using view = page_table_view<vtd_second_stage, domain_bed::arena_type, bus_space>;
+  std::vector<view::question> questions(count + batch);
+  for (std::size_t i = 0; i != questions.size(); ++i) {
+    questions[i] = {&b.tables[i % count], b.where[i % count]};
+  }
+  std::vector<page_lookup<host_space>> found(batch);
+  std::size_t i = 0;
+  while (state.KeepRunningBatch(static_cast<benchmark::IterationCount>(batch))) {
+    view::lookup_many(std::span{questions}.subspan(i, batch), found);
+    benchmark::DoNotOptimize(found.data());
+    benchmark::ClobberMemory();
+    i = (i + batch) % count;
+  }
+  state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(domains_batch)
+    ->Name("walk_domains_batch")
+    ->ArgNames({"domains", "batch"})
+    ->ArgsProduct({{1, 512, 4096}, {1, 4, 16, 32}});
 
 // One page mapped and unmapped again, by what else is mapped, at one place or at random ones.
 enum class neighbours : int {

@@ -6,7 +6,7 @@
 namespace {
 
 using namespace phasebit_test;
-using amd_4_levels = amd_machine<4, true>;
+using amd_4_levels = amd_machine<4, 10>;
 
 PHASEBIT_IOMMU_TESTS(amd_4_levels);
 

@@ -7,9 +7,9 @@
 namespace {
 
 using namespace phasebit_test;
-using vtd_48_bits = vtd_machine<iommu::vtd_width::bits_48, true>;
+using vtd_48_bits = vtd_machine<iommu::vtd_width::bits_48, 10>;
 
-using vtd_with_interrupts = vtd_interrupt_machine<true>;
+using vtd_with_interrupts = vtd_interrupt_machine<10>;
 
 PHASEBIT_IOMMU_TESTS(vtd_48_bits);
 TEST_CASE_TEMPLATE_INVOKE(vtd_interrupts, vtd_with_interrupts);

@@ -10,7 +10,7 @@ using namespace phasebit_test;
 using vtd_39_bits = vtd_machine<iommu::vtd_width::bits_39>;
 using vtd_48_bits = vtd_machine<iommu::vtd_width::bits_48>;
 
-using vtd_with_interrupts = vtd_interrupt_machine<false>;
+using vtd_with_interrupts = vtd_interrupt_machine<0>;
 
 PHASEBIT_IOMMU_TESTS(vtd_39_bits, vtd_48_bits);
 TEST_CASE_TEMPLATE_INVOKE(vtd_interrupts, vtd_with_interrupts);

@@ -2,8 +2,14 @@
 // lspci reads extended capabilities, slots and virtual functions of ours from a dump.
 #include <phasebit/pcie/device/emitter.hpp>
 #include <phasebit/pcie/device/switch_port.hpp>
+#include <phasebit/pcie/spec/enhanced_allocation.hpp>
 #include <phasebit/sriov/vf_config.hpp>
 
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <span>
 #include <string>
 
 #include <doctest/doctest.h>
@@ -113,4 +119,40 @@ TEST_CASE("lspci reads the configuration space of a virtual function") {
   SAYS("Next Function: 0");
   CHECK_MESSAGE(said.find("Single Root I/O Virtualization") == std::string::npos, said);
   CHECK_MESSAGE(said.find("Region 0") == std::string::npos, said);
+}
+
+TEST_CASE("lspci and this library read the same Enhanced Allocation") {
+  auto d = storage();
+  std::array<std::byte, 46> body{};
+  const std::array<std::uint32_t, 11> entries{0x80ff'0002, 0x9000'0000, 0x0000'3ffc,  // BAR 0
+                                              0xc000'0123, 0x0000'0002, 0x0fff'fffc, 0x12,
+                                              0x80ff'0384, 0x2000'0000, 0x0000'0ffc, 0x0};
+  body[0] = std::byte{3};
+  for (std::size_t i = 0; i != entries.size(); ++i) {
+    for (unsigned b = 0; b != 4; ++b) {
+      body[2 + 4 * i + b] = static_cast<std::byte>(entries[i] >> (8 * b));
+    }
+  }
+  const capability_description ea{capability_id::enhanced_allocation, body, {}};
+  d.capabilities = std::span{&ea, 1};
+  space config;
+  REQUIRE(emit_function(config, d));
+  const std::string said = lspci(config, "01:00.0");
+  SAYS("Enhanced Allocation (EA): NumEntries=3");
+  std::size_t at = said.find("Enhanced Allocation");
+  unsigned count = 0;
+  REQUIRE(for_each_allocation(config, [&](const allocation& a) {
+    std::array<char, 160> wanted{};
+    std::snprintf(wanted.data(), wanted.size(), "Entry %u: Enable%c Writable%c EntrySize=%u", count,
+                  a.enabled ? '+' : '-', a.writable ? '+' : '-', count + 2);
+    at = said.find(wanted.data(), at);
+    CHECK_MESSAGE(at != std::string::npos, wanted.data() << said);
+    std::snprintf(wanted.data(), wanted.size(), "Base: %llx\n\t\t\t MaxOffset: %08llx",
+                  static_cast<unsigned long long>(a.base),
+                  static_cast<unsigned long long>(a.last - a.base));
+    CHECK_MESSAGE(said.find(wanted.data(), at) != std::string::npos, wanted.data() << said);
+    ++count;
+    return true;
+  }));
+  CHECK(count == 3);
 }

@@ -241,6 +241,82 @@ TEST_CASE_TEMPLATE("an emulated IOMMU runs outside of a fabric, over callbacks",
   }
 }
 
+TEST_CASE("an emulated VT-d announces the modes and stages that it walks, and no others") {
+  for (unsigned choice = 0; choice != 32; ++choice) {
+    CAPTURE(choice);
+    const vtd::features f{.pages_1g = (choice & 16) != 0,
+                          .scalable = (choice & 1) != 0,
+                          .first_stage = (choice & 2) != 0,
+                          .five_levels = (choice & 4) != 0,
+                          .set_dirty = (choice & 8) != 0};
+    machine m;
+    vtd_device emulated{m.host, m.host, m.host, f};
+    direct_bar<vtd_device> bar{&emulated};
+    const vtd::cap cap{bar.read64(vtd::cap::offset)};
+    const vtd::ecap ecap{bar.read64(vtd::ecap::offset)};
+    CHECK(ecap[vtd::ecap::smts] == f.scalable);
+    // 11.4.3: scalable mode is announced with at least one stage.
+    CHECK(ecap[vtd::ecap::smts] == (ecap[vtd::ecap::ssts] || ecap[vtd::ecap::fsts]));
+    CHECK(ecap[vtd::ecap::pss] == (ecap[vtd::ecap::pasid] ? 19 : 0));
+
+    // One address space of each kind for a PASID of its own.
+    tables pages{{m.bytes, 256 * 4096}, host_phys{base}};
+    auto second = *page_table<vtd_second_stage, tables>::create({}, pages);
+    auto first = *page_table<x86_first_stage, tables>::create({}, pages);
+    auto deep = *page_table<x86_first_stage, tables>::create({.five_levels = true}, pages);
+    const auto map = [](auto& table) {
+      REQUIRE(table.map(bus_addr{0x1000}, host_phys{0x7000'0000}, 0x1000));
+      REQUIRE(table.map(bus_addr{0x4000'0000}, host_phys{0x4000'0000}, 0x4000'0000));
+    };
+    map(second);
+    map(first);
+    map(deep);
+    auto pasids = *device_table<vtd::pasid_tables, tables>::create({.directory_bits = 7}, pages);
+    using entry = vtd::pasid_entry;
+    const std::uint64_t second_root = second.root().value();
+    REQUIRE(pasids.set(1, entry::second_stage(second_root, vtd_width::bits_48, 1)));
+    REQUIRE(pasids.set(2, entry::second_stage(second_root, vtd_width::bits_48, 2, true)));
+    REQUIRE(pasids.set(3, entry::first_stage(first.root().value(), false, 3)));
+    REQUIRE(pasids.set(4, entry::first_stage(deep.root().value(), true, 4)));
+    auto contexts = *device_table<vtd::scalable_tables, tables>::create({}, pages);
+    REQUIRE(contexts.set(disk.raw(), vtd::scalable_context_entry::with_directory(
+                                         pasids.root().value(), 0, 1, true)));
+    bar.write64_lo_hi(vtd::rtaddr::offset,
+                      contexts.root().value() | vtd::rtaddr::ttm.of<std::uint64_t>(1));
+    bar.write32(vtd::gcmd::offset, vtd::gcmd::srtp.of(true));
+    bar.write32(vtd::gcmd::offset, vtd::gcmd::te.of(true));
+    const auto reaches = [&](std::uint32_t pasid, std::uint64_t at) {
+      return emulated
+          .translate({.requester = disk,
+                      .address = at,
+                      .wanted = phasebit::access::read,
+                      .has_pasid = pasid != 0,
+                      .pasid = pasid},
+                     16)
+          .has_value();
+    };
+    CHECK(reaches(0, 0x1000) == ecap[vtd::ecap::ssts]);
+    CHECK(reaches(1, 0x1000) == (ecap[vtd::ecap::ssts] && ecap[vtd::ecap::pasid]));
+    CHECK(reaches(2, 0x1000) == ecap[vtd::ecap::ssads]);
+    CHECK(reaches(3, 0x1000) == ecap[vtd::ecap::fsts]);
+    CHECK(reaches(4, 0x1000) == (ecap[vtd::ecap::fsts] && cap[vtd::cap::fs5lp]));
+    CHECK(reaches(3, 0x4000'0000) == (ecap[vtd::ecap::fsts] && cap[vtd::cap::fs1gp]));
+    CHECK(reaches(1, 0x4000'0000) == (ecap[vtd::ecap::ssts] && (cap[vtd::cap::sslps] & 2) != 0));
+
+    // Descriptors of 32 bytes come with scalable mode: elsewhere IQA.DW is reserved, and the second
+    // descriptor is read where the first one's upper half would be.
+    const std::uint64_t ring = pages.allocate(4096)->at.value();
+    auto* const words = reinterpret_cast<table_word*>(m.bytes + (ring - base));
+    words[0] = 0x15;  // IOTLB, all
+    words[4] = 0x15;
+    words[2] = f.scalable ? 0 : 0x15;
+    bar.write64_lo_hi(vtd::iqa::offset, ring | vtd::iqa::dw.of<std::uint64_t>(true));
+    bar.write32(vtd::gcmd::offset, vtd::gcmd::te.of(true) | vtd::gcmd::qie.of(true));
+    bar.write32(vtd::iqt::offset, 0x40);
+    CHECK(bar.read32(vtd::iqh::offset) == (f.scalable ? 0x40 : 0x30));
+  }
+}
+
 TEST_CASE("memory that a port does not map is copied, and written back where it changed") {
   machine m{.mapped = false};
   device::system_memory<callbacks> memory{m.host};

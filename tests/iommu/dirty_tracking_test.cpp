@@ -233,7 +233,28 @@ TEST_CASE("a dirty bitmap sets the bits of a range, clipped to its own, and no o
   CHECK(map::bytes_for(8 << 12, 12) == 1);
   CHECK(map::bytes_for((8 << 12) + 1, 12) == 2);
   map empty{{}, bus_addr{0}, 12};
-  empty.set(bus_addr{0}, bus_addr{~std::uint64_t{0}});
+  CHECK_FALSE(empty.set(bus_addr{0}, bus_addr{~std::uint64_t{0}}));
+  bits = {};
+  map whole{bits, bus_addr{8 << 12}, 12};
+  CHECK(whole.set(bus_addr{8 << 12}, bus_addr{(72 << 12) - 1}));
+  CHECK_FALSE(whole.set(bus_addr{(8 << 12) - 1}, bus_addr{9 << 12}));
+  CHECK_FALSE(whole.set(bus_addr{71 << 12}, bus_addr{72 << 12}));
+  CHECK_FALSE(whole.set(bus_addr{72 << 12}, bus_addr{73 << 12}));
+  CHECK_FALSE(whole.set(bus_addr{0}, bus_addr{(8 << 12) - 1}));
+}
+
+TEST_CASE("bits are taken once each, in the order of their pages") {
+  std::array<std::byte, 8> bits{};
+  dirty_bitmap<bus_space> bitmap{bits, bus_addr{0x10'0000}, 12};
+  CHECK(bitmap.set(bus_addr{0x10'3000}, bus_addr{0x10'4fff}));
+  CHECK(bitmap.set(bus_addr{0x13'f000}, bus_addr{0x13'f000}));
+  std::array<std::uint64_t, 4> seen{};
+  unsigned count = 0;
+  const auto visit = [&](bus_addr a) noexcept { seen[count++ & 3U] = a.value(); };
+  CHECK(bitmap.take(visit) == 3);
+  CHECK(seen == std::array<std::uint64_t, 4>{0x10'3000, 0x10'4000, 0x13'f000, 0});
+  CHECK(bitmap.take(visit) == 0);
+  for (const std::byte b : bits) CHECK(b == std::byte{0});
 }
 
 }  // namespace phasebit::page_table_harness

@@ -88,4 +88,35 @@ TEST_CASE("no write is lost while dirty states are read and cleared, in every fo
   });
 }
 
+TEST_CASE("no bit of a dirty bitmap is lost while several threads set and one takes") {
+  constexpr unsigned writers = 3;
+  constexpr std::uint32_t rounds = 20'000;
+  std::array<std::byte, pages / 8> bits{};
+  dirty_bitmap<bus_space> bitmap{bits, bus_addr{0}, 12};
+  std::array<std::atomic<std::uint32_t>, pages> data{};
+  std::array<std::uint32_t, pages> copy{};
+  std::atomic<unsigned> running{writers};
+  std::array<std::thread, writers> threads;
+  for (unsigned t = 0; t != writers; ++t) {
+    threads[t] = std::thread([&, t] {
+      std::mt19937 random(t);
+      for (std::uint32_t n = 0; n != rounds; ++n) {
+        const std::uint64_t page = random() % pages;
+        data[page].fetch_add(1, std::memory_order_relaxed);
+        bitmap.set(bus_addr{page << 12}, bus_addr{page << 12});
+      }
+      --running;
+    });
+  }
+  const auto follow = [&] {
+    bitmap.take([&](bus_addr a) noexcept {
+      copy[a.value() >> 12] = data[a.value() >> 12].load(std::memory_order_relaxed);
+    });
+  };
+  while (running.load() != 0) follow();
+  for (std::thread& t : threads) t.join();
+  follow();
+  for (std::size_t i = 0; i != pages; ++i) CHECK(copy[i] == data[i].load());
+}
+
 }  // namespace phasebit::iommu

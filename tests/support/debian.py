@@ -52,18 +52,20 @@ def alone(name):
 
 
 def other_suite(suite):
-    """The options that make apt look at that suite, with package lists of its own in the cache."""
+    """The options that make apt look at that suite, with package lists of its own in the cache. Of SUITE-backports
+    apt takes what is there, and the rest from SUITE."""
     mirrors = [line for line in run("apt-get", "indextargets", "--format", "$(REPO_URI)",
                                     "Created-By: Packages").split() if line.rstrip("/").endswith("/debian")]
     if not mirrors:
         skip("apt is set up with no Debian mirror")
     state = CACHE / f"{suite}-apt"
     (state / "lists/partial").mkdir(parents=True, exist_ok=True)
-    (state / "sources.list").write_text(
-        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirrors[0]} {suite} main\n")
+    suites = dict.fromkeys([suite.removesuffix("-backports"), suite])
+    (state / "sources.list").write_text("".join(
+        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirrors[0]} {s} main\n" for s in suites))
     options = [f"-oDir::Etc::sourcelist={state}/sources.list", "-oDir::Etc::sourceparts=-",
                f"-oDir::State::lists={state}/lists", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=",
-               "-oAcquire::Languages=none", *NETWORK]
+               "-oAcquire::Languages=none", f"-oAPT::Default-Release={suite}", *NETWORK]
     with alone(f"{suite}-apt"):
         # By itself apt takes a mirror that does not answer for a warning.
         run("apt-get", *options, "-oAPT::Update::Error-Mode=any", "-q", "update")

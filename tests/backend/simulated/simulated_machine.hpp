@@ -22,7 +22,7 @@ struct simulated_machine {
   // What ours does, and some of QEMU's does not.
   static constexpr bool logs_cached_refusals = true;
   static constexpr bool claims_pasids = false;
-  static constexpr bool looks_at_upper_bits = true;
+  static bool looks_at_upper_bits() { return true; }
   static constexpr bool forgets_by_range = true;
   static constexpr bool knows_malformed = true;
 };

@@ -8,7 +8,10 @@
 //   code(wrong)                       what its fault record says; nothing: there will be none
 //   claims_pasids                     its records say so where there was none
 //   logs_cached_refusals              of accesses that a cached translation does not permit
-//   looks_at_upper_bits               of addresses beyond the width of the tables
+//   looks_at_upper_bits()             of addresses beyond the width of the tables
+//   is_record_of(fault, code, requester, iova, access)
+//                                     optional: how its records differ from what code() and the access
+//                                     say
 //   forgets_by_range                  and not the whole domain
 //   knows_malformed, malformed(entry) what it refuses as an entry without meaning
 #pragma once
@@ -75,9 +78,9 @@ T must(result<T>&& r) {
   if constexpr (!std::is_void_v<T>) return std::move(*r);
 }
 
-inline std::string find_newer_qemu(const std::string& program) {
-  const std::string command =
-      "python3 " PHASEBIT_TEST_SOURCE_DIR "/interop/newer_qemu.py " + program + " 2>&1";
+inline std::string find_newer_qemu(const std::string& program, unsigned major) {
+  const std::string command = "python3 " PHASEBIT_TEST_SOURCE_DIR "/interop/newer_qemu.py " +
+                              program + " " + std::to_string(major) + " 2>&1";
   std::FILE* const out = ::popen(command.c_str(), "r");
   if (out == nullptr) skip("python3 is not installed");
   std::string said;
@@ -90,16 +93,38 @@ inline std::string find_newer_qemu(const std::string& program) {
   const std::size_t at = said.find(mark);
   skip(at == std::string::npos ? "no newer QEMU: " + said : said.substr(at + mark.size()));
 }
-// The path of a QEMU of version 10 or later; ends the test as skipped where there is none. A test
-// asks for one program only.
-inline std::string newer_qemu(const std::string& program) {
-  static const std::string found = find_newer_qemu(program);
+// The path of a QEMU of this version (10 or 11) or later; ends the test as skipped where there is none.
+// A test asks for one program of one version only.
+inline std::string newer_qemu(const std::string& program, unsigned major = 10) {
+  static const std::string found = find_newer_qemu(program, major);
   return found;
 }
 inline std::string installed_qemu(const std::string& program) {
   const auto found = qtest::find_program(program);
   if (!found) skip(program + " is not installed");
   return *found;
+}
+// The installed one for major 0.
+inline std::string qemu_of(unsigned major, const std::string& program) {
+  return major == 0 ? installed_qemu(program) : newer_qemu(program, major);
+}
+// What the program prints with these arguments.
+inline std::string printed_by(const std::string& program, const std::string& arguments) {
+  std::FILE* const out = ::popen(("'" + program + "' " + arguments + " 2>&1").c_str(), "r");
+  REQUIRE(out != nullptr);
+  std::string said;
+  std::array<char, 512> part{};
+  while (std::fgets(part.data(), part.size(), out) != nullptr) said += part.data();
+  ::pclose(out);
+  return said;
+}
+// The major version that the program reports.
+inline unsigned version_of(const std::string& program) {
+  const std::string said = printed_by(program, "--version");
+  const std::string mark = "version ";
+  const std::size_t at = said.find(mark);
+  REQUIRE_MESSAGE(at != std::string::npos, said);
+  return static_cast<unsigned>(std::strtoul(said.c_str() + at + mark.size(), nullptr, 10));
 }
 
 // A disk image with known contents, gone with the test.

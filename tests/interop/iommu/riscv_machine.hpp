@@ -24,7 +24,7 @@ struct riscv_machine : riscv_expected {
   }
   static constexpr bool logs_cached_refusals = false;
   static constexpr bool claims_pasids = true;
-  static constexpr bool looks_at_upper_bits = true;
+  static bool looks_at_upper_bits() { return true; }
   static constexpr bool forgets_by_range = true;
   static constexpr bool knows_malformed = true;
   static result<unit> open(qtest::machine& m, unit_tables& tables, qtest::function& host) {

@@ -9,7 +9,7 @@
 namespace phasebit_test {
 
 // QEMU's intel-iommu in front of the disks of a Q35: tables of 39 or 48 bits.
-template <iommu::vtd_width Width, bool Newer = false>
+template <iommu::vtd_width Width, unsigned Major = 0>
 struct vtd_machine : vtd_expected {
   using unit = iommu::vtd::driver<qtest::bar, unit_tables, qtest::function>;
   using format_type = iommu::vtd_second_stage;
@@ -17,13 +17,13 @@ struct vtd_machine : vtd_expected {
   // A refusal out of the IOTLB is not recorded (QEMU 7.2 and 10.0), though 7.2.1 does not exempt it.
   static constexpr bool logs_cached_refusals = false;
   static constexpr bool claims_pasids = false;
-  static constexpr bool looks_at_upper_bits = true;
+  static bool looks_at_upper_bits() { return true; }
   static constexpr bool forgets_by_range = true;
   static constexpr bool knows_malformed = true;
 
   static qtest::options options() {
     qtest::options o;
-    o.program = Newer ? newer_qemu(o.board.program) : installed_qemu(o.board.program);
+    o.program = qemu_of(Major, o.board.program);
     o.devices = {Width == iommu::vtd_width::bits_39 ? "intel-iommu,aw-bits=39"
                                                     : "intel-iommu,aw-bits=48"};
     return o;

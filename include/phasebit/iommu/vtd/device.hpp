@@ -187,6 +187,7 @@ class device final
   static constexpr std::uint32_t ieaddr = 0xa8;
   static constexpr std::uint32_t iqercd = 0xb0;
   static constexpr std::uint32_t frcd = 0x220;
+  static constexpr unsigned pasid_bits = 20;
 
   [[nodiscard]] static constexpr std::uint32_t low(std::uint64_t v) noexcept {
     return static_cast<std::uint32_t>(v);
@@ -222,7 +223,9 @@ class device final
         .with(cap::nfr, registers::count - 1)
         .with(cap::mamv, d.max_address_mask)
         .with(cap::dwd, d.drains_writes)
-        .with(cap::drd, d.drains_reads);
+        .with(cap::drd, d.drains_reads)
+        .with(cap::fs1gp, f.walks_first_stage() && f.pages_1g)
+        .with(cap::fs5lp, f.walks_first_stage() && f.five_levels);
   }
   [[nodiscard]] ecap extended_capabilities() const noexcept {
     const auto& f = settings_.unit;
@@ -234,7 +237,12 @@ class device final
         .with(ecap::pt, f.pass_through)
         .with(ecap::sc, f.snoop_control)
         .with(ecap::mhmv, codec(false).max_index_mask)
-        .with(ecap::smts, f.scalable);
+        .with(ecap::pss, static_cast<std::uint8_t>(f.scalable ? pasid_bits - 1 : 0))
+        .with(ecap::pasid, f.scalable)
+        .with(ecap::smts, f.scalable)
+        .with(ecap::ssads, f.scalable && f.set_dirty)
+        .with(ecap::ssts, f.scalable)
+        .with(ecap::fsts, f.walks_first_stage());
   }
   // IQE and ITE stand as long as the queue stands still.
   [[nodiscard]] std::uint32_t queue_errors() const noexcept {
@@ -276,7 +284,8 @@ class device final
       return;
     }
     // Pages of 4 KiB: 256 descriptors, or 128 wide ones.
-    const bool wide = iqa{iqa_}[iqa::dw];
+    // DW is reserved where there is no scalable mode (11.4.9.3).
+    const bool wide = settings_.unit.scalable && iqa{iqa_}[iqa::dw];
     commands_.enable(codec(wide), host_phys{iqa_ & ~std::uint64_t{0xfff}},
                      (wide ? 128U : 256U) << iqa{iqa_}[iqa::qs]);
     commands_.write_tail(tail_);

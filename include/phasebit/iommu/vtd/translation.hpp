@@ -29,6 +29,11 @@ struct features {
   bool first_stage = true;     // ECAP.FSTS
   bool five_levels = false;    // CAP.FS5LP
   bool set_dirty = false;      // ECAP.SSADS: without it, SSADE of a PASID entry is reserved
+
+  // ECAP.FSTS. The first stage exists in scalable mode only.
+  [[nodiscard]] constexpr bool walks_first_stage() const noexcept {
+    return scalable && first_stage;
+  }
 };
 
 // Legacy mode: second-stage tables and pass-through. Scalable mode: PASID tables with first stage,

@@ -30,6 +30,10 @@ struct host_resources {
   std::uint8_t last_bus = 255;
   // Functions may do DMA at once. Off: the driver of a function sets its bus_master bit.
   bool enable_bus_master = true;
+  // Expansion ROMs are placed, too; they stay undecoded until set_expansion_rom.
+  bool place_roms = false;
+  // Kept free behind each slot for devices that are added, as far as there is more than what is there needs.
+  hot_plug_reserve slots{};
 };
 
 namespace detail {
@@ -79,6 +83,7 @@ void configure(Config& config, const enumerated_function& f, bool bus_master) no
     if (!b.present()) continue;
     write_bar_address(config, i, b, b.address, plus(f.sriov.offset, sriov::vf_bar0));
   }
+  if (f.rom.address != 0) set_expansion_rom(config, f.rom.address, false);
   if (f.is_bridge()) {
     write_windows(config, f);
     command =
@@ -92,7 +97,7 @@ void configure(Config& config, const enumerated_function& f, bool bus_master) no
 // Enumerates into `out` and returns the part of it that was filled, each bridge before what is
 // behind it. Everything below the host bridge is switched off first and set up anew, so it is not in
 // use during the call. A function that breaks the specification is listed with its fault and left
-// switched off. A BAR, or virtual functions, for which there is no place are left out and reported on
+// switched off. A BAR, a ROM, or virtual functions, for which there is no place are left out and reported on
 // their function (left_out). The others go on. Errors: exhausted (the list). Bounded by out.size()
 // and 256 buses, whatever the devices report.
 template <ConfigAccess Root>
@@ -106,9 +111,23 @@ template <ConfigAccess Root>
     PHASEBIT_EXPECTS(a.size == 0 || (a.base != 0 && a.base + (a.size - 1) >= a.base),
                      "an aperture does not begin at 0 and does not wrap");
   }
-  const auto count = detail::scanner<Root>{root, out, host.first_bus, host.last_bus}.run();
+  detail::scan_options options{
+      .first_bus = host.first_bus, .last_bus = host.last_bus, .roms = host.place_roms};
+  detail::scanner<Root> plain{root, out, options};
+  auto count = plain.run();
+  if (count && host.slots.buses != 0) {
+    // What is left once everything has its number may be kept for slots.
+    options.slot_buses = host.slots.buses;
+    options.spare = static_cast<std::uint8_t>(host.last_bus - plain.last_used());
+    count = detail::scanner<Root>{root, out, options}.run();
+  }
   if (!count) return count.error();
   const std::span<enumerated_function> found = out.first(*count);
+  for (enumerated_function& f : found) {
+    if (!f.hot_plug || f.fault) continue;
+    f.kept = {f.forwards_io ? host.slots.io : 0, host.slots.memory,
+              f.forwards_prefetchable64 ? host.slots.prefetchable : 0};
+  }
 
   const std::array<aperture, resource_classes> apertures{host.io, host.memory, host.prefetchable};
   detail::placer{found, apertures}.run();

@@ -42,7 +42,7 @@ class placer {
       if (c == resource_class::io && host_[n].size == 0) continue;  // those BARs stay off
       while (leave_out_largest(c, host_[n].size + 1)) {
       }
-      while (!place(c) && leave_out_largest(c, 0)) {
+      while (!place(c) && (leave_out_optional(c) || leave_out_largest(c, 0))) {
       }
     }
   }
@@ -59,8 +59,10 @@ class placer {
       if (!f.is_bridge() || f.fault) continue;
       const auto laid = lay_out(static_cast<std::uint16_t>(i), c, 0, false);
       if (!laid) return false;
-      f.windows[n] = {0, *laid};
-      if (c == resource_class::io && *laid != 0 && f.io_below_64k &&
+      const auto kept = round_up(f.kept[n], window_granularity(c));
+      if (!kept) return false;
+      f.windows[n] = {0, *laid < *kept ? *kept : *laid};
+      if (c == resource_class::io && f.windows[n].size != 0 && f.io_below_64k &&
           f.bridge != enumerated_function::on_root_bus) {
         all_[f.bridge].io_below_64k = true;
       }
@@ -91,6 +93,39 @@ class placer {
       if (all_[bridge].io_below_64k) return true;
     }
     return false;
+  }
+
+  // Leaves out what is kept for slots, or else an expansion ROM; largest first. False where there is neither.
+  [[nodiscard]] bool leave_out_optional(resource_class c) noexcept {
+    const auto n = static_cast<unsigned>(c);
+    enumerated_function* victim = nullptr;
+    for (enumerated_function& f : all_) {
+      if (f.fault || f.kept[n] == 0 || (victim != nullptr && f.kept[n] <= victim->kept[n]))
+        continue;
+      victim = &f;
+    }
+    if (victim != nullptr) {
+      if (!victim->left_out) {
+        victim->left_out =
+            failure(errc::exhausted, "there are too few addresses to keep for this slot",
+                    victim->kept[n])
+                .at(enumerated_function::slot_reserve);
+      }
+      victim->kept[n] = 0;
+      return true;
+    }
+    if (c != resource_class::memory) return false;
+    for (enumerated_function& f : all_) {
+      if (f.fault || f.rom.size == 0 || (victim != nullptr && f.rom.size <= victim->rom.size))
+        continue;
+      victim = &f;
+    }
+    if (victim == nullptr) return false;
+    if (!victim->left_out) {
+      victim->left_out = no_place(c, victim->rom.size).at(enumerated_function::expansion_rom);
+    }
+    victim->rom = {};
+    return true;
   }
 
   // Leaves out the largest resource of the class that has at least `least` bytes. False where there
@@ -176,6 +211,11 @@ class placer {
     for (bar& b : f.vf_bars) {
       if (!b.present() || vf_class_of(f, b) != c) continue;
       if (!visit(vf_bytes(f, b), b.size, b.address, false)) return false;
+    }
+    bar& rom = f.rom;
+    if (c == resource_class::memory && rom.present() &&
+        !visit(rom.size, rom.size, rom.address, false)) {
+      return false;
     }
     const auto n = static_cast<unsigned>(c);
     if (f.is_bridge() && f.windows[n].size != 0) {

@@ -4,9 +4,11 @@
 #pragma once
 
 #include <phasebit/core/result.hpp>
+#include <phasebit/pcie/driver/expansion_rom.hpp>
 #include <phasebit/pcie/spec/bar.hpp>
 #include <phasebit/pcie/spec/express.hpp>
 #include <phasebit/pcie/spec/header.hpp>
+#include <phasebit/pcie/spec/hotplug_capability.hpp>
 #include <phasebit/pcie/spec/requester_id.hpp>
 #include <phasebit/pcie/spec/sriov_capability.hpp>
 
@@ -29,6 +31,15 @@ struct aperture {
 enum class resource_class : std::uint8_t { io, memory, prefetchable };
 inline constexpr unsigned resource_classes = 3;
 
+// What is kept free behind each slot to which devices may be added. Sizes are in bytes, and are rounded up to
+// whole windows; `buses` counts those behind the slot in all, with what is there already.
+struct hot_plug_reserve {
+  std::uint8_t buses = 0;
+  std::uint64_t io = 0;
+  std::uint64_t memory = 0;
+  std::uint64_t prefetchable = 0;
+};
+
 // One function of the hierarchy. A bridge comes before everything behind it.
 struct enumerated_function {
   static constexpr std::uint16_t on_root_bus = 0xffff;
@@ -43,15 +54,22 @@ struct enumerated_function {
   // which no bus number is left. It is left switched off. error::index may be a BAR's number.
   std::optional<error> fault{};
   // A resource for which there was no place; the function is usable without it. error::index is the
-  // BAR, 6 + the number of a VF BAR, or vf_buses; error::value the bytes or virtual functions that it
-  // asked for. Without its virtual functions, `sriov` is empty.
+  // BAR, 6 + the number of a VF BAR, or one of the constants below; error::value the bytes, buses or
+  // virtual functions that it asked for. Without its virtual functions, `sriov` is empty. BARs come
+  // before ROMs, and ROMs before what is kept free behind slots.
   std::optional<error> left_out{};
   static constexpr std::uint32_t vf_buses = 12;
+  static constexpr std::uint32_t expansion_rom = 13;
+  static constexpr std::uint32_t slot_reserve = 14;
   bar_array bars{};  // addresses as assigned; 0 for an I/O BAR where there is no I/O space
   // Whether BARs of the kind are decoded. One that has no place would be decoded at address 0, so
   // that the others of its kind are left at 0 with it.
   bool decodes_io = true;
   bool decodes_memory = true;
+  // The expansion ROM where it was placed, else absent. It is not decoded: see set_expansion_rom.
+  bar rom{};
+  // What isolate_all() found: requests reach the host bridge without passing a peer.
+  bool isolated = false;
 
   // A bridge's, else zero. Apertures hold what is forwarded, one per resource_class.
   std::uint8_t secondary_bus = 0;
@@ -63,6 +81,8 @@ struct enumerated_function {
   // An I/O window here or further down has 16 address bits: what is behind it lies below 64 KiB.
   bool io_below_64k = false;
   bool forwards_prefetchable64 = false;
+  bool hot_plug = false;                               // a slot to which devices may be added
+  std::array<std::uint64_t, resource_classes> kept{};  // of the windows, for what is added
 
   // Zero where there is no SR-IOV capability. The offset and stride are those for all VFs at once;
   // the size of a VF BAR is for one virtual function, and they lie one behind the other.
@@ -74,13 +94,28 @@ struct enumerated_function {
 
 namespace detail {
 
+struct scan_options {
+  std::uint8_t first_bus = 0;
+  std::uint8_t last_bus = 255;
+  std::uint8_t slot_buses = 0;  // behind a slot, where `spare` suffices
+  std::uint8_t spare = 0;       // bus numbers that may be kept free in all
+  bool roms = false;
+};
+
 // The state of one enumeration: the list as far as it is filled, and the last bus number in use.
 template <ConfigAccess Root>
 class scanner {
  public:
-  scanner(Root& root, std::span<enumerated_function> out, std::uint8_t first_bus,
-          std::uint8_t last_bus) noexcept
-      : root_(root), out_(out), last_used_(first_bus), limit_(last_bus) {}
+  scanner(Root& root, std::span<enumerated_function> out, const scan_options& options) noexcept
+      : root_(root),
+        out_(out),
+        last_used_(options.first_bus),
+        limit_(options.last_bus),
+        slot_buses_(options.slot_buses),
+        spare_(options.spare),
+        roms_(options.roms) {}
+
+  [[nodiscard]] std::uint8_t last_used() const noexcept { return last_used_; }
 
   // Depth first without a stack: the way back up is in the records.
   [[nodiscard]] result<std::size_t> run() noexcept {
@@ -104,6 +139,7 @@ class scanner {
         at = *next;
       } else {
         if (at == root_bus) return count_;
+        keep_buses(out_[at]);
         out_[at].subordinate_bus = last_used_;
         write_buses(out_[at], last_used_);
         at = out_[at].bridge;
@@ -120,6 +156,23 @@ class scanner {
       }
     }
     return std::nullopt;
+  }
+
+  // Bus numbers for what is added behind a slot, as far as some are to spare.
+  void keep_buses(enumerated_function& bridge) noexcept {
+    if (!bridge.hot_plug || slot_buses_ == 0) return;
+    const unsigned used = last_used_ - bridge.secondary_bus + 1U;
+    if (slot_buses_ <= used) return;
+    const unsigned wanted = slot_buses_ - used;
+    const unsigned left = static_cast<unsigned>(limit_ - last_used_);
+    unsigned granted = wanted < spare_ ? wanted : spare_;
+    if (granted > left) granted = left;
+    last_used_ = static_cast<std::uint8_t>(last_used_ + granted);
+    spare_ = static_cast<std::uint8_t>(spare_ - granted);
+    if (granted == wanted) return;
+    bridge.left_out =
+        failure(errc::exhausted, "there are too few bus numbers to keep for this slot", slot_buses_)
+            .at(enumerated_function::slot_reserve);
   }
 
   void write_buses(const enumerated_function& bridge, std::uint8_t subordinate) noexcept {
@@ -227,6 +280,15 @@ class scanner {
     if (!bars) return bars.error();
     f.bars = *bars;
     for (bar& b : f.bars) b.address = 0;
+    if (roms_) {
+      const auto rom = size_expansion_rom(config);
+      if (rom) {
+        f.rom = *rom;
+        f.rom.address = 0;
+      } else {
+        f.left_out = error{rom.error()}.at(enumerated_function::expansion_rom);
+      }
+    }
     return f.is_bridge() ? describe_windows(config, f) : describe_virtual_functions(config, f);
   }
 
@@ -243,6 +305,12 @@ class scanner {
                       prefetchable[bridge_window_register::width] == bridge_window_register::wide;
     f.forwards_io = io && (top || out_[f.bridge].forwards_io);
     f.forwards_prefetchable64 = wide && (top || out_[f.bridge].forwards_prefetchable64);
+    const auto at = find_capability(config, capability_id::pci_express);
+    if (!at) return {};
+    const express_capabilities e{config.read16(plus(*at, express::capabilities))};
+    const slot_capabilities slot{config.read32(plus(*at, express::slot_capabilities))};
+    f.hot_plug =
+        e[express_capabilities::slot_implemented] && slot[slot_capabilities::hot_plug_capable];
     return {};
   }
 
@@ -291,6 +359,9 @@ class scanner {
   std::size_t count_ = 0;
   std::uint8_t last_used_;
   std::uint8_t limit_;
+  std::uint8_t slot_buses_;
+  std::uint8_t spare_;
+  bool roms_;
   bool ari_ = false;
 };
 

@@ -2,12 +2,13 @@
 // The log of written pages that a front end keeps during live migration.
 #pragma once
 
+#include <phasebit/memory/dirty_bitmap.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
 #include <phasebit/transport/vhost_user/memory_table.hpp>
 
-#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <utility>
 
 namespace phasebit::transport::vhost_user {
@@ -21,17 +22,15 @@ class dirty_bitmap {
   // From here on writes are recorded, once enable() was called.
   void attach(posix::memory_mapping mapping, std::size_t offset, std::size_t bytes) noexcept {
     mapping_ = std::move(mapping);
-    words_ = reinterpret_cast<std::uint8_t*>(mapping_.data() + offset);
-    bytes_ = bytes;
+    bytes_ = {mapping_.data() + offset, bytes};
   }
   void detach() noexcept {
     enabled_ = false;
     mapping_.reset();
-    words_ = nullptr;
-    bytes_ = 0;
+    bytes_ = {};
   }
   void enable(bool on) noexcept { enabled_ = on; }
-  [[nodiscard]] bool enabled() const noexcept { return enabled_ && words_ != nullptr; }
+  [[nodiscard]] bool enabled() const noexcept { return enabled_ && bytes_.data() != nullptr; }
   [[nodiscard]] std::uint64_t unrecorded() const noexcept { return unrecorded_; }
 
   void mark(const std::byte* at, std::size_t bytes) noexcept {
@@ -41,21 +40,14 @@ class dirty_bitmap {
       ++unrecorded_;
       return;
     }
-    for (std::uint64_t page = guest >> 12; page <= (guest + (bytes - 1)) >> 12; ++page) {
-      if (page >> 3 >= bytes_) {
-        ++unrecorded_;
-        return;
-      }
-      std::atomic_ref{words_[page >> 3]}.fetch_or(static_cast<std::uint8_t>(1U << (page & 7)),
-                                                  std::memory_order_release);
-    }
+    phasebit::dirty_bitmap<guest_space> bits{bytes_, guest_addr{0}, 12};
+    if (!bits.set(guest_addr{guest}, guest_addr{guest + (bytes - 1)})) ++unrecorded_;
   }
 
  private:
   const memory_table* memory_;
   posix::memory_mapping mapping_;
-  std::uint8_t* words_ = nullptr;
-  std::size_t bytes_ = 0;
+  std::span<std::byte> bytes_{};
   std::uint64_t unrecorded_ = 0;
   bool enabled_ = false;
 };

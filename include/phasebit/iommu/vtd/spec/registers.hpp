@@ -27,6 +27,8 @@ struct cap : register_value<cap, std::uint64_t> {
   static constexpr field<53, 48> mamv{};   // largest address mask of an invalidation
   static constexpr field<54> dwd{};        // write draining
   static constexpr field<55> drd{};        // read draining
+  static constexpr field<56> fs1gp{};      // first-stage pages of 1 GiB
+  static constexpr field<60> fs5lp{};      // first-stage tables of five levels
 };
 
 // 11.4.3
@@ -43,8 +45,12 @@ struct ecap : register_value<ecap, std::uint64_t> {
   static constexpr field<7> sc{};         // snoop control: SNP of second-stage entries
   static constexpr field<17, 8> iro{};    // IOTLB registers, in units of 16 bytes
   static constexpr field<23, 20> mhmv{};  // largest handle mask of an interrupt entry invalidation
+  static constexpr field<39, 35> pss{};   // bits of a PASID, minus one
+  static constexpr field<40> pasid{};     // requests with PASID
   static constexpr field<43> smts{};      // scalable mode
   static constexpr field<45> ssads{};     // accessed and dirty bits of the second stage
+  static constexpr field<46> ssts{};      // second stage in scalable mode
+  static constexpr field<47> fsts{};      // first stage in scalable mode
 };
 
 // 11.4.4. Write-only: what stays on must be written again with every command (11.4.4.1).
