@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Copies a namespace to a file, or a file to a namespace. Both have the same size, or nothing is done.
+// Copies a namespace to a file, or a file to a namespace. Both have the same size, or nothing is done. Of a
+// namespace with metadata the data alone is copied, unless --metadata names a file for it.
 #include "support/open_backend.hpp"
 #include "support/progress.hpp"
 #include "support/run_main.hpp"
@@ -146,7 +147,7 @@ int main(int argc, char** argv) {
                  "Copy the metadata of all blocks to or from this file as well")
       ->type_name("FILE");
   app.add_option("--nsid", options.nsid, "Namespace")->type_name("N")->capture_default_str();
-  add_size_option(app, "--chunk", options.chunk, "Bytes copied at a time", 4096,
+  add_size_option(app, "--chunk", options.chunk, "Bytes copied at a time", 512,
                   std::uint64_t{64} << 20)
       ->default_str("1M");
   app.add_option("--timeout", options.timeout, "Seconds after which a command is given up")

@@ -16,6 +16,7 @@ struct backend_options {
   std::string backend = "simulated";
   std::string device;                                  // a PCI address
   std::string image;                                   // a file with the disk's content
+  std::string namespace_properties;                    // of QEMU's namespace
   std::uint64_t disk_bytes = std::uint64_t{64} << 20;  // of a disk in memory
   std::string fault = "none";                          // of a simulated device
   bool single_step = false;                            // of a simulated device
@@ -35,6 +36,10 @@ inline void add_backend_options(CLI::App& app, backend_options& o) {
       ->group(group);
   app.add_option("--image", o.image, "Raw image of the disk (simulated: in place of memory)")
       ->type_name("FILE")
+      ->group(group);
+  app.add_option("--qemu-namespace", o.namespace_properties,
+                 "QEMU: properties of the namespace, such as ms=8,mset=1,pi=1")
+      ->type_name("LIST")
       ->group(group);
   add_size_option(app, "--disk-size", o.disk_bytes, "Of a simulated disk in memory", 4096,
                   std::uint64_t{8} << 30)

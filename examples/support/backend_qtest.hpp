@@ -7,6 +7,10 @@
 
 #include <phasebit/backend/qtest.hpp>
 
+#include <string>
+#include <utility>
+#include <vector>
+
 namespace example {
 
 template <class Use>
@@ -19,10 +23,15 @@ template <class Use>
                    "QEMU needs a disk: --image FILE (make one with truncate -s 64M FILE)");
   }
   constexpr std::uint64_t mebibyte = std::uint64_t{1} << 20;
+  // A property that the controller lacks makes the namespace a device of its own.
+  std::vector<std::string> devices{"nvme,serial=phasebit,drive=d0"};
+  if (!o.namespace_properties.empty()) {
+    devices = {"nvme,serial=phasebit,id=c0", "nvme-ns,bus=c0,drive=d0," + o.namespace_properties};
+  }
   auto machine =
       qtest::machine::start({.memory_bytes = (o.dma_bytes + 32 * mebibyte) & ~(mebibyte - 1),
                              .drives = {{.id = "d0", .path = o.image, .read_only = o.read_only}},
-                             .devices = {"nvme,serial=phasebit,drive=d0"}});
+                             .devices = std::move(devices)});
   if (!machine) return machine.error();
 
   auto function = machine->open_class(nvme_class);

@@ -201,6 +201,43 @@ def qemu(programs, folder):
     assert re.search(r"^nsze +: 0x4000$", text, re.M), text
 
 
+def qemu_metadata(programs, folder):
+    """Namespaces with metadata and protection information, whose image holds the data of all blocks and then
+    the metadata of all blocks."""
+    need_qemu()
+    for number, form in enumerate(("ms=8,mset=0", "ms=8,mset=1", "ms=64,mset=1", "ms=8,mset=0,pi=1", "ms=8,mset=1,pi=1",
+                                   "ms=8,mset=1,pi=2,pil=1", "ms=64,mset=0,pi=3", "ms=64,mset=1,pi=1,pil=1")):
+        size = int(form[3:].split(",")[0])
+        blocks = 300
+        disk = folder / f"{number}.img"
+        disk.write_bytes(bytes(blocks * (512 + size)))
+        q = ["--backend", "qtest", "--image", disk, "--qemu-namespace", form]
+        data = image(folder, f"data{number}", blocks * 512)
+        # Chunks of seven blocks, and of eight and a rest that is dropped.
+        good(programs, "nvme_copy", *q, "--from", data, "--chunk", 3584)
+        assert disk.read_bytes()[:blocks * 512] == data.read_bytes(), form
+        out, tuples = folder / f"out{number}", folder / f"tuples{number}"
+        good(programs, "nvme_copy", *q, "--to", out, "--chunk", 4500)
+        assert out.read_bytes() == data.read_bytes(), form
+        out.unlink()
+        good(programs, "nvme_copy", *q, "--to", out, "--metadata", tuples, "--chunk", 3584)
+        assert out.read_bytes() == data.read_bytes(), form
+        assert tuples.read_bytes() == disk.read_bytes()[blocks * 512:], form
+        # Data and metadata on another disk of this format, which checks the tuples when they are read.
+        other = folder / f"other{number}.img"
+        other.write_bytes(bytes(blocks * (512 + size)))
+        q[q.index(disk)] = other
+        if "pi" not in form:
+            tuples.write_bytes(os.urandom(blocks * size))
+        good(programs, "nvme_copy", *q, "--from", out, "--metadata", tuples, "--chunk", 3584)
+        assert other.read_bytes() == data.read_bytes() + tuples.read_bytes(), form
+        out.unlink()
+        good(programs, "nvme_copy", *q, "--to", out)
+        assert out.read_bytes() == data.read_bytes(), form
+    bad(programs, "the namespace has no metadata", "nvme_copy", "--backend", "qtest", "--image",
+        image(folder, "none.img", 1 << 20), "--to", folder / "none.out", "--metadata", folder / "none.meta")
+
+
 def qemu_mistakes(programs, folder):
     need_qemu()
     disk = image(folder, "disk.img", 1 << 20)
@@ -228,7 +265,7 @@ def readme(programs, folder):
 
 
 GROUPS = {"readme": readme, "hello": hello, "perf": perf_results, "corruption": corruption, "mistakes": mistakes, "faults": faults,
-          "identify": identify, "copy": copy, "terminal": terminal, "qemu": qemu,
+          "identify": identify, "copy": copy, "terminal": terminal, "qemu": qemu, "qemu_metadata": qemu_metadata,
           "qemu_mistakes": qemu_mistakes}
 
 if __name__ == "__main__":

@@ -9,10 +9,13 @@ one. mutations.json lists them:
    "from": "new_index - event_index - 1",       text that stands there exactly once
    "to": "new_index - event_index",             the mistake
    "kind": "expression",                        or "statement": from and to are whole statements
-   "tests": ["ring"],                           components whose tests should notice
+   "tests": ["ring"],                           folders of tests/ one of which should notice
    "equivalent": "why"}                         optional: it changes no behaviour
 
-Usage: mutate.py [--only SUBSTRING] [--sample N] [--compiler g++] [--work DIR]
+Places of one file do not overlap. A folder's tests run until their first failure, and at most a few times as
+long as without a mistake.
+
+Usage: mutate.py [--only SUBSTRING]... [--sample N] [--jobs N] [--compiler g++] [--work DIR]
 Ends with status 1 if a mistake that is not equivalent stays unnoticed.
 """
 import argparse
@@ -21,6 +24,9 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,88 +47,136 @@ const int selected = std::getenv("PHASEBIT_MUTATION") ? std::atoi(std::getenv("P
 """
 
 
-def mutated(text, number, m):
-    if text.count(m["from"]) != 1:
-        raise SystemExit(f"{m['file']}: {text.count(m['from'])} places read: {m['from']}")
+def number_of(m):
+    """Depends on the mistake alone, so that others that come and go leave its file's text as it was."""
+    return zlib.crc32("\n".join((m["file"], m["from"], m["to"])).encode()) & 0x3fffffff | 1
+
+
+def mutated(m):
     # Constant evaluation keeps the original: static_assert must still compile.
-    chosen = f"(!__builtin_is_constant_evaluated() && ::phasebit_mutation::selected == {number})"
+    chosen = f"(!__builtin_is_constant_evaluated() && ::phasebit_mutation::selected == {number_of(m)})"
     if m["kind"] == "expression":
-        new = f"({chosen} ? ({m['to']}) : ({m['from']}))"
-    elif m["kind"] == "statement":
-        new = f"if ({chosen}) {{ {m['to']} }} else {{ {m['from']} }}"
-    else:
-        raise SystemExit(f"{m['file']}: there is no kind {m['kind']}")
-    return text.replace(m["from"], new)
+        return f"({chosen} ? ({m['to']}) : ({m['from']}))"
+    return f"if {chosen} {{ {m['to']} }} else {{ {m['from']} }}"
 
 
-def build(mutations, args):
-    """One executable per component, with every mistake in it."""
-    copy = args.work / "include"
+def mutated_file(text, name, mutations, complaints):
+    """The text with all its mistakes in it."""
+    places = []
+    for m in mutations:
+        if (count := text.count(m["from"])) != 1:
+            complaints.append(f"{name}: {count} places read: {m['from']}")
+        elif m["kind"] not in ("expression", "statement"):
+            complaints.append(f"{name}: there is no kind {m['kind']}")
+        else:
+            places.append((text.index(m["from"]), m))
+    out, at = "", 0
+    for begin, m in sorted(places, key=lambda p: p[0]):
+        if begin < at:
+            complaints.append(f"{name}: overlaps another place: {m['from']}")
+            continue
+        out += text[at:begin] + mutated(m)
+        at = begin + len(m["from"])
+    return out + text[at:]
+
+
+def write_copy(mutations, copy):
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(ROOT / "include", copy)
     (copy / "phasebit_mutation.hpp").write_text(SELECTOR)
-    (args.work / "selected.cpp").write_text(DEFINITION)
-    for number, m in enumerate(mutations, 1):
-        file = copy / m["file"]
-        file.write_text(mutated(file.read_text(), number, m))
-    programs = {}
-    for component in sorted({t for m in mutations for t in m["tests"]}):
-        sources = sorted((ROOT / "tests" / component).rglob("*_test.cpp"))
-        objects = []
-        for source in [*sources, ROOT / "tests/main.cpp", args.work / "selected.cpp"]:
-            target = args.work / (component.replace("/", "_") + "." + source.stem + ".o")
-            command = [args.compiler, "-std=c++20", "-O1", f"-I{copy}", f"-I{ROOT}/tests", "-include",
-                       str(copy / "phasebit_mutation.hpp"), f'-DPHASEBIT_TEST_SOURCE_DIR="{ROOT}/tests"',
-                       "-DPHASEBIT_TEST_VERSION=0,1,0", "-c", str(source), "-o", str(target)]
-            if shutil.which("ccache"):
-                command.insert(0, "ccache")
-            subprocess.run(command, check=True)
-            objects.append(str(target))
-        program = args.work / ("test_" + component.replace("/", "_"))
-        subprocess.run([args.compiler, *objects, "-pthread", "-lfmt", "-o", str(program)], check=True)
-        programs[component] = program
-    return programs
+    complaints = []
+    for name in sorted({m["file"] for m in mutations}):
+        own = [m for m in mutations if m["file"] == name]
+        (copy / name).write_text(mutated_file((copy / name).read_text(), name, own, complaints))
+    if complaints:
+        raise SystemExit("\n".join(complaints))
+
+
+def build(folder, copy, args):
+    """The executable of a folder's tests."""
+    name = folder.replace("/", "_")
+    sources = sorted((ROOT / "tests" / folder).rglob("*_test.cpp"))
+    if not sources:
+        raise SystemExit(f"tests/{folder} has no tests")
+
+    def compiled(source):
+        target = args.work / f"{name}.{source.parent.name}.{source.stem}.o"
+        command = [args.compiler, "-std=c++20", "-O1", f"-I{copy}", f"-I{ROOT}/tests", "-include",
+                   str(copy / "phasebit_mutation.hpp"), f'-DPHASEBIT_TEST_SOURCE_DIR="{ROOT}/tests"',
+                   "-DPHASEBIT_TEST_VERSION=0,1,0", "-c", str(source), "-o", str(target)]
+        if shutil.which("ccache"):
+            command.insert(0, "ccache")
+        subprocess.run(command, check=True)
+        return str(target)
+
+    with ThreadPoolExecutor(args.jobs) as pool:
+        objects = list(pool.map(compiled, [*sources, ROOT / "tests/main.cpp", args.work / "selected.cpp"]))
+    program = args.work / f"test_{name}"
+    subprocess.run([args.compiler, *objects, "-pthread", "-lfmt", "-o", str(program)], check=True)
+    return program
 
 
 def noticed(program, number, limit):
     """Whether the tests fail: by an assertion, a crash, or by not ending."""
     try:
-        return subprocess.run([program], env=os.environ | {"PHASEBIT_MUTATION": str(number)}, timeout=limit,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        return subprocess.run([program, "--abort-after=1"], env=os.environ | {"PHASEBIT_MUTATION": str(number)},
+                              timeout=limit, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL).returncode != 0
     except subprocess.TimeoutExpired:
         return True
 
 
+def run_folder(folder, copy, left, args):
+    """The mistakes among `left` that this folder's tests notice, by their numbers."""
+    mine = [m for m in left if folder in m["tests"]]
+    if not mine:
+        return set()
+    program = build(folder, copy, args)
+    begin = time.monotonic()
+    if noticed(program, 0, 170):
+        raise SystemExit(f"the tests of {folder} fail without a mistake")
+    limit = 20 + 8 * (time.monotonic() - begin)
+    with ThreadPoolExecutor(args.jobs) as pool:
+        seen = list(pool.map(lambda m: noticed(program, number_of(m), limit), mine))
+    for m, found in zip(mine, seen):
+        if found:
+            print(f"noticed by {folder}: {m['file']}: {m['from']} -> {m['to']}", flush=True)
+    return {number_of(m) for m, found in zip(mine, seen) if found}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="mistakes of files whose path contains this")
+    parser.add_argument("--only", action="append", default=[], help="mistakes of files whose path contains this")
     parser.add_argument("--sample", type=int, default=0, help="every n-th mistake, for CI")
+    parser.add_argument("--jobs", type=int, default=1, help="compilers and tests at a time")
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--work", type=Path, default=ROOT / "build/mutation")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
 
-    mutations = [m for m in json.loads((HERE / "mutations.json").read_text()) if args.only in m["file"]]
+    listed = json.loads((HERE / "mutations.json").read_text())
+    copy = args.work / "include"
+    write_copy(listed, copy)  # all of them, which says which are out of date
+    (args.work / "selected.cpp").write_text(DEFINITION)
+    mutations = [m for m in listed if not args.only or any(o in m["file"] for o in args.only)]
     if args.sample:
         mutations = mutations[:: args.sample]
-    programs = build(mutations, args)
-    for component, program in programs.items():
-        if noticed(program, 0, 170):
-            print(f"the tests of {component} fail without a mistake")
-            return 1
+    write_copy(mutations, copy)
 
+    left = mutations
+    for folder in dict.fromkeys(t for m in mutations for t in m["tests"]):
+        found = run_folder(folder, copy, left, args)
+        left = [m for m in left if number_of(m) not in found]
     unnoticed = 0
-    for number, m in enumerate(mutations, 1):
-        by = [t for t in m["tests"] if noticed(programs[t], number, 170)]
-        if by:
-            print(f"noticed by {', '.join(by)}: {m['file']}: {m['from']} -> {m['to']}")
-        elif m.get("equivalent"):
+    for m in left:
+        if m.get("equivalent"):
             print(f"equivalent: {m['file']}: {m['from']} -> {m['to']}: {m['equivalent']}")
         else:
             unnoticed += 1
             print(f"NOT NOTICED: {m['file']}: {m['from']} -> {m['to']}")
-    print(f"{len(mutations)} mistakes, {unnoticed} not noticed")
+    real = len(mutations) - sum(1 for m in left if m.get("equivalent"))
+    share = 100 * (real - unnoticed) / real if real else 0
+    print(f"{len(mutations)} mistakes, {len(mutations) - real} equivalent, {unnoticed} not noticed: {share:.1f} % noticed")
     return 1 if unnoticed or not mutations else 0
 
 

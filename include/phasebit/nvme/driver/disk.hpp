@@ -241,6 +241,10 @@ class disk {
     const bool extended = interleaved(with_metadata);
     // Protection information that is longer than the tuple: the controller makes the tuple alone.
     if (info_.is_protected() && extended && !with_metadata) range.pi.action = true;
+    // Type 2 has the LBA as its tag whatever the length of the metadata: see prepare_transfer().
+    if (info_.protection == protection_type::type2 && !with_metadata && !info_.strips()) {
+      range.reference_tag = static_cast<std::uint32_t>(lba);
+    }
     const dma_region data = bounce_->subregion(
         0, std::size_t{blocks} * (extended ? info_.extended_bytes() : info_.block_bytes));
     if (!info_.metadata_inline && info_.metadata_bytes != 0 && (with_metadata || !info_.strips())) {
