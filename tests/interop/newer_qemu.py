@@ -4,6 +4,8 @@
 
 The machine's own, where it is new enough; otherwise Debian trixie's, unpacked into a cache and run
 by its own loader with its own libraries. Exit status 77: it cannot be had, and the line says why.
+
+newest() is the same for what only the QEMU of trixie-backports has: vfio-user-pci needs 10.1.
 """
 import os
 import platform
@@ -19,17 +21,17 @@ SUITE = "trixie"
 PACKAGES = ["qemu-system-arm", "qemu-system-riscv", "qemu-system-x86"]
 
 
-def main(program):
+def main(program, wanted=WANTED, suite=SUITE, packages=tuple(PACKAGES)):
     own = shutil.which(program)
-    if own and (version_of(own) or (0, 0)) >= WANTED:
+    if own and (version_of(own) or (0, 0)) >= wanted:
         return own
     if platform.machine() != "x86_64":
-        skip(f"{program} {WANTED[0]}.{WANTED[1]} or later is not installed, and is only fetched on x86-64")
-    root = unpacked(f"{SUITE}-qemu", SUITE, PACKAGES)
+        skip(f"{program} {wanted[0]}.{wanted[1]} or later is not installed, and is only fetched on x86-64")
+    root = unpacked(f"{suite}-qemu", suite, packages)
     libraries = root / "usr/lib/x86_64-linux-gnu"
     loader = root / "usr/lib64/ld-linux-x86-64.so.2"
     if not (root / "usr/bin" / program).exists():
-        skip(f"Debian {SUITE} has no {program}")
+        skip(f"Debian {suite} has no {program}")
     script = root / "run" / program
     with alone("wrappers"):
         if not script.exists():
@@ -40,9 +42,14 @@ def main(program):
                              f'"{root}/usr/bin/{program}" -L "{root}/usr/share/qemu" "$@"\n')
             draft.chmod(0o755)
             os.replace(draft, script)
-    if (version_of(script) or (0, 0)) < WANTED:
-        skip(f"{program} of Debian {SUITE} does not run here")
+    if (version_of(script) or (0, 0)) < wanted:
+        skip(f"{program} of Debian {suite} does not run here")
     return script
+
+
+def newest(program, wanted):
+    """A QEMU of the version `wanted`, (major, minor), or later, for programs of qemu-system-x86."""
+    return main(program, wanted, f"{SUITE}-backports", ("qemu-system-x86",))
 
 
 if __name__ == "__main__":

@@ -52,18 +52,20 @@ def alone(name):
 
 
 def other_suite(suite):
-    """The options that make apt look at that suite, with package lists of its own in the cache."""
+    """The options that make apt look at that suite, with package lists of its own in the cache. Backports
+    are taken with the suite that they were made for."""
     mirrors = [line for line in run("apt-get", "indextargets", "--format", "$(REPO_URI)",
                                     "Created-By: Packages").split() if line.rstrip("/").endswith("/debian")]
     if not mirrors:
         skip("apt is set up with no Debian mirror")
     state = CACHE / f"{suite}-apt"
     (state / "lists/partial").mkdir(parents=True, exist_ok=True)
-    (state / "sources.list").write_text(
-        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirrors[0]} {suite} main\n")
+    (state / "sources.list").write_text("".join(
+        f"deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] {mirrors[0]} {name} main\n"
+        for name in sorted({suite.removesuffix("-backports"), suite})))
     options = [f"-oDir::Etc::sourcelist={state}/sources.list", "-oDir::Etc::sourceparts=-",
                f"-oDir::State::lists={state}/lists", "-oDir::Cache::pkgcache=", "-oDir::Cache::srcpkgcache=",
-               "-oAcquire::Languages=none", *NETWORK]
+               f"-oAPT::Default-Release={suite}", "-oAcquire::Languages=none", *NETWORK]
     with alone(f"{suite}-apt"):
         # By itself apt takes a mirror that does not answer for a warning.
         run("apt-get", *options, "-oAPT::Update::Error-Mode=any", "-q", "update")
