@@ -18,8 +18,6 @@
 #include <phasebit/transport/vfio_user/nvme_device.hpp>
 #include <phasebit/transport/vfio_user/server.hpp>
 
-#include <support/target_disk.hpp>
-
 #include <csignal>
 #include <cstdint>
 #include <memory>
@@ -30,6 +28,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <poll.h>
+#include <support/target_disk.hpp>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -157,7 +156,8 @@ result<posix::unique_fd> listen_at(const std::string& path) {
 
 void print(const statistics& s, const hosted::reactor_counters& r) {
   fmt::print(
-      "connections {} messages {} refused {} work {} interrupts {} message-dma {} busy {} sleeps {}\n",
+      "connections {} messages {} refused {} work {} interrupts {} message-dma {} busy {} sleeps "
+      "{}\n",
       s.messages.connections, s.messages.messages, s.messages.refused, s.work, s.interrupts,
       s.message_bytes, r.busy_turns, r.sleeps);
   std::fflush(stdout);
@@ -166,8 +166,8 @@ void print(const statistics& s, const hosted::reactor_counters& r) {
 int run(const options& o) {
   std::vector<std::unique_ptr<example::target_disk>> disks;
   for (const std::string& where : o.disks) {
-    auto disk = example::target_disk::open(
-        where, {.block_size = o.block_size, .read_only = o.read_only});
+    auto disk =
+        example::target_disk::open(where, {.block_size = o.block_size, .read_only = o.read_only});
     if (!disk) return fail(disk.error());
     if ((*disk)->block_count() < o.namespaces) {
       return fail(failure(errc::out_of_range, "has fewer blocks than namespaces").of(where));
@@ -267,7 +267,8 @@ int main(int argc, char** argv) {
   app.add_option("--threads", o.threads, "threads of each namespace in a file; 0: none")
       ->check(CLI::Range(0, 64));
   app.add_option("--spin", o.spin_us, "microseconds without work before the server sleeps");
-  app.add_option("--sleep", o.sleep_ms, "longest sleep in milliseconds: the latency of a first request")
+  app.add_option("--sleep", o.sleep_ms,
+                 "longest sleep in milliseconds: the latency of a first request")
       ->check(CLI::Range(1, 1000));
   app.add_option("--statistics", o.statistics_s, "prints counters every so many seconds");
   app.add_option("--serial", o.serial, "serial number");

@@ -194,8 +194,8 @@ class target_media {
   target_media(const disk_part& part, unsigned threads, std::function<void()> notify)
       : part_(part), direct_(part_) {
     if (threads != 0) {
-      pool_.emplace(part_, phasebit::hosted::threaded_media_options{
-                               .threads = threads, .notify = std::move(notify)});
+      pool_.emplace(part_, phasebit::hosted::threaded_media_options{.threads = threads,
+                                                                    .notify = std::move(notify)});
     }
   }
   target_media(const target_media&) = delete;

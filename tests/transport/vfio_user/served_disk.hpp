@@ -43,8 +43,8 @@ inline std::pair<phasebit::posix::unique_fd, phasebit::posix::unique_fd> socket_
 
 // Media that complete later, in a random order, or synchronous ones: whatever the plan says.
 struct served_disk {
-  using media_type =
-      phasebit::block::planned_media<phasebit::block::memory_media, phasebit::block::random_media_plan>;
+  using media_type = phasebit::block::planned_media<phasebit::block::memory_media,
+                                                    phasebit::block::random_media_plan>;
   using namespaces_type = phasebit::nvme::device::single_namespace<media_type>;
   using device_type = vfu::nvme_device<namespaces_type>;
   using server_type = vfu::server<device_type>;
@@ -92,6 +92,7 @@ struct server_thread {
           const int fd = next.exchange(-1);
           if (fd >= 0) disk->server->connect(phasebit::posix::unique_fd{fd});
         }
+        if (disconnect.exchange(false)) disk->server->disconnect();
         waiting.store(disk->server->state() == vfu::server_state::waiting);
         if (disk->server->poll() == 0) std::this_thread::yield();
       }
@@ -113,6 +114,7 @@ struct server_thread {
   served_disk* disk;
   std::atomic<int> next{-1};
   std::atomic<bool> stop{false};
+  std::atomic<bool> disconnect{false};
   std::atomic<bool> waiting{true};
   std::thread thread;
 };

@@ -204,7 +204,8 @@ class json_reader {
                     "max_dma_maps is not a number from 1 to 2^32 - 1");
     }
     if (name == "pgsizes") {
-      return number(reader, found.pgsizes, 1, ~std::uint64_t{0}, "pgsizes is not a positive number");
+      return number(reader, found.pgsizes, 1, ~std::uint64_t{0},
+                    "pgsizes is not a positive number");
     }
     if (name == "write_multiple") {
       return boolean(reader, found.write_multiple, "write_multiple is not a boolean");

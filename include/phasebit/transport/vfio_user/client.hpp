@@ -67,7 +67,8 @@ class client_link {
   [[nodiscard]] result<> negotiate() {
     const version_header mine{version_major, version_minor};
     const std::string text = write_capabilities(
-        {.max_msg_fds = max_fds, .write_multiple = true, .twin_socket = options_.twin_socket}, false);
+        {.max_msg_fds = max_fds, .write_multiple = true, .twin_socket = options_.twin_socket},
+        false);
     const std::lock_guard guard{lock_};
     const auto done = exchange(command::version, wire_bytes(mine), std::as_bytes(std::span{text}));
     if (!done) return done;
@@ -131,18 +132,20 @@ class client_link {
                                    unsigned bytes) noexcept {
     std::uint64_t value = ~std::uint64_t{0} >> (64 - 8 * bytes);
     const region_access a{offset, region, bytes};
-    static_cast<void>(request_with(command::region_read, wire_bytes(a), [&](const message& m) -> result<> {
-      if (m.payload.size() != sizeof a + bytes) return wrong_reply(command::region_read);
-      value = 0;
-      for (unsigned i = 0; i != bytes; ++i) {
-        value |= static_cast<std::uint64_t>(m.payload[sizeof a + i]) << 8 * i;
-      }
-      return {};
-    }));
+    static_cast<void>(
+        request_with(command::region_read, wire_bytes(a), [&](const message& m) -> result<> {
+          if (m.payload.size() != sizeof a + bytes) return wrong_reply(command::region_read);
+          value = 0;
+          for (unsigned i = 0; i != bytes; ++i) {
+            value |= static_cast<std::uint64_t>(m.payload[sizeof a + i]) << 8 * i;
+          }
+          return {};
+        }));
     return value;
   }
   // Posted: the server sends no reply. Lost where it is gone.
-  void write(std::uint32_t region, std::uint64_t offset, unsigned bytes, std::uint64_t value) noexcept {
+  void write(std::uint32_t region, std::uint64_t offset, unsigned bytes,
+             std::uint64_t value) noexcept {
     struct {
       region_access a;
       std::array<std::byte, 8> data;
@@ -178,8 +181,8 @@ class client_link {
                                   std::span<const int> fds = {}) {
     if (lost_) return gone();
     const std::uint16_t id = next_id_++;
-    const auto sent = main_.send({id, static_cast<std::uint16_t>(what), 0, type_command, 0}, payload,
-                                 more, fds);
+    const auto sent =
+        main_.send({id, static_cast<std::uint16_t>(what), 0, type_command, 0}, payload, more, fds);
     if (!sent) {
       lost_ = true;
       return sent;
@@ -192,7 +195,8 @@ class client_link {
           answer(main_, reply_);
           continue;
         }
-        if (reply_.header.message_id != id || reply_.command() != what) continue;  // of one given up
+        if (reply_.header.message_id != id || reply_.command() != what)
+          continue;  // of one given up
         if (reply_.refused != 0) return wrong_reply(what);
         if ((reply_.header.flags & flag_error) != 0) {
           return posix::os_error("the vfio-user server refuses a request",
@@ -209,8 +213,8 @@ class client_link {
                        static_cast<std::uint64_t>(what));
       }
       std::array<::pollfd, 2> wait{{{main_.fd(), POLLIN, 0}, {twin_.fd(), POLLIN, 0}}};
-      static_cast<void>(::poll(wait.data(), wait.size(),
-                               static_cast<int>((end - now) / nanoseconds_per_ms + 1)));
+      static_cast<void>(
+          ::poll(wait.data(), wait.size(), static_cast<int>((end - now) / nanoseconds_per_ms + 1)));
     }
   }
   [[nodiscard]] bool receive(message_channel& from, message& to) {
@@ -236,8 +240,8 @@ class client_link {
       const std::uint64_t given = m.payload.size() - sizeof a;
       if (memory_ && offset < memory_.size() && a.count <= memory_.size() - offset &&
           a.count <= default_max_transfer && given == (reading ? 0 : a.count)) {
-        const auto there = memory_.bytes().subspan(int_cast<std::size_t>(offset),
-                                                   int_cast<std::size_t>(a.count));
+        const auto there =
+            memory_.bytes().subspan(int_cast<std::size_t>(offset), int_cast<std::size_t>(a.count));
         error = 0;
         if (reading) {
           data = there;
@@ -551,44 +555,48 @@ class client {
 
   [[nodiscard]] result<> describe() {
     device_info info{sizeof info, 0, 0, 0};
-    auto done = link_->request_with(
-        command::device_get_info, wire_bytes(info), [&](const message& m) -> result<> {
-          if (m.payload.size() < sizeof info) return link_->wrong_reply(command::device_get_info);
-          info = load_wire<device_info>(m.body());
-          return {};
-        });
+    auto done = link_->request_with(command::device_get_info, wire_bytes(info),
+                                    [&](const message& m) -> result<> {
+                                      if (m.payload.size() < sizeof info)
+                                        return link_->wrong_reply(command::device_get_info);
+                                      info = load_wire<device_info>(m.body());
+                                      return {};
+                                    });
     if (!done) return done;
     if ((info.flags & device_flag_pci) == 0 || info.num_regions <= config_region) {
-      return failure(errc::not_supported, "the vfio-user server offers no PCI function", info.flags);
+      return failure(errc::not_supported, "the vfio-user server offers no PCI function",
+                     info.flags);
     }
     for (std::uint32_t i = 0; i != regions_->size(); ++i) {
       if (done = describe_region(i, (*regions_)[i]); !done) return done;
     }
     if (info.num_irqs <= msix_irq) return {};
     const irq_info asked{sizeof asked, 0, msix_irq, 0};
-    return link_->request_with(
-        command::device_get_irq_info, wire_bytes(asked), [&](const message& m) -> result<> {
-          if (m.payload.size() < sizeof asked) return link_->wrong_reply(command::device_get_irq_info);
-          const auto irqs = load_wire<irq_info>(m.body());
-          vectors_ = std::min<unsigned>(irqs.count, pcie::msix::max_vectors);
-          return {};
-        });
+    return link_->request_with(command::device_get_irq_info, wire_bytes(asked),
+                               [&](const message& m) -> result<> {
+                                 if (m.payload.size() < sizeof asked)
+                                   return link_->wrong_reply(command::device_get_irq_info);
+                                 const auto irqs = load_wire<irq_info>(m.body());
+                                 vectors_ = std::min<unsigned>(irqs.count, pcie::msix::max_vectors);
+                                 return {};
+                               });
   }
   [[nodiscard]] result<> describe_region(std::uint32_t index, detail::client_region& region) {
     constexpr std::uint32_t space = 1024;
     const region_info asked{space, 0, index, 0, 0, 0};
-    return link_->request_with(
-        command::device_get_region_info, wire_bytes(asked), [&](message& m) -> result<> {
-          region_info info{};
-          if (m.payload.size() < sizeof info) {
-            return link_->wrong_reply(command::device_get_region_info);
-          }
-          info = load_wire<region_info>(m.body());
-          region.index = index;
-          region.size = info.size;
-          if ((info.flags & region_flag_mmap) == 0 || m.fds.size() != 1) return {};
-          return map_region(region, info, m.body(), m.fds[0]);
-        });
+    return link_->request_with(command::device_get_region_info, wire_bytes(asked),
+                               [&](message& m) -> result<> {
+                                 region_info info{};
+                                 if (m.payload.size() < sizeof info) {
+                                   return link_->wrong_reply(command::device_get_region_info);
+                                 }
+                                 info = load_wire<region_info>(m.body());
+                                 region.index = index;
+                                 region.size = info.size;
+                                 if ((info.flags & region_flag_mmap) == 0 || m.fds.size() != 1)
+                                   return {};
+                                 return map_region(region, info, m.body(), m.fds[0]);
+                               });
   }
   // Maps the areas of the sparse capability, or the whole region where there is none.
   [[nodiscard]] static result<> map_region(detail::client_region& region, const region_info& info,

@@ -56,7 +56,8 @@ class dma_table {
     const auto at = place(begin, bytes);
     if (!at) return at.error();
     struct ::stat about {};
-    if (::fstat(fd.get(), &about) != 0) return posix::os_error("the memory's descriptor is no file");
+    if (::fstat(fd.get(), &about) != 0)
+      return posix::os_error("the memory's descriptor is no file");
     if (!range_end(bus_addr{offset}, bytes) || about.st_size < 0 ||
         static_cast<std::uint64_t>(about.st_size) < offset + bytes) {
       return failure(errc::invalid_argument, "a range of memory ends beyond its file",

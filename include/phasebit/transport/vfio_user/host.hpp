@@ -59,7 +59,9 @@ class dma_port {
   [[nodiscard]] result<> read(bus_addr at, std::span<std::byte> to) noexcept {
     return each_part(
         at, to, access::read,
-        [](std::span<std::byte> part, std::byte* local) noexcept { copy_shared(part, {local, part.size()}); },
+        [](std::span<std::byte> part, std::byte* local) noexcept {
+          copy_shared(part, {local, part.size()});
+        },
         [this](std::uint64_t from, std::span<std::byte> part) noexcept {
           return messages_->read(from, part);
         });
@@ -104,8 +106,8 @@ class dma_port {
       const auto r = find(at, wanted);
       if (!r) return r.error();
       const std::uint64_t offset = at - (*r)->begin;
-      const auto n = static_cast<std::size_t>(
-          std::min<std::uint64_t>(bytes.size(), (*r)->bytes - offset));
+      const auto n =
+          static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), (*r)->bytes - offset));
       if (std::byte* const local = (*r)->local; local != nullptr) {
         copy(bytes.first(n), local + offset);
       } else {

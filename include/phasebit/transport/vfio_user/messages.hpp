@@ -32,17 +32,16 @@ enum class command : std::uint16_t {
 };
 
 [[nodiscard]] constexpr std::string_view name(command c) noexcept {
-  constexpr std::string_view names[] = {
-      "unknown",         "VERSION",
-      "DMA_MAP",         "DMA_UNMAP",
-      "DEVICE_GET_INFO", "DEVICE_GET_REGION_INFO",
-      "GET_REGION_IO_FDS", "DEVICE_GET_IRQ_INFO",
-      "DEVICE_SET_IRQS", "REGION_READ",
-      "REGION_WRITE",    "DMA_READ",
-      "DMA_WRITE",       "DEVICE_RESET",
-      "unknown",         "REGION_WRITE_MULTI",
-      "DEVICE_FEATURE",  "MIG_DATA_READ",
-      "MIG_DATA_WRITE"};
+  constexpr std::string_view names[] = {"unknown",           "VERSION",
+                                        "DMA_MAP",           "DMA_UNMAP",
+                                        "DEVICE_GET_INFO",   "DEVICE_GET_REGION_INFO",
+                                        "GET_REGION_IO_FDS", "DEVICE_GET_IRQ_INFO",
+                                        "DEVICE_SET_IRQS",   "REGION_READ",
+                                        "REGION_WRITE",      "DMA_READ",
+                                        "DMA_WRITE",         "DEVICE_RESET",
+                                        "unknown",           "REGION_WRITE_MULTI",
+                                        "DEVICE_FEATURE",    "MIG_DATA_READ",
+                                        "MIG_DATA_WRITE"};
   const auto number = static_cast<std::size_t>(c);
   return names[number < std::size(names) ? number : 0];
 }

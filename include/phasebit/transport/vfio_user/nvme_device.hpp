@@ -41,18 +41,18 @@ struct nvme_options {
     const nvme::device::settings& s) noexcept {
   const std::uint64_t least = nvme::register_bytes(s.io_queue_pairs, s.doorbell_stride);
   const std::uint32_t pba = std::bit_ceil(pcie::msix_table_bytes(s.interrupt_vectors));
-  pcie::function_description d{.vendor_id = s.pci_vendor != 0 ? s.pci_vendor : std::uint16_t{0x5042},
-                               .device_id = 0x0010,
-                               .class_code = 0x01'08'02,
-                               .revision_id = 1,
-                               .subsystem_vendor_id = 0x5042,
-                               .subsystem_id = 0x0001,
-                               .power_management = true,
-                               .msix = pcie::msix_description{.vectors = s.interrupt_vectors,
-                                                              .table_bar = 4,
-                                                              .pba_bar = 4,
-                                                              .pba_offset = pba},
-                               .express = pcie::express_description{}};
+  pcie::function_description d{
+      .vendor_id = s.pci_vendor != 0 ? s.pci_vendor : std::uint16_t{0x5042},
+      .device_id = 0x0010,
+      .class_code = 0x01'08'02,
+      .revision_id = 1,
+      .subsystem_vendor_id = 0x5042,
+      .subsystem_id = 0x0001,
+      .power_management = true,
+      .msix =
+          pcie::msix_description{
+              .vectors = s.interrupt_vectors, .table_bar = 4, .pba_bar = 4, .pba_offset = pba},
+      .express = pcie::express_description{}};
   d.bars[0] = {.kind = pcie::bar_kind::memory64,
                .size = std::bit_ceil(least < 0x4000 ? std::uint64_t{0x4000} : least)};
   d.bars[4] = {.kind = pcie::bar_kind::memory32, .size = std::bit_ceil(pba + 0x1000U)};

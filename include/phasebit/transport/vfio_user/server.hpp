@@ -300,8 +300,8 @@ class server final : private message_dma {
   void reply(const message& m, std::span<const std::byte> payload,
              std::span<const std::byte> more = {}, std::span<const int> fds = {}) noexcept {
     if (!m.wants_reply()) return;
-    const auto sent = main_.send(
-        {m.header.message_id, m.header.command, 0, type_reply, 0}, payload, more, fds);
+    const auto sent =
+        main_.send({m.header.message_id, m.header.command, 0, type_reply, 0}, payload, more, fds);
     if (!sent) lose(sent.error());
   }
   void reply_error(const message& m, int number) noexcept {
@@ -320,7 +320,8 @@ class server final : private message_dma {
     if (m.is_reply() && m.refused == 0) {
       // A reply cannot be answered.
       ++counters_.refused;
-      static_cast<void>(refuse(EINVAL, "a reply arrived that was not waited for", m.header.command));
+      static_cast<void>(
+          refuse(EINVAL, "a reply arrived that was not waited for", m.header.command));
       m.fds.clear();
       return;
     }
@@ -511,8 +512,12 @@ class server final : private message_dma {
       return refuse(EINVAL, "the device has no such region", info.index);
     }
     const std::uint32_t space = info.argsz;
-    info = {.argsz = sizeof info, .flags = 0, .index = info.index, .cap_offset = 0,
-            .size = region_bytes(info.index), .offset = 0};
+    info = {.argsz = sizeof info,
+            .flags = 0,
+            .index = info.index,
+            .cap_offset = 0,
+            .size = region_bytes(info.index),
+            .offset = 0};
     struct {
       sparse_mmap_header head;
       sparse_mmap_area area;
@@ -689,7 +694,8 @@ class server final : private message_dma {
     for (std::uint64_t i = 0; i != count; ++i) {
       const auto w = load_wire<multi_write>(entries.subspan(i * sizeof(multi_write)));
       if (w.count > sizeof w.data || !may_write(w.region, w.offset, w.count)) {
-        return refuse(EINVAL, "a write of REGION_WRITE_MULTI is out of its region or misaligned", i);
+        return refuse(EINVAL, "a write of REGION_WRITE_MULTI is out of its region or misaligned",
+                      i);
       }
     }
     for (std::uint64_t i = 0; i != count; ++i) {
@@ -851,7 +857,8 @@ class server final : private message_dma {
       } else if (!lost_) {
         const std::uint64_t now = posix::steady_clock::now();
         if (now >= end) {
-          return failure(errc::timed_out, "the client does not answer a DMA by messages", a.address);
+          return failure(errc::timed_out, "the client does not answer a DMA by messages",
+                         a.address);
         }
         std::array<::pollfd, 2> wait{{{channel.fd(), POLLIN, 0}, {main_.fd(), POLLIN, 0}}};
         static_cast<void>(::poll(wait.data(), wait.size(),
