@@ -14,7 +14,6 @@ import vm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "interop"))
 import newer_qemu  # noqa: E402
 
-MIB = 192
 SCRIPT = r"""
 wait_for [ -b /dev/nvme0n1 ]
 for name in model serial; do echo "PB $name: $(cat /sys/class/nvme/nvme0/$name)"; done
@@ -43,15 +42,16 @@ echo "PB device: $(sha256sum < /dev/nvme0n1 | cut -d' ' -f1)"
 
 
 def check_guest(report, work, root, qemu, program, shared):
-    """One boot. Without shared memory all DMA goes by messages."""
+    """One boot. Without shared memory all DMA goes by messages, and so do the doorbells."""
     name = "shared" if shared else "messages"
-    files = 20 if shared else 2
+    files, mib = (30, 160) if shared else (2, 32)
     image = work / f"{name}.img"
     with open(image, "wb") as f:
-        f.truncate(MIB << 20)
+        f.truncate(mib << 20)
     path = work / f"{name}.sock"
     server = subprocess.Popen([program, "--socket", str(path), "--disk", f"file:{image}", "--queues", "4",
-                               "--serial", "VFU-4711", "--verbose"], stdin=subprocess.DEVNULL,
+                               "--serial", "VFU-4711", "--verbose",
+                               *([] if shared else ["--trap-doorbells"])], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, text=True)
     try:
         for _ in range(200):
@@ -71,7 +71,7 @@ def check_guest(report, work, root, qemu, program, shared):
         said = server.communicate(timeout=60)[0]
     got = vm.results(lines)
     report.guest(name, lines)
-    expected = {"model": "phasebit nvme_target", "serial": "VFU-4711", "sectors": str((MIB << 20) // 512),
+    expected = {"model": "phasebit nvme_target", "serial": "VFU-4711", "sectors": str((mib << 20) // 512),
                 "driver": "nvme", "mounted": "ok", "checksums": str(files), "trim": "ok", "reset": "ok",
                 "unmounted": "ok", "device": vm.sha256(image)}
     for key, value in expected.items():
