@@ -147,6 +147,7 @@
 #include <phasebit/iommu/vtd/spec/scalable_tables.hpp>
 #include <phasebit/iommu/vtd/spec/tables.hpp>
 #include <phasebit/iommu/vtd/translation.hpp>
+#include <phasebit/memory/dirty_bitmap.hpp>
 #include <phasebit/memory/dma_access.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/memory/dma_buffer.hpp>
@@ -172,10 +173,15 @@
 #include <phasebit/nvme/device/dma_object.hpp>
 #include <phasebit/nvme/device/doorbells.hpp>
 #include <phasebit/nvme/device/features.hpp>
+#include <phasebit/nvme/device/formatted_io.hpp>
+#include <phasebit/nvme/device/guard.hpp>
 #include <phasebit/nvme/device/identify.hpp>
 #include <phasebit/nvme/device/io_command.hpp>
 #include <phasebit/nvme/device/io_handlers.hpp>
 #include <phasebit/nvme/device/log_pages.hpp>
+#include <phasebit/nvme/device/media_slice.hpp>
+#include <phasebit/nvme/device/namespace_format.hpp>
+#include <phasebit/nvme/device/namespace_pool.hpp>
 #include <phasebit/nvme/device/namespaces.hpp>
 #include <phasebit/nvme/device/pending_commands.hpp>
 #include <phasebit/nvme/device/pending_io.hpp>
@@ -257,7 +263,9 @@
 #include <phasebit/pcie/driver/bus32_bar.hpp>
 #include <phasebit/pcie/driver/ecam.hpp>
 #include <phasebit/pcie/driver/enumerate.hpp>
+#include <phasebit/pcie/driver/expansion_rom.hpp>
 #include <phasebit/pcie/driver/mapped_bar.hpp>
+#include <phasebit/pcie/driver/payload.hpp>
 #include <phasebit/pcie/driver/placement.hpp>
 #include <phasebit/pcie/driver/register_block.hpp>
 #include <phasebit/pcie/driver/reset.hpp>
@@ -268,6 +276,7 @@
 #include <phasebit/pcie/spec/aer_capability.hpp>
 #include <phasebit/pcie/spec/bar.hpp>
 #include <phasebit/pcie/spec/capability.hpp>
+#include <phasebit/pcie/spec/enhanced_allocation.hpp>
 #include <phasebit/pcie/spec/express.hpp>
 #include <phasebit/pcie/spec/header.hpp>
 #include <phasebit/pcie/spec/hotplug_capability.hpp>

@@ -66,6 +66,14 @@
 #include <phasebit/posix/stream.hpp>
 #include <phasebit/posix/sysfs.hpp>
 #include <phasebit/posix/unique_fd.hpp>
+#include <phasebit/transport/vfio_user/capabilities.hpp>
+#include <phasebit/transport/vfio_user/client.hpp>
+#include <phasebit/transport/vfio_user/dma_table.hpp>
+#include <phasebit/transport/vfio_user/host.hpp>
+#include <phasebit/transport/vfio_user/message_channel.hpp>
+#include <phasebit/transport/vfio_user/messages.hpp>
+#include <phasebit/transport/vfio_user/nvme_device.hpp>
+#include <phasebit/transport/vfio_user/server.hpp>
 #include <phasebit/transport/vhost_user/back_end.hpp>
 #include <phasebit/transport/vhost_user/blk_device.hpp>
 #include <phasebit/transport/vhost_user/dirty_bitmap.hpp>

@@ -74,21 +74,23 @@ class data_transfer {
     return for_each_range(bytes, wanted, local_visitor<Each>{dma_, wanted, each});
   }
 
-  // The bytes [offset, offset + data.size()) of data that is `bytes` long.
+  // The bytes [offset, offset + data.size()) of data that is `bytes` long. No other byte of the host is
+  // accessed.
   [[nodiscard]] status_code to_host(std::uint64_t bytes, std::uint64_t offset,
                                     std::span<const std::byte> data) noexcept {
-    return for_each(bytes, access::write,
-                    part_of_data<const std::byte, copy_out>(offset, data, {}));
+    return for_each_range(bytes, access::write,
+                          part_of_data<const std::byte, copy_out>(*dma_, offset, data));
   }
   [[nodiscard]] status_code from_host(std::uint64_t bytes, std::uint64_t offset,
                                       std::span<std::byte> data) noexcept {
-    return for_each(bytes, access::read, part_of_data<std::byte, copy_in>(offset, data, {}));
+    return for_each_range(bytes, access::read,
+                          part_of_data<std::byte, copy_in>(*dma_, offset, data));
   }
   // Whether those bytes equal `data`: Compare Failure where not.
   [[nodiscard]] status_code compare(std::uint64_t bytes, std::uint64_t offset,
                                     std::span<const std::byte> data) noexcept {
-    return for_each(bytes, access::read,
-                    part_of_data<const std::byte, compare_in>(offset, data, {}));
+    return for_each_range(bytes, access::read,
+                          part_of_data<const std::byte, compare_in>(*dma_, offset, data));
   }
   // All of it.
   [[nodiscard]] status_code to_host(std::span<const std::byte> data) noexcept {
@@ -99,60 +101,116 @@ class data_transfer {
   }
 
  private:
+  // What part_of_data does: to memory that has pointers, and through a port to memory that has none.
   struct copy_out {
-    status_code operator()(std::span<std::byte> host,
-                           std::span<const std::byte> mine) const noexcept {
+    static constexpr access wanted = access::write;
+    static status_code local(std::span<std::byte> host, std::span<const std::byte> mine) noexcept {
       copy_shared(host, mine);
       return status_code::success;
     }
+    template <block::DmaPort Port>
+    static status_code remote(Port& dma, bus_addr at, std::span<const std::byte> mine) noexcept {
+      return dma.write(at, mine) ? status_code::success : status_code::data_transfer_error;
+    }
   };
   struct copy_in {
-    status_code operator()(std::span<std::byte> host, std::span<std::byte> mine) const noexcept {
+    static constexpr access wanted = access::read;
+    static status_code local(std::span<std::byte> host, std::span<std::byte> mine) noexcept {
       copy_shared(mine, host);
       return status_code::success;
     }
+    template <block::DmaPort Port>
+    static status_code remote(Port& dma, bus_addr at, std::span<std::byte> mine) noexcept {
+      return dma.read(at, mine) ? status_code::success : status_code::data_transfer_error;
+    }
   };
   struct compare_in {
-    status_code operator()(std::span<std::byte> host,
-                           std::span<const std::byte> mine) const noexcept {
+    static constexpr access wanted = access::read;
+    static status_code local(std::span<std::byte> host, std::span<const std::byte> mine) noexcept {
       return __builtin_memcmp(host.data(), mine.data(), mine.size()) == 0
                  ? status_code::success
                  : status_code::compare_failure;
     }
+    template <block::DmaPort Port>
+    static status_code remote(Port& dma, bus_addr at, std::span<const std::byte> mine) noexcept {
+      std::array<std::byte, 512> copy;
+      while (!mine.empty()) {
+        const auto part =
+            std::span{copy}.first(mine.size() < copy.size() ? mine.size() : copy.size());
+        if (!dma.read(at, part)) return status_code::data_transfer_error;
+        const status_code same = local(part, mine.first(part.size()));
+        if (same != status_code::success) return same;
+        at += part.size();
+        mine = mine.subspan(part.size());
+      }
+      return status_code::success;
+    }
   };
 
-  // Passes the part of the data that begins `before` bytes in and is as long as `mine`, and ends the
+  // Moves the part of the data that begins `before` bytes in and is as long as `mine`, and ends the
   // walk behind it.
   template <class Byte, class Move>
-  struct part_of_data {
-    std::uint64_t before;
-    std::span<Byte> mine;
-    Move move;
+  class part_of_data {
+   public:
+    part_of_data(Dma& dma, std::uint64_t offset, std::span<Byte> data) noexcept
+        : dma_(&dma), before_(offset), mine_(data) {}
 
-    part_of_data(std::uint64_t offset, std::span<Byte> data, Move m) noexcept
-        : before(offset), mine(data), move(m) {}
-
-    status_code operator()(std::span<std::byte> host) noexcept {
-      if (before >= host.size()) {
-        before -= host.size();
-        return status_code::success;
+    status_code operator()(bus_addr at, std::uint64_t bytes) noexcept {
+      const std::uint64_t skipped = before_ < bytes ? before_ : bytes;
+      before_ -= skipped;
+      at += skipped;
+      bytes -= skipped;
+      while (bytes != 0 && !mine_.empty()) {
+        const std::uint64_t most = bytes < mine_.size() ? bytes : mine_.size();
+        std::uint64_t moved = 0;
+        const status_code done = move(at, most, moved);
+        if (done != status_code::success) return done;
+        at += moved;
+        bytes -= moved;
       }
-      host = host.subspan(int_cast<std::size_t>(before));
-      before = 0;
-      const std::size_t count = host.size() < mine.size() ? host.size() : mine.size();
-      const status_code done = move(host.first(count), mine.first(count));
-      if (done != status_code::success) return done;
-      mine = mine.subspan(count);
-      return mine.empty() ? walk_finished : status_code::success;
+      return mine_.empty() ? walk_finished : status_code::success;
     }
     status_code skip(std::uint64_t bytes) noexcept {
-      const std::uint64_t unused = before < bytes ? before : bytes;
-      before -= unused;
+      const std::uint64_t unused = before_ < bytes ? before_ : bytes;
+      before_ -= unused;
       bytes -= unused;
-      const std::size_t count = bytes < mine.size() ? int_cast<std::size_t>(bytes) : mine.size();
-      mine = mine.subspan(count);
-      return mine.empty() ? walk_finished : status_code::success;
+      const std::size_t count = bytes < mine_.size() ? int_cast<std::size_t>(bytes) : mine_.size();
+      mine_ = mine_.subspan(count);
+      return mine_.empty() ? walk_finished : status_code::success;
     }
+
+   private:
+    PHASEBIT_ALWAYS_INLINE status_code move(bus_addr at, std::uint64_t bytes,
+                                            std::uint64_t& moved) noexcept {
+      local_addr local{};
+      if constexpr (DmaTranslator<Dma>) {
+        const auto segment = dma_->translate(at, bytes, Move::wanted);
+        if (!segment || segment->bytes == 0 || segment->bytes > bytes) {
+          return status_code::data_transfer_error;
+        }
+        moved = segment->bytes;
+        local = segment->begin;
+      } else {
+        const auto range = block::map_dma(*dma_, at, bytes, Move::wanted);
+        if (!range) return status_code::data_transfer_error;
+        moved = range->bytes;
+        if (range->domain != block::memory_domain::local) {
+          return Move::remote(*dma_, at, take(moved));
+        }
+        local = local_addr{range->address};
+      }
+      return Move::local(std::span{pointer_of(local), int_cast<std::size_t>(moved)}, take(moved));
+    }
+    [[nodiscard]] std::span<Byte> take(std::uint64_t bytes) noexcept {
+      const auto count = int_cast<std::size_t>(bytes);
+      const auto taken = mine_.first(count);
+      mine_ = mine_.subspan(count);
+      return taken;
+    }
+
+    Dma* dma_;
+    std::uint64_t before_;
+    std::span<Byte> mine_;
   };
 
   template <class Each>

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: BSL-1.0
+// The host as a device model behind a vfio-user server sees it: memory and interrupts of the client.
+#pragma once
+
+#include <phasebit/block/dma_port.hpp>
+#include <phasebit/core/copy.hpp>
+#include <phasebit/core/result.hpp>
+#include <phasebit/nvme/device/concepts.hpp>
+#include <phasebit/pcie/device/interrupt_sink.hpp>
+#include <phasebit/posix/unique_fd.hpp>
+#include <phasebit/transport/vfio_user/dma_table.hpp>
+#include <phasebit/transport/vfio_user/messages.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include <unistd.h>
+
+namespace phasebit::transport::vfio_user {
+
+// How memory that is not mapped is reached: DMA_READ and DMA_WRITE to the client.
+class message_dma {
+ public:
+  [[nodiscard]] virtual result<> read(std::uint64_t at, std::span<std::byte> to) noexcept = 0;
+  [[nodiscard]] virtual result<> write(std::uint64_t at,
+                                       std::span<const std::byte> from) noexcept = 0;
+
+ protected:
+  ~message_dma() = default;
+};
+
+// The DMA port of the device: the client's memory in place where it gave a descriptor for it, and by
+// messages otherwise. Nothing is reached while no client is connected, and while the function is no bus
+// master. Models block::DmaPort. One thread at a time.
+class dma_port {
+ public:
+  explicit dma_port(std::size_t most_ranges) noexcept : table_(most_ranges) {}
+  dma_port(const dma_port&) = delete;
+  dma_port& operator=(const dma_port&) = delete;
+
+  [[nodiscard]] result<block::mapped_range> map(bus_addr at, std::uint64_t bytes,
+                                                access wanted) noexcept {
+    const auto r = find(at.value(), wanted);
+    if (!r) return r.error();
+    const std::uint64_t offset = at.value() - (*r)->begin;
+    const std::uint64_t most = std::min(bytes, (*r)->bytes - offset);
+    if ((*r)->local == nullptr) {
+      return block::mapped_range{0, most, block::unmapped_domain};
+    }
+    return block::mapped_range{reinterpret_cast<std::uintptr_t>((*r)->local) + offset, most,
+                               block::memory_domain::local};
+  }
+  [[nodiscard]] result<> read(bus_addr at, std::span<std::byte> to) noexcept {
+    return each_part(
+        at, to, access::read,
+        [](std::span<std::byte> part, std::byte* local) noexcept {
+          copy_shared(part, {local, part.size()});
+        },
+        [this](std::uint64_t from, std::span<std::byte> part) noexcept {
+          return messages_->read(from, part);
+        });
+  }
+  [[nodiscard]] result<> write(bus_addr at, std::span<const std::byte> from) noexcept {
+    return each_part(
+        at, from, access::write,
+        [](std::span<const std::byte> part, std::byte* local) noexcept {
+          copy_shared({local, part.size()}, part);
+        },
+        [this](std::uint64_t to, std::span<const std::byte> part) noexcept {
+          return messages_->write(to, part);
+        });
+  }
+
+  // The server's side.
+  [[nodiscard]] dma_table& table() noexcept { return table_; }
+  void set_bus_master(bool on) noexcept { bus_master_ = on; }
+  void set_messages(message_dma* messages) noexcept { messages_ = messages; }
+  // Bytes that were moved by messages.
+  [[nodiscard]] std::uint64_t message_bytes() const noexcept { return message_bytes_; }
+
+ private:
+  [[nodiscard]] result<const dma_table::range*> find(std::uint64_t at, access wanted) noexcept {
+    if (!bus_master_) {
+      return failure(errc::access_denied, "the function is no bus master: it does no DMA", at);
+    }
+    const dma_table::range* const r = table_.find(at);
+    if (r == nullptr) {
+      return failure(errc::not_mapped, "the client has mapped no memory at this address", at);
+    }
+    if (!allows(r->granted, wanted)) {
+      return failure(errc::access_denied, "the client's mapping does not allow this access", at);
+    }
+    return r;
+  }
+  template <class Byte, class Copy, class Message>
+  [[nodiscard]] result<> each_part(bus_addr begin, std::span<Byte> bytes, access wanted, Copy copy,
+                                   Message by_message) noexcept {
+    std::uint64_t at = begin.value();
+    while (!bytes.empty()) {
+      const auto r = find(at, wanted);
+      if (!r) return r.error();
+      const std::uint64_t offset = at - (*r)->begin;
+      const auto n =
+          static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), (*r)->bytes - offset));
+      if (std::byte* const local = (*r)->local; local != nullptr) {
+        copy(bytes.first(n), local + offset);
+      } else {
+        if (messages_ == nullptr) {
+          return failure(errc::not_mapped, "no client is connected", at);
+        }
+        // The table may change during this call.
+        if (const auto done = by_message(at, bytes.first(n)); !done) return done;
+        message_bytes_ += n;
+      }
+      at += n;
+      bytes = bytes.subspan(n);
+    }
+    return {};
+  }
+
+  dma_table table_;
+  message_dma* messages_ = nullptr;
+  bool bus_master_ = false;
+  std::uint64_t message_bytes_ = 0;
+};
+static_assert(block::DmaPort<dma_port>);
+
+// The MSI-X vectors of the device: an interrupt is a write to the eventfd that the client gave for the
+// vector. What is raised while the vector is masked, or has no eventfd yet, is pending, and delivered
+// when the vector has one and is not masked. Models InterruptSink. One thread at a time.
+class irq_vectors {
+ public:
+  explicit irq_vectors(std::size_t count) : vectors_(count) {}
+  irq_vectors(const irq_vectors&) = delete;
+  irq_vectors& operator=(const irq_vectors&) = delete;
+
+  [[nodiscard]] std::uint32_t count() const noexcept {
+    return static_cast<std::uint32_t>(vectors_.size());
+  }
+  // A vector that the device does not have is ignored.
+  void raise(std::uint16_t vector) noexcept {
+    if (vector >= vectors_.size()) return;
+    vectors_[vector].pending = true;
+    deliver(vectors_[vector]);
+  }
+  [[nodiscard]] bool pending(std::uint32_t vector) const noexcept {
+    return vector < vectors_.size() && vectors_[vector].pending;
+  }
+  // Interrupts that were delivered.
+  [[nodiscard]] std::uint64_t delivered() const noexcept { return delivered_; }
+
+  // The server's side; `vector` is below count(). An empty descriptor disables the vector, and what is
+  // pending for it is dropped.
+  void set_eventfd(std::uint32_t vector, posix::unique_fd fd) noexcept {
+    vectors_[vector].eventfd = std::move(fd);
+    if (!vectors_[vector].eventfd) vectors_[vector].pending = false;
+    deliver(vectors_[vector]);
+  }
+  void set_masked(std::uint32_t vector, bool masked) noexcept {
+    vectors_[vector].masked = masked;
+    deliver(vectors_[vector]);
+  }
+  void clear() noexcept {
+    for (entry& e : vectors_) e = {};
+  }
+  void drop_pending() noexcept {
+    for (entry& e : vectors_) e.pending = false;
+  }
+
+ private:
+  struct entry {
+    posix::unique_fd eventfd;
+    bool masked = false;
+    bool pending = false;
+  };
+
+  void deliver(entry& e) noexcept {
+    if (!e.pending || e.masked || !e.eventfd) return;
+    e.pending = false;
+    ++delivered_;
+    const std::uint64_t one = 1;
+    while (::write(e.eventfd.get(), &one, sizeof one) < 0 && errno == EINTR) {
+    }
+  }
+
+  std::vector<entry> vectors_;
+  std::uint64_t delivered_ = 0;
+};
+static_assert(InterruptSink<irq_vectors> && nvme::device::InterruptSink<irq_vectors>);
+
+// Both, for one function. Outlives the device model, which is built over dma and interrupts, and the
+// server, which fills them.
+struct host {
+  // `vectors` is the size of the function's MSI-X table.
+  explicit host(std::uint16_t vectors, std::size_t most_ranges = default_max_dma_maps)
+      : dma(most_ranges), interrupts(vectors) {}
+
+  dma_port dma;
+  irq_vectors interrupts;
+};
+
+}  // namespace phasebit::transport::vfio_user
