@@ -46,7 +46,7 @@ class mailbox {
   // The receiving thread only. Refuses further messages and runs those that were accepted.
   void close(Argument argument) noexcept {
     closed_.store(true, std::memory_order_seq_cst);
-    while (posters_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+    while (posters_.load(std::memory_order_seq_cst) != 0) std::this_thread::yield();
     while (run(argument) != 0) {
     }
   }
