@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <random>
 #include <type_traits>
 #include <vector>
 
@@ -105,11 +106,44 @@ class memory_controller {
 
 enum class ringing { batch, each };
 
+// What the commands look like. The fixed ones can be predicted: each has the size and the alignment of the
+// one before.
+enum class pattern { fixed_4k, fixed_128k, random_4k, random_mixed };
+
+struct request {
+  std::uint64_t address;
+  std::uint32_t lba;
+  std::uint32_t blocks;
+};
+
+// 65536 requests: 4 KiB at any dword, or 512 bytes to 128 KiB at any dword.
+const std::vector<request>& requests_of(pattern how) {
+  static const auto make = [](bool mixed) {
+    std::mt19937_64 random(1);
+    std::vector<request> made(65'536);
+    for (request& r : made) {
+      r.blocks = mixed ? static_cast<std::uint32_t>(1 + random() % 256) : 8;
+      // As many short requests as long ones, by powers of two.
+      if (mixed) r.blocks >>= random() % 8;
+      if (r.blocks == 0) r.blocks = 1;
+      r.address = 0x1'0000'0000 + random() % (1U << 30) * 4;
+      r.lba = static_cast<std::uint32_t>(random());
+    }
+    return made;
+  };
+  static const std::vector<request> four = make(false);
+  static const std::vector<request> mixed = make(true);
+  return how == pattern::random_mixed ? mixed : four;
+}
+
 // One sample is 4096 commands, qd at a time; the controller's own time is taken from a twin that
 // nobody talks to. Whatever else runs on the machine only adds: the least time of the controller is
 // what is subtracted, and `cycles` is the least time of both less that.
-template <class Token, class EntryStore = cached_store>
-void submit_complete(benchmark::State& state, std::size_t bytes, ringing how) {
+template <class Token, bool Random = false, class EntryStore = cached_store>
+void submit_complete(benchmark::State& state, pattern what, ringing how) {
+  const std::size_t bytes = what == pattern::fixed_128k ? 131'072 : 4096;
+  [[maybe_unused]] const request* const table = Random ? requests_of(what).data() : nullptr;
+  [[maybe_unused]] std::size_t next = 0;
   const auto qd = static_cast<std::uint32_t>(state.range(0));
   memory_controller device;
   memory_controller twin;
@@ -123,13 +157,15 @@ void submit_complete(benchmark::State& state, std::size_t bytes, ringing how) {
 
   // Inlined whatever its size, so that a call more or less is not what two versions differ in.
   const auto post = [&](std::uint32_t i) __attribute__((always_inline)) {
-    const dma_region data{{static_cast<std::byte*>(nullptr), bytes},
-                          bus_addr{0x1'0000'0000 + i * bytes}};
+    request r{0x1'0000'0000 + i * bytes, static_cast<std::uint32_t>(lba), blocks};
+    if constexpr (Random) r = table[next++ & 65'535];
+    const dma_region data{{static_cast<std::byte*>(nullptr), std::size_t{r.blocks} * 512},
+                          bus_addr{r.address}};
     if constexpr (std::is_same_v<Token, completion_callback>) {
-      return q->read({.nsid = 1, .lba = lba, .blocks = blocks}, data,
+      return q->read({.nsid = 1, .lba = r.lba, .blocks = r.blocks}, data,
                      [&good](completion c) noexcept { good += c.ok(); });
     } else {
-      return q->read({.nsid = 1, .lba = lba, .blocks = blocks}, data, static_cast<Token>(i));
+      return q->read({.nsid = 1, .lba = r.lba, .blocks = r.blocks}, data, static_cast<Token>(i));
     }
   };
   for (auto _ : state) {
@@ -197,27 +233,42 @@ void boost_lockfree(benchmark::State& state) {
 }
 
 // The cases, by the name that they are plotted with.
-void host_4k_token(benchmark::State& s) { submit_complete<std::uint32_t>(s, 4096, ringing::batch); }
+void host_4k_token(benchmark::State& s) {
+  submit_complete<std::uint32_t>(s, pattern::fixed_4k, ringing::batch);
+}
 void host_4k_callback(benchmark::State& s) {
-  submit_complete<completion_callback>(s, 4096, ringing::batch);
+  submit_complete<completion_callback>(s, pattern::fixed_4k, ringing::batch);
 }
 void host_4k_token_ring_each(benchmark::State& s) {
-  submit_complete<std::uint32_t>(s, 4096, ringing::each);
+  submit_complete<std::uint32_t>(s, pattern::fixed_4k, ringing::each);
 }
 void host_128k_token(benchmark::State& s) {
-  submit_complete<std::uint32_t>(s, 131'072, ringing::batch);
+  submit_complete<std::uint32_t>(s, pattern::fixed_128k, ringing::batch);
 }
 void host_128k_callback(benchmark::State& s) {
-  submit_complete<completion_callback>(s, 131'072, ringing::batch);
+  submit_complete<completion_callback>(s, pattern::fixed_128k, ringing::batch);
 }
 void host_128k_token_ring_each(benchmark::State& s) {
-  submit_complete<std::uint32_t>(s, 131'072, ringing::each);
+  submit_complete<std::uint32_t>(s, pattern::fixed_128k, ringing::each);
 }
 void host_4k_streaming_store(benchmark::State& s) {
-  submit_complete<std::uint32_t, streaming_store>(s, 4096, ringing::batch);
+  submit_complete<std::uint32_t, false, streaming_store>(s, pattern::fixed_4k, ringing::batch);
 }
 void host_4k_streaming_store_ring_each(benchmark::State& s) {
-  submit_complete<std::uint32_t, streaming_store>(s, 4096, ringing::each);
+  submit_complete<std::uint32_t, false, streaming_store>(s, pattern::fixed_4k, ringing::each);
+}
+
+void host_random_4k_token(benchmark::State& s) {
+  submit_complete<std::uint32_t, true>(s, pattern::random_4k, ringing::batch);
+}
+void host_random_4k_callback(benchmark::State& s) {
+  submit_complete<completion_callback, true>(s, pattern::random_4k, ringing::batch);
+}
+void host_random_mixed_token(benchmark::State& s) {
+  submit_complete<std::uint32_t, true>(s, pattern::random_mixed, ringing::batch);
+}
+void host_random_mixed_callback(benchmark::State& s) {
+  submit_complete<completion_callback, true>(s, pattern::random_mixed, ringing::batch);
 }
 
 void depths(benchmark::internal::Benchmark* b) {
@@ -234,5 +285,9 @@ BENCHMARK(host_128k_callback)->Apply(depths);
 BENCHMARK(host_128k_token_ring_each)->Apply(depths);
 BENCHMARK(host_4k_streaming_store)->Apply(depths);
 BENCHMARK(host_4k_streaming_store_ring_each)->Apply(depths);
+BENCHMARK(host_random_4k_token)->Apply(depths);
+BENCHMARK(host_random_4k_callback)->Apply(depths);
+BENCHMARK(host_random_mixed_token)->Apply(depths);
+BENCHMARK(host_random_mixed_callback)->Apply(depths);
 BENCHMARK(memcpy_floor)->ArgName("bytes")->Arg(64)->Arg(4096)->Arg(131'072);
 BENCHMARK(boost_lockfree)->ArgName("qd")->Arg(1)->Arg(32)->Arg(128);

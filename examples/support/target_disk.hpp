@@ -217,8 +217,8 @@ class target_media {
     if (pool_) pool_->cancel(tag);
   }
   [[nodiscard]] bool drained() const noexcept { return !pool_ || pool_->drained(); }
-  [[nodiscard]] bool reaches(phasebit::block::memory_domain domain) const noexcept {
-    return domain == phasebit::block::memory_domain::local;
+  [[nodiscard]] bool reaches(phasebit::memory_domain domain) const noexcept {
+    return domain == phasebit::memory_domain::local;
   }
 
  private:

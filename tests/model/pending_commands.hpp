@@ -48,8 +48,8 @@ class worker_media {
 
   [[nodiscard]] static std::uint32_t block_size() noexcept { return 512; }
   [[nodiscard]] static std::uint64_t block_count() noexcept { return 64; }
-  [[nodiscard]] static bool reaches(block::memory_domain domain) noexcept {
-    return domain == block::memory_domain::local;
+  [[nodiscard]] static bool reaches(memory_domain domain) noexcept {
+    return domain == memory_domain::local;
   }
   [[nodiscard]] block::media_answer submit(const block::media_request& request,
                                            block::media_tag tag) noexcept {
@@ -179,7 +179,7 @@ template <class Order>
 class pending_machine {
  public:
   using namespaces = nvme::device::single_namespace<worker_media>;
-  using controller_type = nvme::device::controller<paged_memory, nvme::device::no_interrupts,
+  using controller_type = nvme::device::controller<paged_memory, no_interrupts,
                                                    namespaces, Order, pending_policy>;
 
   pending_machine(host_memory& host, media_words& words, const pending_setup& setup)
@@ -252,7 +252,7 @@ class pending_machine {
 
   host_memory* host_;
   paged_memory dma_;
-  nvme::device::no_interrupts interrupts_;
+  no_interrupts interrupts_;
   worker_media media_;
   namespaces spaces_;
   std::array<nvme::device::pending_command, 4> commands_{};

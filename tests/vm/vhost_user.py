@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
 """A stock Linux guest on a disk that examples/vhost_user_blk serves: a file system with checksums, and a
-server that is killed and started again while the guest writes. Usage: vhost_user.py KEEP VHOST_USER_BLK"""
+server that is killed and started again while the guest writes. Every second server uses io_uring.
+Usage: vhost_user.py KEEP VHOST_USER_BLK"""
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,13 @@ echo "PB device: $(sha256sum < /dev/vda | cut -d' ' -f1)"
 """
 
 
+def has_uring(program):
+    """Whether the program was built with liburing, and the kernel lets it be used."""
+    libraries = subprocess.run(["ldd", program], capture_output=True, text=True, check=False).stdout
+    disabled = Path("/proc/sys/kernel/io_uring_disabled")
+    return "liburing" in libraries and (not disabled.exists() or disabled.read_text().strip() == "0")
+
+
 def main():
     keep, program = sys.argv[1:3]
     if shutil.which("qemu-system-x86_64") is None:
@@ -52,9 +60,12 @@ def main():
         path = work / "disk.sock"
         servers = []
 
+        ways = ["blocking", "uring"] if has_uring(program) else ["blocking"]
+
         def serve():
+            way = ways[len(servers) % len(ways)]
             servers.append(subprocess.Popen([program, "--socket", str(path), "--image", str(image),
-                                             "--queues", "2"], stdin=subprocess.DEVNULL,
+                                             "--queues", "2", "--io", way], stdin=subprocess.DEVNULL,
                                             stdout=subprocess.DEVNULL))
 
         def on_line(line):
@@ -87,6 +98,7 @@ def main():
             report.check(name, got.get(name) == "ok", got.get(name))
         for name in ("during1", "during2", "during3"):
             report.check(f"{name}: written while the server was killed", got.get(name) == "0", got.get(name))
+        print(f"servers by: {', '.join(ways)}")
         report.check("the server was killed three times", len(servers) == 4, len(servers))
         errors = [line for line in lines if line.startswith("PB-ERROR")]
         report.check("the kernel has seen no error of the disk", not errors, errors)

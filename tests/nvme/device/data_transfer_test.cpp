@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Parts of a command's data in memory that has no pointers: what is not of the part is not touched.
-#include <phasebit/block/dma_port.hpp>
+#include <phasebit/memory/dma_access.hpp>
 #include <phasebit/nvme/device/data_transfer.hpp>
 
 #include <array>
@@ -20,10 +20,10 @@ struct remote_memory {
   std::vector<std::byte> bytes = std::vector<std::byte>(0x10000);
   std::vector<unsigned> writes = std::vector<unsigned>(0x10000);  // of each byte
 
-  result<block::mapped_range> map(bus_addr at, std::uint64_t count, access) noexcept {
+  result<mapped_range> map(bus_addr at, std::uint64_t count, access) noexcept {
     if (at.value() >= bytes.size()) return failure(errc::not_mapped, "outside", at.value());
     const std::uint64_t rest = bytes.size() - at.value();
-    return block::mapped_range{0, count < rest ? count : rest, block::unmapped_domain};
+    return mapped_range{0, count < rest ? count : rest, memory_domain::unmapped};
   }
   result<> read(bus_addr at, std::span<std::byte> to) noexcept {
     if (at.value() + to.size() > bytes.size()) return failure(errc::not_mapped, "outside");
@@ -37,7 +37,7 @@ struct remote_memory {
     return {};
   }
 };
-static_assert(block::DmaPort<remote_memory>);
+static_assert(DmaPort<remote_memory>);
 
 // 12000 bytes from 1100h on, by PRPs: two pages apart from the third.
 nvme::submission_entry command(remote_memory& memory) {

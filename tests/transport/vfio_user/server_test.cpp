@@ -140,7 +140,7 @@ TEST_CASE("vfio-user: a function that is no bus master does no DMA") {
   const vfu::dma_map rom{sizeof rom, vfu::dma_flag_read, 0, 0x1000, 0x1000};
   REQUIRE(c.ask(command::dma_map, rom) == 0);
   CHECK(c.served.host.dma.map(bus_addr{0x1000}, 16, access::read)->domain ==
-        block::unmapped_domain);
+        memory_domain::unmapped);
   CHECK(c.served.host.dma.map(bus_addr{0x1000}, 16, access::write).error().code ==
         errc::access_denied);
 }

@@ -108,7 +108,7 @@ class data_transfer {
       copy_shared(host, mine);
       return status_code::success;
     }
-    template <block::DmaPort Port>
+    template <DmaPort Port>
     static status_code remote(Port& dma, bus_addr at, std::span<const std::byte> mine) noexcept {
       return dma.write(at, mine) ? status_code::success : status_code::data_transfer_error;
     }
@@ -119,7 +119,7 @@ class data_transfer {
       copy_shared(mine, host);
       return status_code::success;
     }
-    template <block::DmaPort Port>
+    template <DmaPort Port>
     static status_code remote(Port& dma, bus_addr at, std::span<std::byte> mine) noexcept {
       return dma.read(at, mine) ? status_code::success : status_code::data_transfer_error;
     }
@@ -131,7 +131,7 @@ class data_transfer {
                  ? status_code::success
                  : status_code::compare_failure;
     }
-    template <block::DmaPort Port>
+    template <DmaPort Port>
     static status_code remote(Port& dma, bus_addr at, std::span<const std::byte> mine) noexcept {
       std::array<std::byte, 512> copy;
       while (!mine.empty()) {
@@ -191,10 +191,10 @@ class data_transfer {
         moved = segment->bytes;
         local = segment->begin;
       } else {
-        const auto range = block::map_dma(*dma_, at, bytes, Move::wanted);
+        const auto range = map_dma(*dma_, at, bytes, Move::wanted);
         if (!range) return status_code::data_transfer_error;
         moved = range->bytes;
-        if (range->domain != block::memory_domain::local) {
+        if (range->domain != memory_domain::local) {
           return Move::remote(*dma_, at, take(moved));
         }
         local = local_addr{range->address};

@@ -2,7 +2,7 @@
 // The host as a device model behind a vfio-user server sees it: memory and interrupts of the client.
 #pragma once
 
-#include <phasebit/block/dma_port.hpp>
+#include <phasebit/memory/dma_access.hpp>
 #include <phasebit/core/copy.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/nvme/device/concepts.hpp>
@@ -37,24 +37,24 @@ class message_dma {
 
 // The DMA port of the device: the client's memory in place where it gave a descriptor for it, and by
 // messages otherwise. Nothing is reached while no client is connected, and while the function is no bus
-// master. Models block::DmaPort. One thread at a time.
+// master. Models DmaPort. One thread at a time.
 class dma_port {
  public:
   explicit dma_port(std::size_t most_ranges) noexcept : table_(most_ranges) {}
   dma_port(const dma_port&) = delete;
   dma_port& operator=(const dma_port&) = delete;
 
-  [[nodiscard]] result<block::mapped_range> map(bus_addr at, std::uint64_t bytes,
+  [[nodiscard]] result<mapped_range> map(bus_addr at, std::uint64_t bytes,
                                                 access wanted) noexcept {
     const auto r = find(at.value(), wanted);
     if (!r) return r.error();
     const std::uint64_t offset = at.value() - (*r)->begin;
     const std::uint64_t most = std::min(bytes, (*r)->bytes - offset);
     if ((*r)->local == nullptr) {
-      return block::mapped_range{0, most, block::unmapped_domain};
+      return mapped_range{0, most, memory_domain::unmapped};
     }
-    return block::mapped_range{reinterpret_cast<std::uintptr_t>((*r)->local) + offset, most,
-                               block::memory_domain::local};
+    return mapped_range{reinterpret_cast<std::uintptr_t>((*r)->local) + offset, most,
+                               memory_domain::local};
   }
   [[nodiscard]] result<> read(bus_addr at, std::span<std::byte> to) noexcept {
     return each_part(
@@ -129,7 +129,7 @@ class dma_port {
   bool bus_master_ = false;
   std::uint64_t message_bytes_ = 0;
 };
-static_assert(block::DmaPort<dma_port>);
+static_assert(DmaPort<dma_port>);
 
 // The MSI-X vectors of the device: an interrupt is a write to the eventfd that the client gave for the
 // vector. What is raised while the vector is masked, or has no eventfd yet, is pending, and delivered
@@ -192,7 +192,7 @@ class irq_vectors {
   std::vector<entry> vectors_;
   std::uint64_t delivered_ = 0;
 };
-static_assert(InterruptSink<irq_vectors> && nvme::device::InterruptSink<irq_vectors>);
+static_assert(InterruptSink<irq_vectors> && InterruptSink<irq_vectors>);
 
 // Both, for one function. Outlives the device model, which is built over dma and interrupts, and the
 // server, which fills them.
