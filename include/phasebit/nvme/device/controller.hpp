@@ -195,7 +195,7 @@ class controller {
 
   // No media operation is in flight: neither media nor controller touch memory of the host until
   // commands are fetched again.
-  [[nodiscard]] bool drained() noexcept {
+  [[nodiscard]] bool drained() const noexcept {
     const everything_stopped alone{*this};
     return all_drained();
   }
@@ -215,7 +215,7 @@ class controller {
     return any;
   }
   // Commands in flight, of all namespaces.
-  [[nodiscard]] std::uint32_t in_flight() noexcept {
+  [[nodiscard]] std::uint32_t in_flight() const noexcept {
     const everything_stopped alone{*this};
     return pending();
   }
@@ -228,7 +228,7 @@ class controller {
     quiescing_ = true;
   }
   // They have: save() may be called, or the program may change what the controller works with.
-  [[nodiscard]] bool quiesced() noexcept {
+  [[nodiscard]] bool quiesced() const noexcept {
     const everything_stopped alone{*this};
     return is_quiesced();
   }
@@ -239,7 +239,7 @@ class controller {
     resume_now();
   }
   // Of a controller that is quiesced.
-  [[nodiscard]] saved_controller<Policy> save() noexcept {
+  [[nodiscard]] saved_controller<Policy> save() const noexcept {
     const everything_stopped alone{*this};
     PHASEBIT_EXPECTS(is_quiesced(), "a controller is saved when it is quiesced");
     saved_controller<Policy> to{};
@@ -413,19 +413,19 @@ class controller {
   // The thread has the controller to itself.
   class everything_stopped {
    public:
-    explicit everything_stopped(controller& c) noexcept : c_(&c) {
+    explicit everything_stopped(const controller& c) noexcept : c_(&c) {
       c_->lock_.lock();
-      for (group_type& g : c_->s_.groups) g.lock.lock();
+      for (const group_type& g : c_->s_.groups) g.lock.lock();
     }
     ~everything_stopped() {
-      for (group_type& g : c_->s_.groups) g.lock.unlock();
+      for (const group_type& g : c_->s_.groups) g.lock.unlock();
       c_->lock_.unlock();
     }
     everything_stopped(const everything_stopped&) = delete;
     everything_stopped& operator=(const everything_stopped&) = delete;
 
    private:
-    controller* c_;
+    const controller* c_;
   };
 
   enum class presence : std::uint8_t { never_online, offline, online };
@@ -1044,7 +1044,7 @@ class controller {
 
   state s_;
   presence presence_;
-  [[no_unique_address]] lock_type lock_{};
+  [[no_unique_address]] mutable lock_type lock_{};
   [[no_unique_address]] lock_type shared_lock_{};
   std::uint32_t attention_ = 0;  // of several groups: poll_admin() has work
   std::uint32_t idle_rounds_ = 0;

@@ -92,7 +92,7 @@ struct io_group {
   bool posted = false;  // completions since the last interrupts
   bool failed =
       false;  // a ring could not be reached, which the controller's status does not say yet
-  [[no_unique_address]] Lock lock{};
+  [[no_unique_address]] mutable Lock lock{};
 };
 
 template <AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces, RingOrder Order,
