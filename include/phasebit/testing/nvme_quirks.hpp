@@ -18,6 +18,7 @@
 #include <phasebit/nvme/spec/identify_namespace.hpp>
 #include <phasebit/nvme/spec/nvm_commands.hpp>
 #include <phasebit/nvme/spec/protection.hpp>
+#include <phasebit/nvme/spec/range_commands.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
 #include <phasebit/pcie/concepts.hpp>
 
@@ -68,6 +69,8 @@ struct nvme_quirk_plan {
   std::uint32_t foreign_every = 0;    // every n-th I/O completion is followed by one of a random id
   bool completes_unrung = false;      // fetches entries in front of the doorbell
   bool hold = false;                  // I/O commands wait
+  bool reorder = false;               // I/O commands wait for a random time, and end in any order
+  std::uint32_t fail_every = 0;       // every n-th I/O command ends with 0006h and does nothing
   bool silent_admin = false;          // admin commands are never completed
   std::uint8_t silent_opcode = 0;     // ... those of this opcode, if silent_one
   bool silent_one = false;
@@ -224,7 +227,10 @@ class nvme_quirk_function {
       fetch(qid, q);
     }
     if (!plan.hold) {
-      while (!waiting_.empty()) {
+      for (std::size_t left = plan.reorder ? next_random() % (waiting_.size() + 1)
+                                           : waiting_.size();
+           left != 0; --left) {
+        if (plan.reorder) std::swap(waiting_.front(), waiting_[next_random() % waiting_.size()]);
         const auto [qid, e] = waiting_.front();
         waiting_.pop_front();
         run_io(qid, e);
@@ -240,6 +246,7 @@ class nvme_quirk_function {
     std::uint32_t tail = 0;
     std::uint32_t fetched = 0;
     std::uint16_t cqid = 0;
+    std::uint16_t last_id = 0;  // of the command fetched last
     bool phase = true;
     bool deleted = false;
   };
@@ -375,6 +382,7 @@ class nvme_quirk_function {
         run_admin(e);
         if (sqs_.empty() || q.deleted) return;
       } else {
+        q.last_id = e.command_id();
         waiting_.emplace_back(qid, e);
       }
     }
@@ -383,10 +391,16 @@ class nvme_quirk_function {
       const std::byte* const p = at(q.base + (std::uint64_t{q.fetched} << shift), 64);
       if (p == nullptr) return;
       const auto e = load_wire<nvme::submission_entry>(std::span{p, 64});
-      post(qid, q.cqid, e.command_id(), {}, 0);
+      if (!is_waiting(qid, e.command_id()) && !is_full(q.cqid)) {
+        post(qid, q.cqid, e.command_id(), {}, 0);
+      }
     }
   }
 
+  [[nodiscard]] bool is_full(std::uint16_t cqid) const noexcept {
+    const auto it = cqs_.find(cqid);
+    return it == cqs_.end() || (it->second.tail + 1) % it->second.entries == it->second.head;
+  }
   void post(std::uint16_t sqid, std::uint16_t cqid, std::uint16_t id, nvme::status how,
             std::uint32_t dw0) noexcept {
     const auto it = cqs_.find(cqid);
@@ -479,11 +493,14 @@ class nvme_quirk_function {
         }
         break;
       }
-      case admin_opcode::delete_io_cq:
-        if (cqs_.erase(static_cast<std::uint16_t>(e.cdw10.get())) == 0) {
-          how = status_code::invalid_queue_id;
-        }
+      case admin_opcode::delete_io_cq: {
+        const auto cqid = static_cast<std::uint16_t>(e.cdw10.get());
+        if (cqs_.erase(cqid) == 0) how = status_code::invalid_queue_id;
+        // A later queue of this id has nothing to do with what was to come.
+        std::erase_if(backlog_, [&](const late_completion& c) { return c.cqid == cqid; });
+        std::erase_if(duplicates_, [&](const auto& d) { return std::get<1>(d) == cqid; });
         break;
+      }
       case admin_opcode::async_event_request:
         event_ids_.push_back(e.command_id());
         return;
@@ -555,12 +572,22 @@ class nvme_quirk_function {
     return to_host(e, page);
   }
 
+  [[nodiscard]] std::uint64_t next_random() noexcept {
+    random_ = random_ * 6364136223846793005ULL + 1442695040888963407ULL;
+    return random_ >> 33;
+  }
+  [[nodiscard]] bool is_waiting(std::uint16_t qid, std::uint16_t id) const noexcept {
+    return std::any_of(waiting_.begin(), waiting_.end(), [&](const auto& w) {
+      return w.first == qid && w.second.command_id() == id;
+    });
+  }
   void run_io(std::uint16_t qid, const nvme::submission_entry& e) noexcept {
     const auto sq = sqs_.find(qid);
     if (sq == sqs_.end() || sq->second.deleted) return;
     ++io_commands;
     if (record) seen.push_back(e);
-    nvme::status how = execute(e);
+    const bool fails = plan.fail_every != 0 && io_commands % plan.fail_every == 0;
+    nvme::status how = fails ? nvme::status_code::internal_error : execute(e);
     if (plan.not_ready_ms != 0) {
       if (!first_io_) first_io_ = now_;
       if (now_ - *first_io_ < plan.not_ready_ms * 1'000'000ULL) {
@@ -580,8 +607,11 @@ class nvme_quirk_function {
       post(q, q, id, {}, 0);
     }
     if (plan.foreign_every != 0 && completed_ % plan.foreign_every == 0) {
-      random_ = random_ * 6364136223846793005ULL + 1442695040888963407ULL;
-      post(qid, cqid, static_cast<std::uint16_t>(random_ >> 40), {}, 0);
+      // A driver cannot tell the id of a command that waits from its own completion.
+      // ..., nor that of one that it posts before it looks.
+      const auto id = static_cast<std::uint16_t>(next_random());
+      const auto ahead = static_cast<std::uint16_t>(id - sq->second.last_id);
+      if (!is_waiting(qid, id) && ahead >= 512) post(qid, cqid, id, {}, 0);
     }
   }
 
@@ -590,16 +620,26 @@ class nvme_quirk_function {
     using nvme::status_code;
     const auto opcode = static_cast<nvm_opcode>(e.opcode());
     if (opcode == nvm_opcode::flush) return status_code::success;
-    if (opcode != nvm_opcode::read && opcode != nvm_opcode::write) {
+    const bool compare = opcode == nvm_opcode::compare;
+    const bool moves = opcode == nvm_opcode::read || opcode == nvm_opcode::write || compare;
+    if (!moves && opcode != nvm_opcode::write_zeroes && opcode != nvm_opcode::verify &&
+        opcode != nvm_opcode::dataset_management && opcode != nvm_opcode::copy) {
       return status_code::invalid_opcode;
     }
     if (e.nsid == 0U || e.nsid > namespaces.size()) {
       return status_code::invalid_namespace_or_format;
     }
     nvme_quirk_namespace& n = namespaces[e.nsid - 1];
+    n.metadata.resize(n.blocks() * n.metadata_bytes);
+    if (opcode == nvm_opcode::dataset_management) return deallocate(n, e);
+    if (opcode == nvm_opcode::copy) return copy(n, e);
     const nvme::block_range r = nvme::block_range_of(e);
     if (r.lba > n.blocks() || r.blocks > n.blocks() - r.lba) return status_code::lba_out_of_range;
-    n.metadata.resize(n.blocks() * n.metadata_bytes);
+    if (opcode == nvm_opcode::write_zeroes) {
+      clear(n, r.lba, r.blocks);
+      return status_code::success;
+    }
+    if (opcode == nvm_opcode::verify) return status_code::success;
     const bool pi = n.protection != nvme::protection_type::none;
     const bool strips = pi && r.pi.action && n.metadata_bytes == 8;
     const std::size_t block = std::size_t{1} << n.block_shift;
@@ -616,7 +656,7 @@ class nvme_quirk_function {
       if (apart == nullptr) return status_code::data_transfer_error;
     }
     const bool write = opcode == nvm_opcode::write;
-    if (write) {
+    if (write || compare) {
       if (const auto got = from_host(e, transfer); got != status_code::success) return got;
     }
     if (n.protection == nvme::protection_type::type1 && (r.pi.action || r.pi.check_reference) &&
@@ -647,11 +687,65 @@ class nvme_quirk_function {
             return ok;
           }
         }
+        if (compare) {
+          if (std::memcmp(data, host, block) != 0 ||
+              (host_meta != nullptr && !pi &&
+               std::memcmp(meta, host_meta, n.metadata_bytes) != 0)) {
+            return status_code::compare_failure;
+          }
+          continue;
+        }
         std::copy_n(data, block, host);
         if (host_meta != nullptr) std::copy_n(meta, n.metadata_bytes, host_meta);
       }
     }
-    return write ? status_code::success : to_host(e, transfer);
+    return write || compare ? status_code::success : to_host(e, transfer);
+  }
+  // Data of zeros; metadata of ones where there are tuples, which switches their checks off.
+  static void clear(nvme_quirk_namespace& n, std::uint64_t lba, std::uint64_t blocks) noexcept {
+    std::fill_n(n.data.data() + (lba << n.block_shift), blocks << n.block_shift, std::byte{0});
+    std::fill_n(n.metadata.data() + lba * n.metadata_bytes, blocks * n.metadata_bytes,
+                n.protection != nvme::protection_type::none ? std::byte{0xff} : std::byte{0});
+  }
+  [[nodiscard]] nvme::status_code deallocate(nvme_quirk_namespace& n,
+                                             const nvme::submission_entry& e) noexcept {
+    using nvme::status_code;
+    std::vector<std::byte> list((std::size_t{e.cdw10 & 0xffU} + 1) * sizeof(nvme::dataset_range));
+    if (const auto got = from_host(e, list); got != status_code::success) return got;
+    for (std::size_t at = 0; at != list.size(); at += sizeof(nvme::dataset_range)) {
+      const auto r = load_wire<nvme::dataset_range>(std::span{list}.subspan(at));
+      if (r.lba > n.blocks() || r.blocks > n.blocks() - r.lba) {
+        return status_code::lba_out_of_range;
+      }
+      clear(n, r.lba, r.blocks);
+    }
+    return status_code::success;
+  }
+  // Of one namespace without tuples; sources are read before anything is written.
+  [[nodiscard]] nvme::status_code copy(nvme_quirk_namespace& n,
+                                       const nvme::submission_entry& e) noexcept {
+    using nvme::status_code;
+    if (n.protection != nvme::protection_type::none) return status_code::invalid_field;
+    std::vector<std::byte> list((std::size_t{e.cdw12 & 0xffU} + 1) * sizeof(nvme::copy_range));
+    if (const auto got = from_host(e, list); got != status_code::success) return got;
+    std::vector<std::byte> data;
+    std::vector<std::byte> meta;
+    for (std::size_t at = 0; at != list.size(); at += sizeof(nvme::copy_range)) {
+      const auto r = load_wire<nvme::copy_range>(std::span{list}.subspan(at));
+      const std::uint64_t blocks = std::uint64_t{r.nlb} + 1;
+      if (r.lba > n.blocks() || blocks > n.blocks() - r.lba) return status_code::lba_out_of_range;
+      const auto* const from = n.data.data() + (r.lba.get() << n.block_shift);
+      data.insert(data.end(), from, from + (blocks << n.block_shift));
+      const auto* const beside = n.metadata.data() + r.lba * n.metadata_bytes;
+      meta.insert(meta.end(), beside, beside + blocks * n.metadata_bytes);
+    }
+    const std::uint64_t to = e.cdw10_11();
+    if (to > n.blocks() || data.size() > (n.blocks() - to) << n.block_shift) {
+      return status_code::lba_out_of_range;
+    }
+    std::copy(data.begin(), data.end(), n.data.data() + (to << n.block_shift));
+    std::copy(meta.begin(), meta.end(), n.metadata.data() + to * n.metadata_bytes);
+    return status_code::success;
   }
   [[nodiscard]] static std::size_t tuple_at(const nvme_quirk_namespace& n) noexcept {
     return n.protection_first ? 0 : n.metadata_bytes - 8U;

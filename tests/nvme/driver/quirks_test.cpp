@@ -129,8 +129,9 @@ TEST_CASE(
 
 TEST_CASE("more than 1024 namespaces are listed in several pages") {
   nvme_quirk_function f;
-  f.namespaces.resize(2500);
-  for (auto& n : f.namespaces) n.data.resize(512);
+  testing::nvme_quirk_namespace small;
+  small.data = std::vector<std::byte>(512);
+  f.namespaces.assign(2500, small);
   auto host = attach(f);
   REQUIRE(host);
   std::vector<std::uint32_t> ids(4000);
