@@ -11,6 +11,7 @@
 #include <phasebit/iommu/smmuv3/driver.hpp>
 #include <phasebit/iommu/vtd/device.hpp>
 #include <phasebit/iommu/vtd/driver.hpp>
+#include <phasebit/iommu/vtd/scalable_driver.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 
 #include <array>
@@ -20,6 +21,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -162,6 +165,16 @@ struct with_vtd {
   using format = vtd_second_stage;
   static format format_of(const driver& d) { return d.format(); }
 };
+struct with_vtd_scalable {
+  using device = vtd_device;
+  using driver = vtd::scalable_driver<direct_bar<device>, tables, driver_host>;
+  using format = vtd_second_stage;
+  static format format_of(const driver& d) { return d.second_stage(); }
+};
+struct with_vtd_first_stage : with_vtd_scalable {
+  using format = x86_first_stage;
+  static format format_of(const driver& d) { return d.first_stage(); }
+};
 struct with_amd {
   using device = amd_device;
   using driver = amd::driver<direct_bar<device>, tables, driver_host>;
@@ -184,7 +197,7 @@ struct with_riscv {
 }  // namespace
 
 TEST_CASE_TEMPLATE("an emulated IOMMU runs outside of a fabric, over callbacks", T, with_vtd,
-                   with_amd, with_smmuv3, with_riscv) {
+                   with_vtd_scalable, with_vtd_first_stage, with_amd, with_smmuv3, with_riscv) {
   for (const bool mapped : {true, false}) {
     CAPTURE(mapped);
     machine m{.mapped = mapped};
@@ -315,6 +328,158 @@ TEST_CASE("an emulated VT-d announces the modes and stages that it walks, and no
     bar.write32(vtd::iqt::offset, 0x40);
     CHECK(bar.read32(vtd::iqh::offset) == (f.scalable ? 0x40 : 0x30));
   }
+}
+
+namespace {
+
+// A VT-d in scalable mode with its driver.
+struct scalable_machine {
+  explicit scalable_machine(const vtd::features& f) : emulated{m.host, m.host, m.host, f} {}
+
+  machine m;
+  vtd_device emulated;
+  direct_bar<vtd_device> bar{&emulated};
+  driver_host host{m};
+  tables pages{{m.bytes, 256 * 4096}, host_phys{base}};
+  using driver_type = with_vtd_scalable::driver;
+  result<driver_type> opened = driver_type::open(bar, pages, host, {});
+};
+
+void no_flush(void*, std::span<const invalidation_range<bus_space>>) noexcept {}
+
+// A device writes, the driver reads and clears the dirty states, and a write that follows is seen again.
+template <class Format, class Flush>
+void follows_writes(scalable_machine& s, const Format& format, Flush&& flush) {
+  REQUIRE(s.opened);
+  auto& driver = *s.opened;
+  REQUIRE(driver.enable());
+  auto table = page_table<Format, tables>::create(format, s.pages);
+  REQUIRE(table);
+  REQUIRE(table->map(bus_addr{0x7000'0000}, host_phys{base + 0x18'0000}, 0x8000));
+  REQUIRE(driver.attach(disk, 7, table->view()));
+  invalidations<bus_space> changes{&no_flush, nullptr};
+  std::array<std::byte, 1> bits{};
+  dirty_bitmap<bus_space> bitmap{bits, bus_addr{0x7000'0000}, 12};
+  const auto write = [&](std::uint64_t page) {
+    REQUIRE(s.emulated.translate({.requester = disk,
+                                  .address = 0x7000'0000 + page * 0x1000,
+                                  .wanted = phasebit::access::write},
+                                 16));
+  };
+  const auto written = [&] {
+    bits = {};
+    REQUIRE(table->read_dirty(bus_addr{0x7000'0000}, 0x8000, bitmap, changes));
+    REQUIRE(flush(driver, changes.ranges()));
+    table->complete(changes);
+    return std::to_integer<unsigned>(bits[0]);
+  };
+  static_cast<void>(written());
+  write(1);
+  write(6);
+  CHECK(written() == 0x42);
+  CHECK(written() == 0);
+  write(6);
+  write(2);
+  CHECK(written() == 0x44);
+  write(3);
+  bits = {};
+  REQUIRE(table->unmap(bus_addr{0x7000'0000}, 0x8000, changes, bitmap));
+  REQUIRE(flush(driver, changes.ranges()));
+  table->complete(changes);
+  CHECK(bits[0] == std::byte{0x08});
+  CHECK_FALSE(s.emulated.translate(
+      {.requester = disk, .address = 0x7000'1000, .wanted = phasebit::access::read}, 16));
+  CHECK(driver.next_fault());
+}
+
+}  // namespace
+
+TEST_CASE("a VT-d in scalable mode records writes for its driver, in tables of either stage") {
+  SUBCASE("second stage, with SSADE") {
+    scalable_machine s{{.set_dirty = true}};
+    REQUIRE(s.opened);
+    CHECK(s.opened->tracks_dirty());
+    auto format = s.opened->second_stage();
+    format.track_dirty = true;
+    follows_writes(s, format, [](auto& driver, auto ranges) { return driver.flush(7, ranges); });
+  }
+  SUBCASE("first stage, which needs no capability") {
+    scalable_machine s{{}};
+    REQUIRE(s.opened);
+    CHECK_FALSE(s.opened->tracks_dirty());
+    auto format = s.opened->first_stage();
+    format.track_dirty = true;
+    follows_writes(s, format,
+                   [](auto& driver, auto ranges) { return driver.flush_first_stage(7, ranges); });
+  }
+}
+
+TEST_CASE(
+    "what a VT-d cannot do in scalable mode is refused with its name, and leaves nothing behind") {
+  const auto attach = [](scalable_machine& s, const auto& format) {
+    using format_type = std::remove_cvref_t<decltype(format)>;
+    REQUIRE(s.opened);
+    auto table = page_table<format_type, tables>::create(format, s.pages);
+    REQUIRE(table);
+    const std::size_t before = s.pages.used();
+    const auto attached = s.opened->attach(disk, 7, table->view());
+    CHECK(s.pages.used() == before);
+    REQUIRE_FALSE(attached);
+    return attached.error().code;
+  };
+  scalable_machine no_dirty{{}};
+  CHECK(attach(no_dirty, vtd_second_stage{.track_dirty = true}) == errc::not_supported);
+  CHECK(attach(no_dirty, vtd_second_stage{.width = vtd_width::bits_57}) == errc::not_supported);
+  CHECK(attach(no_dirty, x86_first_stage{.five_levels = true}) == errc::not_supported);
+  scalable_machine small_pages{{.pages_1g = false}};
+  CHECK(attach(small_pages, x86_first_stage{.pages_1g = true}) == errc::not_supported);
+  scalable_machine second_only{{.first_stage = false}};
+  CHECK(attach(second_only, x86_first_stage{.pages_1g = false}) == errc::not_supported);
+  scalable_machine legacy{{.scalable = false}};
+  REQUIRE_FALSE(legacy.opened);
+  CHECK(legacy.opened.error().code == errc::not_supported);
+}
+
+TEST_CASE(
+    "a scalable driver gives back the tables of requesters that are detached, moved or left "
+    "attached") {
+  scalable_machine s{{}};
+  const std::size_t root = s.pages.used();
+  {
+    REQUIRE(s.opened);
+    auto driver = std::move(*s.opened);
+    REQUIRE(driver.enable());
+    auto first = page_table<vtd_second_stage, tables>::create(driver.second_stage(), s.pages);
+    auto second = page_table<x86_first_stage, tables>::create(driver.first_stage(), s.pages);
+    REQUIRE(first);
+    REQUIRE(second);
+    REQUIRE(second->map(bus_addr{0x5000}, host_phys{base + 0x18'0000}, 0x1000));
+    REQUIRE(driver.attach(disk, 7, first->view()));
+    const std::size_t one = s.pages.used();
+    REQUIRE(driver.attach(disk, 8, second->view()));
+    CHECK(s.pages.used() == one);
+    CHECK(s.emulated.translate({.requester = disk, .address = 0x5010}, 16)->begin ==
+          host_phys{base + 0x18'0010});
+    REQUIRE(driver.attach(other, 8, second->view()));
+    CHECK(s.pages.used() == one + 2);
+    REQUIRE(driver.detach(disk));
+    CHECK(s.pages.used() == one);
+    CHECK_FALSE(s.emulated.translate({.requester = disk, .address = 0x5010}, 16));
+    CHECK(s.emulated.translate({.requester = other, .address = 0x5010}, 16));
+    // No memory for a table: the requester keeps what it has.
+    std::vector<table_page<host_space>> taken;
+    while (auto page = s.pages.allocate(4096)) taken.push_back(*page);
+    CHECK(driver.attach(disk, 9, first->view()).error().code == errc::exhausted);
+    s.pages.release(taken.back(), 4096);
+    taken.pop_back();
+    CHECK(driver.attach(disk, 9, first->view()).error().code == errc::exhausted);
+    CHECK(driver.attach(other, 9, first->view()).error().code == errc::exhausted);
+    CHECK(s.emulated.translate({.requester = other, .address = 0x5010}, 16));
+    for (const auto& page : taken) s.pages.release(page, 4096);
+  }
+  // The root table is the driver's, too.
+  CHECK(s.pages.used() < root);
+  CHECK(s.pages.used() == 0);
 }
 
 TEST_CASE("memory that a port does not map is copied, and written back where it changed") {

@@ -8,6 +8,7 @@
 #include <phasebit/iommu/page_table/formats/vtd.hpp>
 #include <phasebit/iommu/page_table/page_table_fwd.hpp>
 #include <phasebit/iommu/vtd/command_codec.hpp>
+#include <phasebit/iommu/vtd/detail/global_command.hpp>
 #include <phasebit/iommu/vtd/device_table.hpp>
 #include <phasebit/iommu/vtd/fault_codec.hpp>
 #include <phasebit/iommu/vtd/spec/interrupt_tables.hpp>
@@ -117,10 +118,10 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
                      through.format().input_bits());
     }
     if (through.format().track_dirty) {
-      return failure(
-          errc::not_supported,
-          "dirty bits of the second stage need scalable mode, and this driver uses legacy "
-          "mode");
+      return failure(errc::not_supported,
+                     "dirty bits of the second stage need scalable mode (scalable_driver), and "
+                     "this driver uses "
+                     "legacy mode");
     }
     return change(who, context::translated(through.root().value(), width, domain));
   }
@@ -170,35 +171,16 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
 
   // The oldest fault that is recorded, whose register is free then.
   [[nodiscard]] std::optional<translation_fault> next_fault() noexcept {
-    Bar& bar = this->bar_;
-    const fsts s{bar.read32(fsts::offset)};
-    if (s.raw == ~std::uint32_t{0}) return std::nullopt;
-    if (!s[fsts::ppf]) {
-      if (s[fsts::pfo]) bar.write32(fsts::offset, fsts::pfo.of(true));
-      return std::nullopt;
-    }
-    const std::uint32_t at = cap_[cap::fro] * 16U + s[fsts::fri] * 16U;
-    const fault_record record{frcd_low{bar.read64(at)}, frcd_high{bar.read64(at + 8)}};
-    if (!record.high[frcd_high::f]) return std::nullopt;
-    bar.write32(at + 12, 0x8000'0000);  // F
-    return record.decode();
+    return detail::take_fault(this->bar_, cap_);
   }
 
  private:
   driver(base&& b, cap cap, ecap ecap) noexcept : base(std::move(b)), cap_(cap), ecap_(ecap) {}
 
   [[nodiscard]] std::uint32_t status() noexcept { return this->bar_.read32(gsts::offset); }
-  // 11.4.4: the lasting bits are repeated with each command; one command at a time.
   [[nodiscard]] result<> order(std::uint32_t set, std::uint32_t reset = 0) noexcept {
-    const std::uint32_t now = status();
-    if (now == ~std::uint32_t{0}) return failure(errc::removed, "the VT-d IOMMU does not answer");
-    this->bar_.write32(gcmd::offset, ((now & gsts::lasting) | set) & ~reset);
-    return this->wait_for(
-        [&]() noexcept {
-          const std::uint32_t s = status();
-          return (s & set) == set && (s & reset) == 0;
-        },
-        "the VT-d IOMMU does not carry out a global command", set | reset);
+    return detail::global_command(
+        this->bar_, [&](auto&&... what) noexcept { return this->wait_for(what...); }, set, reset);
   }
 
   [[nodiscard]] result<> change(pcie::requester_id who, const context& next) noexcept {
