@@ -87,7 +87,7 @@ class invalidations {
   // word 0 of each table, as an address with no present bit, so that a walker that is still inside
   // sees an absent entry.
   void retire(table_word* words, std::uint64_t at) noexcept {
-    detail::store_entry(words, retired_ == 0 ? 0 : head_);
+    detail::store_entry_relaxed(words, retired_ == 0 ? 0 : head_);
     head_ = at;
     ++retired_;
   }

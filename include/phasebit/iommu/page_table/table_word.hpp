@@ -75,7 +75,6 @@ class halves {
     record_.word.store(low_, std::memory_order_relaxed);
     between();
     record_.count.store(count + 1, std::memory_order_release);
-    std::atomic_thread_fence(std::memory_order_release);
     between();
     at(low_).store(0, std::memory_order_release);
     between();

@@ -977,10 +977,9 @@ class controller {
       report_doorbell(sq.set_tail(s_.doorbells.load(qid, ring_side::submission)));
       return;
     }
-    // A kick: taken first, then answered, so that none is lost between the two.
+    // A kick. One that is lost between this and the load of the shadow is found by arm_shadow's second look.
     if (s_.doorbells.load(qid, ring_side::submission) != doorbell_seen) {
       s_.doorbells.store(qid, ring_side::submission, doorbell_seen);
-      Order::full();
       sq.kicked = true;
     }
     if (!sq.kicked) return;

@@ -155,7 +155,8 @@ class table_editor : public page_table_view<Format, Tables, From> {
   void retire(table_word* slot, unsigned level, table_word* below, changes_type& changes) noexcept {
     const std::uint64_t e = load_entry(slot);
     if (!present(e) || this->format_.is_leaf(e, level) || child(e) != below) return;
-    put_table(slot, 0);
+    store_entry_relaxed(slot, 0);  // the invalidation orders it
+    written(slot, 1);
     changes.retire(below, this->format_.table_address(e));
   }
 
@@ -167,7 +168,7 @@ class table_editor : public page_table_view<Format, Tables, From> {
       table_word* words = this->tables_->find(address<to>{at}, geometry::table_bytes);
       if (words == nullptr) break;
       const std::uint64_t next = load_entry(words);
-      store_entry(words, 0);
+      store_entry_relaxed(words, 0);
       this->tables_->release({words, address<to>{at}}, geometry::table_bytes);
       at = next;
     }
