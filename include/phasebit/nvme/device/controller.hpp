@@ -5,6 +5,7 @@
 
 #include <phasebit/nvme/device/admin_handlers.hpp>
 #include <phasebit/nvme/device/io_handlers.hpp>
+#include <phasebit/nvme/device/maintenance_worker.hpp>
 #include <phasebit/nvme/device/pending_io.hpp>
 #include <phasebit/nvme/device/saved_state.hpp>
 #include <phasebit/nvme/device/state.hpp>
@@ -99,6 +100,8 @@ class controller {
   unsigned poll() noexcept {
     done_ = 0;
     if constexpr (asynchronous) poll_media();
+    if constexpr (state::managed) follow_pool();
+    if constexpr (state::has_jobs) progress_job();
     if (!s_.regs.running()) return done_;
     s_.filter.poll(poster{this});
     if (quiescing_) return poll_quiescing();
@@ -106,7 +109,11 @@ class controller {
       // A register is looked at in each round, if only to find out about impossible values; a shadow
       // costs a DMA access, and is read when a slot is needed.
       if (s_.queues.cq[q].exists() && !shadowed(q)) update_head(q);
-      if (s_.queues.sq[q].exists()) serve(q);
+      if (q != 0 && by_weight()) continue;
+      if (s_.queues.sq[q].exists()) serve(q, s_.config.fetch_burst);
+    }
+    if constexpr (Policy::arbitration::weighted) {
+      if (by_weight() && s_.regs.running()) serve_by_weight();
     }
     if (s_.regs.running()) report_events();
     if (done_ == 0 && s_.regs.running()) check_unbacked_doorbells();
@@ -171,8 +178,8 @@ class controller {
   void quiesce() noexcept { quiescing_ = true; }
   // They have: save() may be called, or the program may change what the controller works with.
   [[nodiscard]] bool quiesced() const noexcept {
-    return quiescing_ && drained() && s_.deferred.empty() && !s_.events.aborting() &&
-           !s_.regs.disabling() && !shutting_down_;
+    return quiescing_ && drained() && !job_in_progress() && s_.deferred.empty() &&
+           !s_.events.aborting() && !s_.regs.disabling() && !shutting_down_;
   }
   // Fetches again. Every doorbell is read, and every completion queue interrupts once: a notification
   // that was lost meanwhile is made up for.
@@ -197,7 +204,8 @@ class controller {
                     sq.head,
                     sq.tail,
                     s_.doorbells.load(q, ring_side::submission),
-                    sq.completion_queue};
+                    sq.completion_queue,
+                    static_cast<std::uint8_t>(sq.priority)};
       }
       if (cq.exists()) {
         to.cq[q] = {cq.base.value(),
@@ -217,6 +225,8 @@ class controller {
     s_.clock.save(to);
     s_.events.save(to);
     to.keep_alive_elapsed_ms = s_.keep_alive_elapsed_ms;
+    if constexpr (Policy::coalescing::present) to.coalescing = s_.coalescing.save();
+    if constexpr (Policy::maintenance::present) to.maintenance = s_.maintenance.save();
     return to;
   }
   // Into a controller of the same settings over the same namespaces that is disabled and drained. The
@@ -240,6 +250,8 @@ class controller {
     s_.features.restore(from);
     s_.clock.restore(from);
     s_.events.restore(from);
+    if constexpr (Policy::coalescing::present) s_.coalescing.restore(from.coalescing);
+    if constexpr (Policy::maintenance::present) s_.maintenance.restore(from.maintenance);
     s_.keep_alive_elapsed_ms = from.keep_alive_elapsed_ms;
     s_.shadow.disable();
     const std::uint64_t page_mask = (std::uint64_t{1} << s_.regs.page_shift()) - 1;
@@ -283,6 +295,7 @@ class controller {
   // otherwise.
   void advance(std::uint32_t milliseconds) noexcept {
     s_.clock.advance(milliseconds);
+    if constexpr (Policy::coalescing::present) s_.coalescing.advance(milliseconds);
     if (s_.regs.disabling()) {
       drain_ms_ = saturating_sum(drain_ms_, milliseconds);
       // Media that never answer: the host finds out, and RDY stays 1, for its memory is still in use.
@@ -319,6 +332,9 @@ class controller {
     s_.temperature.kelvin = kelvin;
     check_temperature(s_);
   }
+
+  // Sanitize, self-test and firmware: Policy::maintenance.
+  [[nodiscard]] typename Policy::maintenance& maintenance() noexcept { return s_.maintenance; }
 
   [[nodiscard]] filter_type& completion_filter() noexcept { return s_.filter; }
 
@@ -398,6 +414,7 @@ class controller {
       sq.head = c.head;
       sq.tail = c.tail;
       sq.completion_queue = c.completion_queue;
+      sq.priority = static_cast<queue_priority>(c.priority & 3U);
       ++queues.cq[c.completion_queue].users;
       if (q > queues.highest) queues.highest = static_cast<std::uint16_t>(q);
     }
@@ -425,7 +442,15 @@ class controller {
     stop_fetching();
     s_.queues.clear();
     s_.features.reset();
+    if constexpr (Policy::coalescing::present) s_.coalescing.reset();
     if constexpr (Policy::secondary::present) s_.secondary.primary_reset();
+    if constexpr (Policy::maintenance::present) {
+      s_.maintenance.controller_reset();
+      // A short self-test does not outlive a reset; an extended one goes on.
+      if (s_.job.what == maintenance_job::kind::self_test && s_.job.self_test == 1) {
+        maintenance_worker{s_}.end_self_test(self_test_result::aborted_by_reset);
+      }
+    }
     s_.keep_alive_elapsed_ms = 0;
   }
   // What must not outlive the begin of a reset: requests, completions that are held back, and pages
@@ -518,6 +543,52 @@ class controller {
     progress_shutdown();
   }
 
+  // -- work of the controller itself --
+
+  [[nodiscard]] bool job_in_progress() const noexcept {
+    if constexpr (state::has_jobs) {
+      return s_.job.what != maintenance_job::kind::none || s_.group.background.finished;
+    } else {
+      return false;
+    }
+  }
+  void progress_job() noexcept {
+    if (s_.regs.disabling()) return;
+    if (maintenance_worker{s_}.step()) ++done_;
+    if (s_.job_outcome.ready && !s_.deferred.empty()) {
+      progress_deferred();
+      if (posted_) raise_interrupts();
+    }
+  }
+  // What other controllers, or this one, have done to the namespaces that this one shares with them.
+  void follow_pool() noexcept {
+    auto& pool = s_.namespaces->pool();
+    const std::uint16_t id = s_.namespaces->controller_id();
+    while (const std::uint32_t nsid = pool.take_change(id)) namespace_changed(nsid);
+    if constexpr (state::reservable) {
+      if (pool.reservations().take_news(id)) {
+        s_.events.raise(async_event::of(async_event_type::io_command_set, 0,
+                                        log_page_id::reservation_notification));
+      }
+      while (const std::uint32_t nsid = pool.take_abort(id)) abort_preempted(nsid);
+    }
+    if (!pool.anything_draining(id)) return;
+    for (std::uint32_t nsid = 1; nsid <= s_.namespaces->highest_nsid(); ++nsid) {
+      if ((pool.draining(nsid) >> id & 1U) != 0 && !in_flight(nsid)) pool.drained(nsid, id);
+    }
+  }
+
+  // The host of this controller was preempted: its commands on the namespace are asked to end.
+  void abort_preempted(std::uint32_t nsid) noexcept {
+    if constexpr (asynchronous) {
+      io().cancel([nsid](const pending_command& p) noexcept { return p.entry.nsid == nsid; },
+                  status_code::aborted_preempt);
+      if (posted_) raise_interrupts();
+    } else {
+      static_cast<void>(nsid);
+    }
+  }
+
   void finish(const pending_command& p) noexcept {
     if (p.discarded) return;
     auto& sq = s_.queues.sq[p.sqid];
@@ -542,6 +613,13 @@ class controller {
           continue;
         }
         remove_submission_queue(s_, d.sqid);
+      } else if (d.what == deferred_command::kind::maintenance) {
+        if (!s_.job_outcome.ready) {
+          ++i;
+          continue;
+        }
+        result = s_.job_outcome.result;
+        s_.job_outcome = {};
       } else {
         if (!d.target_ended) {
           ++i;
@@ -559,6 +637,7 @@ class controller {
   void start_deferred(std::size_t at) noexcept {
     deferred_command& d = s_.deferred[at];
     d.started = true;
+    if (d.what == deferred_command::kind::maintenance) return;
     if constexpr (asynchronous) {
       if (d.what == deferred_command::kind::delete_queue) {
         io().cancel([sqid = d.sqid](const pending_command& p) noexcept { return p.sqid == sqid; },
@@ -579,12 +658,34 @@ class controller {
 
   // -- queues --
 
-  void serve(std::uint16_t qid) noexcept {
+  [[nodiscard]] bool by_weight() const noexcept {
+    if constexpr (Policy::arbitration::weighted) {
+      return s_.regs.configuration()[cc::ams] == arbitration_mechanism::weighted;
+    } else {
+      return false;
+    }
+  }
+  void serve_by_weight() noexcept {
+    s_.arbitration.round(
+        s_.queues.highest, s_.features.stored(feature_id::arbitration), s_.config.fetch_burst,
+        [this](std::uint16_t q) noexcept { return s_.queues.sq[q].exists(); },
+        [this](std::uint16_t q) noexcept { return s_.queues.sq[q].priority; },
+        [this](std::uint16_t q, unsigned commands) noexcept {
+          const unsigned before = done_;
+          if (s_.regs.running()) serve(q, commands);
+          return done_ - before;
+        },
+        [this](std::uint16_t q) noexcept {
+          const auto& sq = s_.queues.sq[q];
+          return !sq.empty() && !sq.deleting && !s_.queues.cq[sq.completion_queue].committed();
+        });
+  }
+  void serve(std::uint16_t qid, unsigned burst) noexcept {
     auto& sq = s_.queues.sq[qid];
     auto& cq = s_.queues.cq[sq.completion_queue];
     if (sq.deleting) return;
     update_tail(qid);
-    for (unsigned burst = s_.config.fetch_burst; burst != 0 && !sq.empty(); --burst) {
+    for (; burst != 0 && !sq.empty(); --burst) {
       if (cq.committed()) {
         update_head(sq.completion_queue);
         if (!s_.regs.running() || cq.committed()) return;
@@ -739,6 +840,9 @@ class controller {
       return true;
     }
     cq.advance();
+    if constexpr (Policy::coalescing::present) {
+      if (cq.interrupts) s_.coalescing.posted(cq.vector);
+    }
     posted_ = true;
     return true;
   }
@@ -761,6 +865,15 @@ class controller {
     for (std::uint16_t q = 0; q <= s_.queues.highest; ++q) {
       auto& cq = s_.queues.cq[q];
       if (!cq.interrupt_pending || (cq.interrupts && s_.regs.masked(cq.vector))) continue;
+      if constexpr (Policy::coalescing::present) {
+        if (cq.interrupts &&
+            !s_.coalescing.due(cq.vector, s_.features.stored(feature_id::interrupt_coalescing),
+                               done_ == 0)) {
+          posted_ = true;  // looked at again in the next round
+          continue;
+        }
+        if (cq.interrupts) s_.coalescing.raised(cq.vector);
+      }
       cq.interrupt_pending = false;
       if (cq.interrupts) s_.interrupts->raise(cq.vector);
     }
