@@ -134,8 +134,10 @@ TEST_CASE("a vector waits for its threshold, for its time, or until there is not
     REQUIRE(m.admin_code(admin::set_features({.fid = id, .cdw11 = v})) == success);
   };
   const auto get = [&](std::uint32_t vector) {
-    return m.admin(admin::get_features({.fid = feature_id::interrupt_vector_configuration,
-                                        .cdw11 = vector})).dw0.get();
+    return m
+        .admin(admin::get_features(
+            {.fid = feature_id::interrupt_vector_configuration, .cdw11 = vector}))
+        .dw0.get();
   };
   // Five completions, or 10 ms; vector 2 is not coalesced.
   set(feature_id::interrupt_coalescing, 4U | 100U << 8);

@@ -97,10 +97,8 @@ struct host_of : machine<device::default_policy, Backing> {
     return with_keys(nvm::reservation_acquire(1, acquire_action::acquire, t), key, 0);
   }
   status_code preempt(std::uint64_t key, std::uint64_t whom, type t, bool abort = false) {
-    return with_keys(nvm::reservation_acquire(1,
-                                              abort ? acquire_action::preempt_and_abort
-                                                    : acquire_action::preempt,
-                                              t),
+    return with_keys(nvm::reservation_acquire(
+                         1, abort ? acquire_action::preempt_and_abort : acquire_action::preempt, t),
                      key, whom);
   }
   status_code release(std::uint64_t key, type t) {
@@ -117,10 +115,10 @@ struct host_of : machine<device::default_policy, Backing> {
     return load_wire<registered_controller>(this->ram.bytes(buffer + 24 * (i + 1), 24));
   }
   reservation_notice notice() {
-    REQUIRE(this->admin_code(with_data(
-                nvme::admin::get_log_page(
-                    {.lid = log_page_id::reservation_notification, .bytes = 64}),
-                buffer)) == success);
+    REQUIRE(
+        this->admin_code(with_data(
+            nvme::admin::get_log_page({.lid = log_page_id::reservation_notification, .bytes = 64}),
+            buffer)) == success);
     return load_wire<reservation_log>(this->ram.bytes(buffer, 64)).what;
   }
   status_code access(nvm_opcode opcode) {
@@ -230,9 +228,8 @@ TEST_CASE("registering, replacing and unregistering, with the right key and with
   REQUIRE(a.admin_code(admin::set_features(
               {.fid = feature_id::reservation_persistence, .cdw11 = 0, .nsid = 1})) == success);
   CHECK(a.report().persists == 0);
-  CHECK(a.admin_code(admin::get_features(
-            {.fid = feature_id::reservation_persistence, .nsid = 0})) ==
-        invalid_namespace_or_format);
+  CHECK(a.admin_code(admin::get_features({.fid = feature_id::reservation_persistence,
+                                          .nsid = 0})) == invalid_namespace_or_format);
   // More hosts than there are places for.
   for (std::uint16_t i = 3; i != 6; ++i) {
     host_of<shared_memory> more{s, i, 100U + i};
@@ -268,12 +265,12 @@ TEST_CASE("each type is acquired once, released by its type, and ends with its h
     }
     CHECK(b.acquire(2, held) == (all ? success : reservation_conflict));
     CHECK(b.release(1, held) == reservation_conflict);  // not its key
-    if (!all) CHECK(b.release(2, held) == success);      // nothing of its own to release
+    if (!all) CHECK(b.release(2, held) == success);     // nothing of its own to release
     CHECK(a.report().type == held);
     CHECK(a.release(1, held) == success);
     CHECK(a.report().type == type::none);
-    CHECK(b.notice() == (quiet ? reservation_notice::empty
-                               : reservation_notice::reservation_released));
+    CHECK(b.notice() ==
+          (quiet ? reservation_notice::empty : reservation_notice::reservation_released));
     CHECK(a.notice() == reservation_notice::empty);
     CHECK(a.release(1, held) == success);
     // Unregistering the holder ends it, unless every registrant holds it.
@@ -392,16 +389,15 @@ TEST_CASE("host identifiers of 64 and of 128 bits, and hosts that have none") {
   CHECK(a.io_code(with_data(nvm::reservation_report(1, 4096), a.buffer)) ==
         host_identifier_inconsistent);
   REQUIRE(a.io_code(with_data(nvm::reservation_report(1, 4096, true), a.buffer)) == success);
-  const auto e =
-      load_wire<registered_controller_extended>(a.ram.bytes(a.buffer + 64, 64));
+  const auto e = load_wire<registered_controller_extended>(a.ram.bytes(a.buffer + 64, 64));
   CHECK(e.key == 5);
   CHECK(e.host_id[15] == 16);
   REQUIRE(a.admin_code(with_data(admin::identify({}), a.buffer)) == success);
   const auto id = load_wire<identify_controller>(a.ram.bytes(a.buffer, 4096));
   CHECK(identify_controller::oncs_reservations.get(id.oncs.get()));
   CHECK(id.ctratt == 1);
-  REQUIRE(a.admin_code(with_data(
-              admin::identify({.cns = cns::identify_namespace, .nsid = 1}), a.buffer)) == success);
+  REQUIRE(a.admin_code(with_data(admin::identify({.cns = cns::identify_namespace, .nsid = 1}),
+                                 a.buffer)) == success);
   CHECK(load_wire<identify_namespace>(a.ram.bytes(a.buffer, 4096)).rescap == 0xff);
   CHECK(load_wire<identify_namespace>(a.ram.bytes(a.buffer, 4096)).nmic == 1);
 }

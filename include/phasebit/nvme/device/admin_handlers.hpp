@@ -296,8 +296,8 @@ class admin_handlers {
   // Reading it takes the notice away.
   std::size_t write_reservation_notice(page_span page) noexcept {
     if constexpr (State::reservable) {
-      store_wire(page, s_.namespaces->pool().reservations().take_notice(
-                           s_.namespaces->controller_id()));
+      store_wire(page,
+                 s_.namespaces->pool().reservations().take_notice(s_.namespaces->controller_id()));
     }
     return sizeof(reservation_log);
   }
@@ -485,7 +485,8 @@ class admin_handlers {
     }
     if constexpr (State::policy::coalescing::present) {
       if (id == feature_id::interrupt_vector_configuration && select == feature_select::current) {
-        const auto vector = interrupt_vector_configuration{c.cdw11}[interrupt_vector_configuration::iv];
+        const auto vector =
+            interrupt_vector_configuration{c.cdw11}[interrupt_vector_configuration::iv];
         found.dw0 = interrupt_vector_configuration{}
                         .with(interrupt_vector_configuration::iv, vector)
                         .with(interrupt_vector_configuration::cd, s_.coalescing.disabled(vector))
@@ -548,66 +549,113 @@ class admin_handlers {
 
   // After the handlers that they name. Dispatch and what Identify and the log pages report follow
   // from them.
-  static constexpr std::array<entry, 20> table{{
-      {admin_opcode::delete_io_sq, &run<&admin_handlers::delete_io_sq>},
-      {admin_opcode::create_io_sq, &run<&admin_handlers::create_io_sq>},
-      {admin_opcode::get_log_page, &run<&admin_handlers::get_log_page>},
-      {admin_opcode::delete_io_cq, &run<&admin_handlers::delete_io_cq>},
-      {admin_opcode::create_io_cq, &run<&admin_handlers::create_io_cq>},
-      {admin_opcode::identify, &run<&admin_handlers::identify>},
-      {admin_opcode::abort, &run<&admin_handlers::abort>},
-      {admin_opcode::set_features, &run<&admin_handlers::set_features>},
-      {admin_opcode::get_features, &run<&admin_handlers::get_features>},
-      {admin_opcode::async_event_request, &run<&admin_handlers::async_event_request>},
-      {admin_opcode::keep_alive, &run<&admin_handlers::keep_alive>},
-      {admin_opcode::virtualization_management, &run<&admin_handlers::virtualization_management>, 0,
-       identify_controller::oacs_virtualization.of<std::uint16_t>(true),
-       needs::secondary_controllers},
-      {admin_opcode::doorbell_buffer_config, &run<&admin_handlers::doorbell_buffer_config>, 0,
-       identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
-      {admin_opcode::namespace_management, &run<&admin_handlers::namespace_management>,
-       commands_supported_log::nic.of(true),
-       identify_controller::oacs_namespaces.of<std::uint16_t>(true), needs::managed_namespaces},
-      {admin_opcode::namespace_attachment, &run<&admin_handlers::namespace_attachment>,
-       commands_supported_log::nic.of(true),
-       identify_controller::oacs_namespaces.of<std::uint16_t>(true), needs::managed_namespaces},
-      {admin_opcode::format_nvm, &run<&admin_handlers::format>,
-       commands_supported_log::lbcc.of(true) | commands_supported_log::ncc.of(true) |
-           commands_supported_log::cse.of(1),
-       identify_controller::oacs_format.of<std::uint16_t>(true), needs::managed_namespaces},
-      {admin_opcode::sanitize, &run<&admin_handlers::sanitize_nvm>,
-       commands_supported_log::lbcc.of(true) | commands_supported_log::cse.of(2), 0,
-       needs::maintenance},
-      {admin_opcode::device_self_test, &run<&admin_handlers::device_self_test>, 0,
-       identify_controller::oacs_self_test.of<std::uint16_t>(true), needs::maintenance},
-      {admin_opcode::firmware_image_download, &run<&admin_handlers::firmware_download>, 0,
-       identify_controller::oacs_firmware.of<std::uint16_t>(true), needs::maintenance},
-      {admin_opcode::firmware_commit, &run<&admin_handlers::firmware_commit>,
-       commands_supported_log::ccc.of(true),
-       identify_controller::oacs_firmware.of<std::uint16_t>(true), needs::maintenance},
-  }};
-  static constexpr std::array<log_page, 11> log_pages{{
-      {log_page_id::supported_log_pages, &write<&admin_handlers::write_log_pages_supported>,
-       no_event},
-      {log_page_id::error_information, &write<&admin_handlers::write_errors>,
-       async_event_type::error},
-      {log_page_id::health, &write<&admin_handlers::write_health_log>, async_event_type::health},
-      {log_page_id::firmware_slots, &write<&admin_handlers::write_firmware_log>, no_event},
-      {log_page_id::changed_namespaces, &write<&admin_handlers::write_changed>,
-       async_event_type::notice},
-      {log_page_id::commands_supported, &write<&admin_handlers::write_commands_supported>,
-       no_event},
-      {log_page_id::feature_identifiers_supported,
-       &write<&admin_handlers::write_features_supported>, no_event},
-      {log_page_id::device_self_test, &write<&admin_handlers::write_self_test_log>, no_event,
-       needs::maintenance},
-      {log_page_id::reservation_notification, &write<&admin_handlers::write_reservation_notice>,
-       async_event_type::io_command_set, needs::reservable_namespaces},
-      {log_page_id::sanitize_status, &write<&admin_handlers::write_sanitize_log>,
-       async_event_type::io_command_set, needs::maintenance},
-      {log_page_id::nvme_mi_commands_supported, &write<&admin_handlers::write_mi_commands>,
-       no_event},
-  }};
+  static constexpr std::array<entry, 13 + (State::managed ? 3U : 0U) +
+                                         (State::policy::maintenance::present ? 4U : 0U)>
+      table = [] {
+        std::array<entry, 13 + (State::managed ? 3U : 0U) +
+                              (State::policy::maintenance::present ? 4U : 0U)>
+            all{{{admin_opcode::delete_io_sq, &run<&admin_handlers::delete_io_sq>},
+                 {admin_opcode::create_io_sq, &run<&admin_handlers::create_io_sq>},
+                 {admin_opcode::get_log_page, &run<&admin_handlers::get_log_page>},
+                 {admin_opcode::delete_io_cq, &run<&admin_handlers::delete_io_cq>},
+                 {admin_opcode::create_io_cq, &run<&admin_handlers::create_io_cq>},
+                 {admin_opcode::identify, &run<&admin_handlers::identify>},
+                 {admin_opcode::abort, &run<&admin_handlers::abort>},
+                 {admin_opcode::set_features, &run<&admin_handlers::set_features>},
+                 {admin_opcode::get_features, &run<&admin_handlers::get_features>},
+                 {admin_opcode::async_event_request, &run<&admin_handlers::async_event_request>},
+                 {admin_opcode::keep_alive, &run<&admin_handlers::keep_alive>},
+                 {admin_opcode::virtualization_management,
+                  &run<&admin_handlers::virtualization_management>, 0,
+                  identify_controller::oacs_virtualization.of<std::uint16_t>(true),
+                  needs::secondary_controllers},
+                 {admin_opcode::doorbell_buffer_config,
+                  &run<&admin_handlers::doorbell_buffer_config>, 0,
+                  identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true),
+                  needs::shadow_doorbells}}};
+        [[maybe_unused]] std::size_t next = 13;
+        if constexpr (State::managed) {
+          for (const entry& one : std::array<entry, 3>{
+                   {{admin_opcode::namespace_management,
+                     &run<&admin_handlers::namespace_management>,
+                     commands_supported_log::nic.of(true),
+                     identify_controller::oacs_namespaces.of<std::uint16_t>(true),
+                     needs::managed_namespaces},
+                    {admin_opcode::namespace_attachment,
+                     &run<&admin_handlers::namespace_attachment>,
+                     commands_supported_log::nic.of(true),
+                     identify_controller::oacs_namespaces.of<std::uint16_t>(true),
+                     needs::managed_namespaces},
+                    {admin_opcode::format_nvm, &run<&admin_handlers::format>,
+                     commands_supported_log::lbcc.of(true) | commands_supported_log::ncc.of(true) |
+                         commands_supported_log::cse.of(1),
+                     identify_controller::oacs_format.of<std::uint16_t>(true),
+                     needs::managed_namespaces}}}) {
+            all[next++] = one;
+          }
+        }
+        if constexpr (State::policy::maintenance::present) {
+          for (const entry& one : std::array<entry, 4>{
+                   {{admin_opcode::sanitize, &run<&admin_handlers::sanitize_nvm>,
+                     commands_supported_log::lbcc.of(true) | commands_supported_log::cse.of(2), 0,
+                     needs::maintenance},
+                    {admin_opcode::device_self_test, &run<&admin_handlers::device_self_test>, 0,
+                     identify_controller::oacs_self_test.of<std::uint16_t>(true),
+                     needs::maintenance},
+                    {admin_opcode::firmware_image_download,
+                     &run<&admin_handlers::firmware_download>, 0,
+                     identify_controller::oacs_firmware.of<std::uint16_t>(true),
+                     needs::maintenance},
+                    {admin_opcode::firmware_commit, &run<&admin_handlers::firmware_commit>,
+                     commands_supported_log::ccc.of(true),
+                     identify_controller::oacs_firmware.of<std::uint16_t>(true),
+                     needs::maintenance}}}) {
+            all[next++] = one;
+          }
+        }
+        return all;
+      }();
+  static constexpr std::array<log_page, 8 + (State::reservable ? 1U : 0U) +
+                                            (State::policy::maintenance::present ? 2U : 0U)>
+      log_pages = [] {
+        std::array<log_page, 8 + (State::reservable ? 1U : 0U) +
+                                 (State::policy::maintenance::present ? 2U : 0U)>
+            all{{{log_page_id::supported_log_pages,
+                  &write<&admin_handlers::write_log_pages_supported>, no_event},
+                 {log_page_id::error_information, &write<&admin_handlers::write_errors>,
+                  async_event_type::error},
+                 {log_page_id::health, &write<&admin_handlers::write_health_log>,
+                  async_event_type::health},
+                 {log_page_id::firmware_slots, &write<&admin_handlers::write_firmware_log>,
+                  no_event},
+                 {log_page_id::changed_namespaces, &write<&admin_handlers::write_changed>,
+                  async_event_type::notice},
+                 {log_page_id::commands_supported,
+                  &write<&admin_handlers::write_commands_supported>, no_event},
+                 {log_page_id::feature_identifiers_supported,
+                  &write<&admin_handlers::write_features_supported>, no_event},
+                 {log_page_id::nvme_mi_commands_supported,
+                  &write<&admin_handlers::write_mi_commands>, no_event}}};
+        [[maybe_unused]] std::size_t next = 8;
+        if constexpr (State::reservable) {
+          for (const log_page& one : std::array<log_page, 1>{
+                   {{log_page_id::reservation_notification,
+                     &write<&admin_handlers::write_reservation_notice>,
+                     async_event_type::io_command_set, needs::reservable_namespaces}}}) {
+            all[next++] = one;
+          }
+        }
+        if constexpr (State::policy::maintenance::present) {
+          for (const log_page& one : std::array<log_page, 2>{
+                   {{log_page_id::device_self_test, &write<&admin_handlers::write_self_test_log>,
+                     no_event, needs::maintenance},
+                    {log_page_id::sanitize_status, &write<&admin_handlers::write_sanitize_log>,
+                     async_event_type::io_command_set, needs::maintenance}}}) {
+            all[next++] = one;
+          }
+        }
+        return all;
+      }();
 
   State& s_;
 };

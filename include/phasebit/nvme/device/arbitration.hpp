@@ -51,7 +51,8 @@ class weighted_round_robin {
       unsigned left = weights[c];
       // Each queue of the class once, from the one behind the last that was served.
       for (std::uint16_t n = 0; n != highest && left != 0; ++n) {
-        next_[c] = next_[c] >= highest ? std::uint16_t{1} : static_cast<std::uint16_t>(next_[c] + 1);
+        next_[c] =
+            next_[c] >= highest ? std::uint16_t{1} : static_cast<std::uint16_t>(next_[c] + 1);
         const std::uint16_t q = next_[c];
         if (!exists(q) || priority(q) != wanted) continue;
         const unsigned served = serve(q, left < at_once ? left : at_once);

@@ -123,7 +123,7 @@ class controller {
 
   // Function-level reset: registers as after power-on, commands in flight end without a completion.
   // The program lets the host go on when drained() is true, and polls until then.
-  void reset() noexcept {
+  [[gnu::noinline]] void reset() noexcept {
     cancel_all();
     s_.regs.reset(drained());
     if (drained()) {
@@ -425,7 +425,7 @@ class controller {
 
   // -- life cycle --
 
-  void enable() noexcept {
+  [[gnu::noinline]] void enable() noexcept {
     clear_state();
     auto& sq = s_.queues.sq[0];
     auto& cq = s_.queues.cq[0];
@@ -438,7 +438,7 @@ class controller {
   }
 
   // Controller reset: queues, requests, features and shadow doorbells are gone (3.7.2).
-  void clear_state() noexcept {
+  [[gnu::noinline]] void clear_state() noexcept {
     stop_fetching();
     s_.queues.clear();
     s_.features.reset();
@@ -455,7 +455,7 @@ class controller {
   }
   // What must not outlive the begin of a reset: requests, completions that are held back, and pages
   // of the host that are no command's.
-  void stop_fetching() noexcept {
+  [[gnu::noinline]] void stop_fetching() noexcept {
     s_.doorbells.clear_all();
     s_.shadow.disable();
     s_.events.reset();
@@ -680,7 +680,7 @@ class controller {
           return !sq.empty() && !sq.deleting && !s_.queues.cq[sq.completion_queue].committed();
         });
   }
-  void serve(std::uint16_t qid, unsigned burst) noexcept {
+  [[gnu::noinline]] void serve(std::uint16_t qid, unsigned burst) noexcept {
     auto& sq = s_.queues.sq[qid];
     auto& cq = s_.queues.cq[sq.completion_queue];
     if (sq.deleting) return;

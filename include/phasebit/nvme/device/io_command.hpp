@@ -90,8 +90,7 @@ constexpr void for_each_nvm_command(const Namespaces& namespaces, Visit&& visit)
     for (const nvm_opcode opcode :
          {nvm_opcode::reservation_register, nvm_opcode::reservation_report,
           nvm_opcode::reservation_acquire, nvm_opcode::reservation_release}) {
-      visit(nvm_command{opcode, 0,
-                        identify_controller::oncs_reservations.of<std::uint16_t>(true)});
+      visit(nvm_command{opcode, 0, identify_controller::oncs_reservations.of<std::uint16_t>(true)});
     }
   }
 }

@@ -94,12 +94,11 @@ template <class State, ReservableNamespaces Namespaces>
     }
     std::array<std::byte, 64 + 32 * sizeof(registered_controller_extended)> page{};
     std::size_t size = 0;
-    detail::write_reservation_report(set, nsid, extended,
-                                     [&](std::span<const std::byte> bytes) noexcept {
-                                       __builtin_memcpy(page.data() + size, bytes.data(),
-                                                        bytes.size());
-                                       size += bytes.size();
-                                     });
+    detail::write_reservation_report(
+        set, nsid, extended, [&](std::span<const std::byte> bytes) noexcept {
+          __builtin_memcpy(page.data() + size, bytes.data(), bytes.size());
+          size += bytes.size();
+        });
     return data.to_host(std::span{page}.first(asked < size ? int_cast<std::size_t>(asked) : size));
   }
   reservation_keys keys{};
@@ -114,12 +113,12 @@ template <class State, ReservableNamespaces Namespaces>
     case nvm_opcode::reservation_register:
       return r.change_registration(host, c.cdw10, keys, notify);
     case nvm_opcode::reservation_acquire: {
-      const bool aborts = static_cast<acquire_action>(reservation_command::action_bits.get(
-                              c.cdw10.get())) == acquire_action::preempt_and_abort;
+      const bool aborts =
+          static_cast<acquire_action>(reservation_command::action_bits.get(c.cdw10.get())) ==
+          acquire_action::preempt_and_abort;
       std::uint32_t preempted = 0;
       const auto done = r.acquire(
-          host, c.cdw10, keys,
-          [&](const host_identifier& whom, reservation_notice what) noexcept {
+          host, c.cdw10, keys, [&](const host_identifier& whom, reservation_notice what) noexcept {
             for (std::uint16_t k = 0; k != 32; ++k) {
               if (all.host(k) == whom) preempted |= std::uint32_t{1} << k;
             }

@@ -223,8 +223,8 @@ class reservation {
   // Types whose end other registrants hear of.
   template <class Notify>
   void end_reservation(const registrant* by, Notify& notify) noexcept {
-    const bool tell = type_ != reservation_type::write_exclusive &&
-                      type_ != reservation_type::exclusive_access;
+    const bool tell =
+        type_ != reservation_type::write_exclusive && type_ != reservation_type::exclusive_access;
     type_ = reservation_type::none;
     for (const registrant& o : all_) {
       if (tell && o.there && &o != by) notify(o.host, reservation_notice::reservation_released);

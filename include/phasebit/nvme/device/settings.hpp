@@ -63,8 +63,8 @@ struct default_policy {
   static constexpr bool fused_commands = false;         // Compare and Write as one operation
   using completion_filter = pass_completions;
   using guard = bitwise_guard;         // of protection information; used with formatted namespaces
-  using arbitration = round_robin;    // or weighted_round_robin
-  using coalescing = no_coalescing;   // or interrupt_coalescing_of<Vectors>
+  using arbitration = round_robin;     // or weighted_round_robin
+  using coalescing = no_coalescing;    // or interrupt_coalescing_of<Vectors>
   using maintenance = no_maintenance;  // or maintenance_commands
   using secondary = no_secondary_controllers;  // or secondary_controllers<N>: a primary controller
 };

@@ -24,7 +24,7 @@ struct submission_queue {
   std::uint32_t in_flight = 0;                // fetched and not completed
   std::uint16_t completion_queue = 0;
   queue_priority priority = queue_priority::urgent;  // with weighted round robin
-  bool kicked = false;    // the shadow doorbell is worth reading
+  bool kicked = false;                               // the shadow doorbell is worth reading
   bool deleting = false;  // nothing is fetched; the queue is gone when in_flight is 0
 
   [[nodiscard]] constexpr bool exists() const noexcept { return entries != 0; }
