@@ -5,6 +5,7 @@
 #include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/device/data_transfer.hpp>
 #include <phasebit/nvme/device/identify.hpp>
+#include <phasebit/nvme/device/namespace_commands.hpp>
 #include <phasebit/nvme/device/queue_commands.hpp>
 #include <phasebit/nvme/device/state.hpp>
 #include <phasebit/nvme/spec/admin_commands.hpp>
@@ -17,7 +18,14 @@
 namespace phasebit::nvme::device {
 
 // What an admin command depends on beside the host.
-enum class admin_command_needs : std::uint8_t { nothing, shadow_doorbells, secondary_controllers };
+enum class admin_command_needs : std::uint8_t {
+  nothing,
+  shadow_doorbells,
+  secondary_controllers,
+  managed_namespaces,
+  reservable_namespaces,
+  maintenance
+};
 
 // A row of the table of admin commands.
 template <class Handlers>
@@ -35,6 +43,7 @@ struct log_page_source {
   log_page_id id;
   std::size_t (*write)(Handlers&, std::span<std::byte, block::max_block_size>) noexcept;
   async_event_type acknowledges;  // events of this type are reported again after a read
+  admin_command_needs requires_ = admin_command_needs::nothing;
 };
 
 // Executes one admin command of the copy `c`; everything it does to the outside is in the state.
@@ -55,18 +64,42 @@ class admin_handlers {
     for (const entry& e : table) {
       if (static_cast<std::uint8_t>(e.opcode) != c.opcode()) continue;
       if (!available(e)) break;
+      if (const auto bad = while_sanitizing(e.opcode); bad != status_code::success) return bad;
       return e.handler(*this, c);
     }
     return status_code::invalid_opcode;
   }
 
  private:
+  // Base 2.0, figure 428: what may be done while a Sanitize is in progress or has failed.
+  [[nodiscard]] status_code while_sanitizing(admin_opcode opcode) const noexcept {
+    if constexpr (State::policy::maintenance::present) {
+      const bool now = s_.maintenance.sanitizing();
+      if (!now && !s_.maintenance.sanitize_failed()) return status_code::success;
+      switch (opcode) {
+        case admin_opcode::format_nvm:
+        case admin_opcode::namespace_management:
+        case admin_opcode::namespace_attachment:
+        case admin_opcode::firmware_commit:
+        case admin_opcode::firmware_image_download:
+        case admin_opcode::device_self_test:
+          return now ? status_code::sanitize_in_progress : status_code::sanitize_failed;
+        case admin_opcode::sanitize:
+          return now ? status_code::sanitize_in_progress : status_code::success;
+        default:
+          break;
+      }
+    }
+    return status_code::success;
+  }
+
   using needs = admin_command_needs;
   using entry = admin_command<admin_handlers>;
   using log_page = log_page_source<admin_handlers>;
   static constexpr auto no_event = async_event_type::vendor;
 
-  [[nodiscard]] bool available(const entry& e) const noexcept {
+  template <class Row>
+  [[nodiscard]] bool available(const Row& e) const noexcept {
     switch (e.requires_) {
       case needs::nothing:
         return true;
@@ -75,6 +108,12 @@ class admin_handlers {
                s_.shadow.fits_page(s_.queues.pairs, s_.regs.page_shift());
       case needs::secondary_controllers:
         return State::secondary_type::present;
+      case needs::managed_namespaces:
+        return State::managed;
+      case needs::reservable_namespaces:
+        return State::reservable;
+      case needs::maintenance:
+        return State::policy::maintenance::present;
     }
     return false;
   }
@@ -108,6 +147,41 @@ class admin_handlers {
     return status_code::invalid_opcode;
   }
 
+  [[nodiscard]] command_result namespace_management(const submission_entry& c) noexcept {
+    if constexpr (State::managed) return manage_namespace(s_, c, cleared_page());
+    return status_code::invalid_opcode;
+  }
+  [[nodiscard]] command_result namespace_attachment(const submission_entry& c) noexcept {
+    if constexpr (State::managed) return attach_namespace(s_, c, cleared_page());
+    return status_code::invalid_opcode;
+  }
+  [[nodiscard]] command_result format(const submission_entry& c) noexcept {
+    if constexpr (State::managed) return format_nvm(s_, c);
+    return status_code::invalid_opcode;
+  }
+  [[nodiscard]] command_result sanitize_nvm(const submission_entry& c) noexcept {
+    if constexpr (State::policy::maintenance::present) return sanitize(s_, c);
+    return status_code::invalid_opcode;
+  }
+  [[nodiscard]] command_result device_self_test(const submission_entry& c) noexcept {
+    if constexpr (State::policy::maintenance::present) return self_test(s_, c);
+    return status_code::invalid_opcode;
+  }
+  [[nodiscard]] command_result firmware_download(const submission_entry& c) noexcept {
+    if constexpr (State::policy::maintenance::present) {
+      if (s_.config.mdts != 0 && (std::uint64_t{c.cdw10.get()} + 1) * 4 > std::uint64_t{4096}
+                                                                              << s_.config.mdts) {
+        return status_code::invalid_field;
+      }
+      return s_.maintenance.download(c, data_of(c));
+    }
+    return status_code::invalid_opcode;
+  }
+  [[nodiscard]] command_result firmware_commit(const submission_entry& c) noexcept {
+    if constexpr (State::policy::maintenance::present) return s_.maintenance.commit(c);
+    return status_code::invalid_opcode;
+  }
+
   using page_span = std::span<std::byte, block::max_block_size>;
 
   [[nodiscard]] page_span cleared_page() noexcept {
@@ -122,6 +196,10 @@ class admin_handlers {
   [[nodiscard]] command_result identify(const submission_entry& c) noexcept {
     controller_limits limits{State::policy::async_events, State::policy::error_log_entries, 0, 0,
                              State::policy::fused_commands};
+    if constexpr (State::policy::maintenance::present) {
+      limits.maintenance = true;
+      limits.firmware = s_.maintenance.active_revision();
+    }
     for_each_nvm_command(*s_.namespaces, [&](const nvm_command& one) noexcept {
       limits.oncs = static_cast<std::uint16_t>(limits.oncs | one.oncs);
     });
@@ -190,9 +268,9 @@ class admin_handlers {
     return waits;
   }
 
-  [[nodiscard]] static const log_page* find_log_page(log_page_id id) noexcept {
+  [[nodiscard]] const log_page* find_log_page(log_page_id id) const noexcept {
     for (const log_page& one : log_pages) {
-      if (one.id == id) return &one;
+      if (one.id == id && available(one)) return &one;
     }
     return nullptr;
   }
@@ -200,6 +278,7 @@ class admin_handlers {
   // Base 2.0, 5.16.1.1: a dword for each log page, bit 0 is LSUPP.
   std::size_t write_log_pages_supported(page_span page) noexcept {
     for (const log_page& one : log_pages) {
+      if (!available(one)) continue;
       store_wire(page.subspan(static_cast<std::size_t>(one.id) * 4), le<std::uint32_t>{1U});
     }
     return 1024;
@@ -211,7 +290,28 @@ class admin_handlers {
     return write_health(page, s_.health(), s_.errors.count(), s_.temperature);
   }
   std::size_t write_firmware_log(page_span page) noexcept {
+    if constexpr (State::policy::maintenance::present) return s_.maintenance.write_slots(page);
     return write_firmware_slots(page, s_.config);
+  }
+  // Reading it takes the notice away.
+  std::size_t write_reservation_notice(page_span page) noexcept {
+    if constexpr (State::reservable) {
+      store_wire(page,
+                 s_.namespaces->pool().reservations().take_notice(s_.namespaces->controller_id()));
+    }
+    return sizeof(reservation_log);
+  }
+  std::size_t write_self_test_log(page_span page) noexcept {
+    if constexpr (State::policy::maintenance::present) {
+      return s_.maintenance.write_self_tests(page, s_.job);
+    }
+    return 0;
+  }
+  std::size_t write_sanitize_log(page_span page) noexcept {
+    if constexpr (State::policy::maintenance::present) {
+      return s_.maintenance.write_sanitize(page, s_.job);
+    }
+    return 0;
   }
   std::size_t write_changed(page_span page) noexcept { return s_.changed.write(page); }
   // Base 2.0, 5.16.1.18: a dword for each feature, bit 0 is FSUPP, bit 21 the controller's scope.
@@ -238,7 +338,71 @@ class admin_handlers {
     return sizeof(log);
   }
 
+  // Host Identifier, Reservation Notification Mask and Reservation Persistence: sections 5.27.1.25 to
+  // 5.27.1.27. `later` says that the feature is another.
+  [[nodiscard]] command_result reservation_features(const submission_entry& c, bool set) noexcept {
+    command_result other;
+    other.later = true;
+    if constexpr (State::reservable) {
+      auto& pool = s_.namespaces->pool();
+      auto& all = pool.reservations();
+      const std::uint16_t own = s_.namespaces->controller_id();
+      const auto id = features_command::fid_bits.get(c.cdw10.get());
+      const bool known = id == feature_id::host_identifier ||
+                         id == feature_id::reservation_notification_mask ||
+                         id == feature_id::reservation_persistence;
+      if (!known) return other;
+      if (set && features_command::save_bit.get(c.cdw10.get())) {
+        return status_code::feature_not_saveable;
+      }
+      if (!set) {
+        const auto select = features_command::select_bits.get(c.cdw10.get());
+        if (select == feature_select::supported) {
+          return {status_code::success, id == feature_id::host_identifier ? 4U : 6U};
+        }
+        if (select != feature_select::current) return status_code::success;
+      }
+      if (id == feature_id::host_identifier) {
+        const bool extended = (c.cdw11.get() & 1U) != 0;
+        const std::size_t bytes = extended ? 16 : 8;
+        if (!set) {
+          if (extended != all.extended(own)) return status_code::host_identifier_inconsistent;
+          auto now = all.stored_host(own);
+          return data_of(c).to_host(std::as_bytes(std::span{now}).first(bytes));
+        }
+        host_identifier wanted{};
+        const auto got =
+            data_of(c).from_host(std::as_writable_bytes(std::span{wanted}).first(bytes));
+        if (got == status_code::success) all.set_host(own, wanted, extended);
+        return got;
+      }
+      const std::uint32_t nsid = c.nsid;
+      const bool everywhere =
+          set && nsid == all_namespaces && id == feature_id::reservation_notification_mask;
+      if (!everywhere) {
+        if (nsid == 0 || nsid > s_.namespaces->highest_nsid()) {
+          return status_code::invalid_namespace_or_format;
+        }
+        if (s_.namespaces->find(nsid) == nullptr) return status_code::invalid_field;
+      }
+      if (id == feature_id::reservation_persistence) {
+        if (!set) return {status_code::success, all.at(nsid).persists() ? 1U : 0U};
+        all.at(nsid).set_persists((c.cdw11.get() & 1U) != 0);
+        return status_code::success;
+      }
+      if (!set) return {status_code::success, all.mask(nsid, own)};
+      for (std::uint32_t n = 1; n <= s_.namespaces->highest_nsid(); ++n) {
+        if (everywhere || n == nsid) all.mask(n, own) = c.cdw11.get() & 0xeU;
+      }
+      return status_code::success;
+    }
+    return other;
+  }
+
   [[nodiscard]] command_result set_features(const submission_entry& c) noexcept {
+    if constexpr (State::reservable) {
+      if (const auto done = reservation_features(c, true); !done.later) return done;
+    }
     switch (features_command::fid_bits.get(c.cdw10.get())) {
       case feature_id::number_of_queues:
         return set_number_of_queues(c);
@@ -260,6 +424,17 @@ class admin_handlers {
       case feature_id::keep_alive_timer:
         s_.keep_alive_elapsed_ms = 0;
         return s_.features.set(c);
+      case feature_id::interrupt_vector_configuration: {
+        const command_result done = s_.features.set(c);
+        if constexpr (State::policy::coalescing::present) {
+          const interrupt_vector_configuration v{c.cdw11};
+          if (done.ok()) {
+            s_.coalescing.disable(v[interrupt_vector_configuration::iv],
+                                  v[interrupt_vector_configuration::cd]);
+          }
+        }
+        return done;
+      }
       case feature_id::temperature_threshold:
       case feature_id::async_event_configuration: {
         const command_result done = s_.features.set(c);
@@ -293,6 +468,9 @@ class admin_handlers {
   }
 
   [[nodiscard]] command_result get_features(const submission_entry& c) noexcept {
+    if constexpr (State::reservable) {
+      if (const auto done = reservation_features(c, false); !done.later) return done;
+    }
     command_result found = s_.features.get(c);
     const auto select = features_command::select_bits.get(c.cdw10.get());
     const auto id = features_command::fid_bits.get(c.cdw10.get());
@@ -304,6 +482,16 @@ class admin_handlers {
       found.dw0 = select == feature_select::current
                       ? granted()
                       : number_of_queues::of(s_.queues.pairs, s_.queues.pairs).raw;
+    }
+    if constexpr (State::policy::coalescing::present) {
+      if (id == feature_id::interrupt_vector_configuration && select == feature_select::current) {
+        const auto vector =
+            interrupt_vector_configuration{c.cdw11}[interrupt_vector_configuration::iv];
+        found.dw0 = interrupt_vector_configuration{}
+                        .with(interrupt_vector_configuration::iv, vector)
+                        .with(interrupt_vector_configuration::cd, s_.coalescing.disabled(vector))
+                        .raw;
+      }
     }
     if (id == feature_id::host_behavior_support) {
       const auto now =
@@ -361,40 +549,113 @@ class admin_handlers {
 
   // After the handlers that they name. Dispatch and what Identify and the log pages report follow
   // from them.
-  static constexpr std::array<entry, 13> table{{
-      {admin_opcode::delete_io_sq, &run<&admin_handlers::delete_io_sq>},
-      {admin_opcode::create_io_sq, &run<&admin_handlers::create_io_sq>},
-      {admin_opcode::get_log_page, &run<&admin_handlers::get_log_page>},
-      {admin_opcode::delete_io_cq, &run<&admin_handlers::delete_io_cq>},
-      {admin_opcode::create_io_cq, &run<&admin_handlers::create_io_cq>},
-      {admin_opcode::identify, &run<&admin_handlers::identify>},
-      {admin_opcode::abort, &run<&admin_handlers::abort>},
-      {admin_opcode::set_features, &run<&admin_handlers::set_features>},
-      {admin_opcode::get_features, &run<&admin_handlers::get_features>},
-      {admin_opcode::async_event_request, &run<&admin_handlers::async_event_request>},
-      {admin_opcode::keep_alive, &run<&admin_handlers::keep_alive>},
-      {admin_opcode::virtualization_management, &run<&admin_handlers::virtualization_management>, 0,
-       identify_controller::oacs_virtualization.of<std::uint16_t>(true),
-       needs::secondary_controllers},
-      {admin_opcode::doorbell_buffer_config, &run<&admin_handlers::doorbell_buffer_config>, 0,
-       identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true), needs::shadow_doorbells},
-  }};
-  static constexpr std::array<log_page, 8> log_pages{{
-      {log_page_id::supported_log_pages, &write<&admin_handlers::write_log_pages_supported>,
-       no_event},
-      {log_page_id::error_information, &write<&admin_handlers::write_errors>,
-       async_event_type::error},
-      {log_page_id::health, &write<&admin_handlers::write_health_log>, async_event_type::health},
-      {log_page_id::firmware_slots, &write<&admin_handlers::write_firmware_log>, no_event},
-      {log_page_id::changed_namespaces, &write<&admin_handlers::write_changed>,
-       async_event_type::notice},
-      {log_page_id::commands_supported, &write<&admin_handlers::write_commands_supported>,
-       no_event},
-      {log_page_id::feature_identifiers_supported,
-       &write<&admin_handlers::write_features_supported>, no_event},
-      {log_page_id::nvme_mi_commands_supported, &write<&admin_handlers::write_mi_commands>,
-       no_event},
-  }};
+  static constexpr std::array<entry, 13 + (State::managed ? 3U : 0U) +
+                                         (State::policy::maintenance::present ? 4U : 0U)>
+      table = [] {
+        std::array<entry, 13 + (State::managed ? 3U : 0U) +
+                              (State::policy::maintenance::present ? 4U : 0U)>
+            all{{{admin_opcode::delete_io_sq, &run<&admin_handlers::delete_io_sq>},
+                 {admin_opcode::create_io_sq, &run<&admin_handlers::create_io_sq>},
+                 {admin_opcode::get_log_page, &run<&admin_handlers::get_log_page>},
+                 {admin_opcode::delete_io_cq, &run<&admin_handlers::delete_io_cq>},
+                 {admin_opcode::create_io_cq, &run<&admin_handlers::create_io_cq>},
+                 {admin_opcode::identify, &run<&admin_handlers::identify>},
+                 {admin_opcode::abort, &run<&admin_handlers::abort>},
+                 {admin_opcode::set_features, &run<&admin_handlers::set_features>},
+                 {admin_opcode::get_features, &run<&admin_handlers::get_features>},
+                 {admin_opcode::async_event_request, &run<&admin_handlers::async_event_request>},
+                 {admin_opcode::keep_alive, &run<&admin_handlers::keep_alive>},
+                 {admin_opcode::virtualization_management,
+                  &run<&admin_handlers::virtualization_management>, 0,
+                  identify_controller::oacs_virtualization.of<std::uint16_t>(true),
+                  needs::secondary_controllers},
+                 {admin_opcode::doorbell_buffer_config,
+                  &run<&admin_handlers::doorbell_buffer_config>, 0,
+                  identify_controller::oacs_doorbell_buffer.of<std::uint16_t>(true),
+                  needs::shadow_doorbells}}};
+        [[maybe_unused]] std::size_t next = 13;
+        if constexpr (State::managed) {
+          for (const entry& one : std::array<entry, 3>{
+                   {{admin_opcode::namespace_management,
+                     &run<&admin_handlers::namespace_management>,
+                     commands_supported_log::nic.of(true),
+                     identify_controller::oacs_namespaces.of<std::uint16_t>(true),
+                     needs::managed_namespaces},
+                    {admin_opcode::namespace_attachment,
+                     &run<&admin_handlers::namespace_attachment>,
+                     commands_supported_log::nic.of(true),
+                     identify_controller::oacs_namespaces.of<std::uint16_t>(true),
+                     needs::managed_namespaces},
+                    {admin_opcode::format_nvm, &run<&admin_handlers::format>,
+                     commands_supported_log::lbcc.of(true) | commands_supported_log::ncc.of(true) |
+                         commands_supported_log::cse.of(1),
+                     identify_controller::oacs_format.of<std::uint16_t>(true),
+                     needs::managed_namespaces}}}) {
+            all[next++] = one;
+          }
+        }
+        if constexpr (State::policy::maintenance::present) {
+          for (const entry& one : std::array<entry, 4>{
+                   {{admin_opcode::sanitize, &run<&admin_handlers::sanitize_nvm>,
+                     commands_supported_log::lbcc.of(true) | commands_supported_log::cse.of(2), 0,
+                     needs::maintenance},
+                    {admin_opcode::device_self_test, &run<&admin_handlers::device_self_test>, 0,
+                     identify_controller::oacs_self_test.of<std::uint16_t>(true),
+                     needs::maintenance},
+                    {admin_opcode::firmware_image_download,
+                     &run<&admin_handlers::firmware_download>, 0,
+                     identify_controller::oacs_firmware.of<std::uint16_t>(true),
+                     needs::maintenance},
+                    {admin_opcode::firmware_commit, &run<&admin_handlers::firmware_commit>,
+                     commands_supported_log::ccc.of(true),
+                     identify_controller::oacs_firmware.of<std::uint16_t>(true),
+                     needs::maintenance}}}) {
+            all[next++] = one;
+          }
+        }
+        return all;
+      }();
+  static constexpr std::array<log_page, 8 + (State::reservable ? 1U : 0U) +
+                                            (State::policy::maintenance::present ? 2U : 0U)>
+      log_pages = [] {
+        std::array<log_page, 8 + (State::reservable ? 1U : 0U) +
+                                 (State::policy::maintenance::present ? 2U : 0U)>
+            all{{{log_page_id::supported_log_pages,
+                  &write<&admin_handlers::write_log_pages_supported>, no_event},
+                 {log_page_id::error_information, &write<&admin_handlers::write_errors>,
+                  async_event_type::error},
+                 {log_page_id::health, &write<&admin_handlers::write_health_log>,
+                  async_event_type::health},
+                 {log_page_id::firmware_slots, &write<&admin_handlers::write_firmware_log>,
+                  no_event},
+                 {log_page_id::changed_namespaces, &write<&admin_handlers::write_changed>,
+                  async_event_type::notice},
+                 {log_page_id::commands_supported,
+                  &write<&admin_handlers::write_commands_supported>, no_event},
+                 {log_page_id::feature_identifiers_supported,
+                  &write<&admin_handlers::write_features_supported>, no_event},
+                 {log_page_id::nvme_mi_commands_supported,
+                  &write<&admin_handlers::write_mi_commands>, no_event}}};
+        [[maybe_unused]] std::size_t next = 8;
+        if constexpr (State::reservable) {
+          for (const log_page& one : std::array<log_page, 1>{
+                   {{log_page_id::reservation_notification,
+                     &write<&admin_handlers::write_reservation_notice>,
+                     async_event_type::io_command_set, needs::reservable_namespaces}}}) {
+            all[next++] = one;
+          }
+        }
+        if constexpr (State::policy::maintenance::present) {
+          for (const log_page& one : std::array<log_page, 2>{
+                   {{log_page_id::device_self_test, &write<&admin_handlers::write_self_test_log>,
+                     no_event, needs::maintenance},
+                    {log_page_id::sanitize_status, &write<&admin_handlers::write_sanitize_log>,
+                     async_event_type::io_command_set, needs::maintenance}}}) {
+            all[next++] = one;
+          }
+        }
+        return all;
+      }();
 
   State& s_;
 };

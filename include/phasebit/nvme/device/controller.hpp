@@ -5,6 +5,7 @@
 
 #include <phasebit/nvme/device/admin_handlers.hpp>
 #include <phasebit/nvme/device/io_handlers.hpp>
+#include <phasebit/nvme/device/maintenance_worker.hpp>
 #include <phasebit/nvme/device/pending_io.hpp>
 #include <phasebit/nvme/device/saved_state.hpp>
 #include <phasebit/nvme/device/state.hpp>
@@ -128,10 +129,15 @@ class controller {
         g.done += static_cast<unsigned>(io(g).poll());
         progress();
       }
+      if constexpr (state::managed) follow_pool();
+      if constexpr (state::has_jobs) progress_job();
       if (!s_.regs.running()) return g.done;
       s_.filter.poll(poster{this});
       if (quiescing_) return poll_quiescing();
       poll_queues(0, 0);
+      if constexpr (Policy::arbitration::weighted) {
+        if (by_weight() && s_.regs.running()) serve_by_weight();
+      }
       if (s_.regs.running()) report_events();
       if (g.done == 0 && s_.regs.running()) check_unbacked_doorbells();
       if (g.posted) raise_interrupts(0);
@@ -170,7 +176,7 @@ class controller {
     if (!s_.regs.running()) return first.done;
     if (quiescing_) return poll_quiescing();
     if (s_.queues.cq[0].exists()) update_head(0);
-    if (s_.queues.sq[0].exists()) serve(0);
+    if (s_.queues.sq[0].exists()) serve(0, s_.config.fetch_burst);
     if (s_.regs.running()) report_events();
     if (first.done == 0 && s_.regs.running()) check_unbacked_doorbells();
     if (first.posted) raise_interrupts(0);
@@ -179,7 +185,7 @@ class controller {
 
   // Function-level reset: registers as after power-on, commands in flight end without a completion.
   // The program lets the host go on when drained() is true, and polls until then.
-  void reset() noexcept {
+  [[gnu::noinline]] void reset() noexcept {
     const everything_stopped alone{*this};
     reset_now();
   }
@@ -256,7 +262,8 @@ class controller {
                     sq.head,
                     sq.tail,
                     s_.doorbells.load(q, ring_side::submission),
-                    sq.completion_queue};
+                    sq.completion_queue,
+                    static_cast<std::uint8_t>(sq.priority)};
       }
       if (cq.exists()) {
         to.cq[q] = {cq.base.value(),
@@ -276,6 +283,8 @@ class controller {
     s_.clock.save(to);
     s_.events.save(to);
     to.keep_alive_elapsed_ms = s_.keep_alive_elapsed_ms;
+    if constexpr (Policy::coalescing::present) to.coalescing = s_.coalescing.save();
+    if constexpr (Policy::maintenance::present) to.maintenance = s_.maintenance.save();
     return to;
   }
   // Into a controller of the same settings over the same namespaces that is disabled and drained. The
@@ -300,6 +309,8 @@ class controller {
     s_.features.restore(from);
     s_.clock.restore(from);
     s_.events.restore(from);
+    if constexpr (Policy::coalescing::present) s_.coalescing.restore(from.coalescing);
+    if constexpr (Policy::maintenance::present) s_.maintenance.restore(from.maintenance);
     s_.keep_alive_elapsed_ms = from.keep_alive_elapsed_ms;
     s_.shadow.disable();
     const std::uint64_t page_mask = (std::uint64_t{1} << s_.regs.page_shift()) - 1;
@@ -346,6 +357,7 @@ class controller {
   void advance(std::uint32_t milliseconds) noexcept {
     const everything_stopped alone{*this};
     s_.clock.advance(milliseconds);
+    if constexpr (Policy::coalescing::present) s_.coalescing.advance(milliseconds);
     if (s_.regs.disabling()) {
       drain_ms_ = saturating_sum(drain_ms_, milliseconds);
       // Media that never answer: the host finds out, and RDY stays 1, for its memory is still in use.
@@ -387,6 +399,9 @@ class controller {
     check_temperature(s_);
   }
 
+  // Sanitize, self-test and firmware: Policy::maintenance.
+  [[nodiscard]] typename Policy::maintenance& maintenance() noexcept { return s_.maintenance; }
+
   [[nodiscard]] filter_type& completion_filter() noexcept { return s_.filter; }
 
  private:
@@ -403,6 +418,11 @@ class controller {
   static_assert(poll_groups == 1 || std::same_as<filter_type, pass_completions>,
                 "completion filters work with one poll group");
 
+  static_assert(
+      poll_groups == 1 || (!Policy::arbitration::weighted && !Policy::coalescing::present &&
+                           !state::has_jobs && !state::reservable),
+      "weighted arbitration, interrupt coalescing, namespace management, maintenance commands and "
+      "reservations work with one poll group");
   static_assert(poll_groups == 1 || !Policy::fused_commands,
                 "nothing comes between the commands of a fused pair in one poll group only");
 
@@ -499,8 +519,8 @@ class controller {
     return pending() == 0 && !flushing_ && !s_.groups[0].background.pending;
   }
   [[nodiscard]] bool is_quiesced() const noexcept {
-    return quiescing_ && all_drained() && s_.deferred.empty() && !s_.events.aborting() &&
-           !s_.regs.disabling() && !shutting_down_;
+    return quiescing_ && all_drained() && !job_in_progress() && s_.deferred.empty() &&
+           !s_.events.aborting() && !s_.regs.disabling() && !shutting_down_;
   }
   void resume_now() noexcept {
     quiescing_ = false;
@@ -571,6 +591,7 @@ class controller {
       sq.head = c.head;
       sq.tail = c.tail;
       sq.completion_queue = c.completion_queue;
+      sq.priority = static_cast<queue_priority>(c.priority & 3U);
       ++queues.cq[c.completion_queue].users;
       if (q > queues.highest) queues.highest = static_cast<std::uint16_t>(q);
     }
@@ -581,7 +602,7 @@ class controller {
 
   // -- life cycle --
 
-  void enable() noexcept {
+  [[gnu::noinline]] void enable() noexcept {
     clear_state();
     auto& sq = s_.queues.sq[0];
     auto& cq = s_.queues.cq[0];
@@ -594,16 +615,24 @@ class controller {
   }
 
   // Controller reset: queues, requests, features and shadow doorbells are gone (3.7.2).
-  void clear_state() noexcept {
+  [[gnu::noinline]] void clear_state() noexcept {
     stop_fetching();
     s_.queues.clear();
     s_.features.reset();
+    if constexpr (Policy::coalescing::present) s_.coalescing.reset();
     if constexpr (Policy::secondary::present) s_.secondary.primary_reset();
+    if constexpr (Policy::maintenance::present) {
+      s_.maintenance.controller_reset();
+      // A short self-test does not outlive a reset; an extended one goes on.
+      if (s_.job.what == maintenance_job::kind::self_test && s_.job.self_test == 1) {
+        maintenance_worker{s_}.end_self_test(self_test_result::aborted_by_reset);
+      }
+    }
     s_.keep_alive_elapsed_ms = 0;
   }
   // What must not outlive the begin of a reset: requests, completions that are held back, and pages
   // of the host that are no command's.
-  void stop_fetching() noexcept {
+  [[gnu::noinline]] void stop_fetching() noexcept {
     s_.doorbells.clear_all();
     s_.shadow.disable();
     s_.events.reset();
@@ -694,6 +723,53 @@ class controller {
     progress_shutdown();
   }
 
+  // -- work of the controller itself --
+
+  [[nodiscard]] bool job_in_progress() const noexcept {
+    if constexpr (state::has_jobs) {
+      return s_.job.what != maintenance_job::kind::none || s_.groups[0].background.finished;
+    } else {
+      return false;
+    }
+  }
+  void progress_job() noexcept {
+    if (s_.regs.disabling()) return;
+    if (maintenance_worker{s_}.step()) ++s_.groups[0].done;
+    if (s_.job_outcome.ready && !s_.deferred.empty()) {
+      progress_deferred();
+      if (s_.groups[0].posted) raise_interrupts(0);
+    }
+  }
+  // What other controllers, or this one, have done to the namespaces that this one shares with them.
+  void follow_pool() noexcept {
+    auto& pool = s_.namespaces->pool();
+    const std::uint16_t id = s_.namespaces->controller_id();
+    while (const std::uint32_t nsid = pool.take_change(id)) namespace_changed(nsid);
+    if constexpr (state::reservable) {
+      if (pool.reservations().take_news(id)) {
+        s_.events.raise(async_event::of(async_event_type::io_command_set, 0,
+                                        log_page_id::reservation_notification));
+      }
+      while (const std::uint32_t nsid = pool.take_abort(id)) abort_preempted(nsid);
+    }
+    if (!pool.anything_draining(id)) return;
+    for (std::uint32_t nsid = 1; nsid <= s_.namespaces->highest_nsid(); ++nsid) {
+      if ((pool.draining(nsid) >> id & 1U) != 0 && !in_flight(nsid)) pool.drained(nsid, id);
+    }
+  }
+
+  // The host of this controller was preempted: its commands on the namespace are asked to end.
+  void abort_preempted(std::uint32_t nsid) noexcept {
+    if constexpr (asynchronous) {
+      io(s_.groups[0])
+          .cancel([nsid](const pending_command& p) noexcept { return p.entry.nsid == nsid; },
+                  status_code::aborted_preempt);
+      if (s_.groups[0].posted) raise_interrupts(0);
+    } else {
+      static_cast<void>(nsid);
+    }
+  }
+
   void finish(const pending_command& p) noexcept {
     if (p.discarded) return;
     auto& sq = s_.queues.sq[p.sqid];
@@ -719,6 +795,13 @@ class controller {
           continue;
         }
         remove_submission_queue(s_, d.sqid);
+      } else if (d.what == deferred_command::kind::maintenance) {
+        if (!s_.job_outcome.ready) {
+          ++i;
+          continue;
+        }
+        result = s_.job_outcome.result;
+        s_.job_outcome = {};
       } else {
         if (!d.target_ended) {
           ++i;
@@ -736,6 +819,7 @@ class controller {
   void start_deferred(std::size_t at) noexcept {
     deferred_command& d = s_.deferred[at];
     d.started = true;
+    if (d.what == deferred_command::kind::maintenance) return;
     if constexpr (asynchronous) {
       auto& group = group_of_sq(d.sqid);
       if (d.what == deferred_command::kind::delete_queue) {
@@ -764,20 +848,43 @@ class controller {
       // A register is looked at in each round, if only to find out about impossible values; a shadow
       // costs a DMA access, and is read when a slot is needed.
       if (s_.queues.cq[q].exists() && group_of(q) == group && !shadowed(q)) update_head(q);
+      if (q != 0 && by_weight()) continue;
       if (s_.queues.sq[q].exists() && group_of(s_.queues.sq[q].completion_queue) == group) {
-        serve(q);
+        serve(q, s_.config.fetch_burst);
       }
     }
   }
 
-  void serve(std::uint16_t qid) noexcept {
+  [[nodiscard]] bool by_weight() const noexcept {
+    if constexpr (Policy::arbitration::weighted) {
+      return s_.regs.configuration()[cc::ams] == arbitration_mechanism::weighted;
+    } else {
+      return false;
+    }
+  }
+  void serve_by_weight() noexcept {
+    s_.arbitration.round(
+        s_.queues.highest, s_.features.stored(feature_id::arbitration), s_.config.fetch_burst,
+        [this](std::uint16_t q) noexcept { return s_.queues.sq[q].exists(); },
+        [this](std::uint16_t q) noexcept { return s_.queues.sq[q].priority; },
+        [this](std::uint16_t q, unsigned commands) noexcept {
+          const unsigned before = s_.groups[0].done;
+          if (s_.regs.running()) serve(q, commands);
+          return s_.groups[0].done - before;
+        },
+        [this](std::uint16_t q) noexcept {
+          const auto& sq = s_.queues.sq[q];
+          return !sq.empty() && !sq.deleting && !s_.queues.cq[sq.completion_queue].committed();
+        });
+  }
+  [[gnu::noinline]] void serve(std::uint16_t qid, unsigned burst) noexcept {
     auto& sq = s_.queues.sq[qid];
     auto& cq = s_.queues.cq[sq.completion_queue];
     const std::size_t group = group_of(sq.completion_queue);
     group_type& g = s_.groups[group];
     if (sq.deleting) return;
     update_tail(qid);
-    for (unsigned burst = s_.config.fetch_burst; burst != 0 && !sq.empty(); --burst) {
+    for (; burst != 0 && !sq.empty(); --burst) {
       if (cq.committed()) {
         update_head(sq.completion_queue);
         if (!running(group) || cq.committed()) return;
@@ -932,6 +1039,9 @@ class controller {
       return true;
     }
     cq.advance();
+    if constexpr (Policy::coalescing::present) {
+      if (cq.interrupts) s_.coalescing.posted(cq.vector);
+    }
     s_.groups[group_of(c.completion_queue)].posted = true;
     return true;
   }
@@ -955,6 +1065,15 @@ class controller {
       auto& cq = s_.queues.cq[q];
       if (group_of(q) != group || !cq.interrupt_pending) continue;
       if (cq.interrupts && s_.regs.masked(cq.vector)) continue;
+      if constexpr (Policy::coalescing::present) {
+        if (cq.interrupts &&
+            !s_.coalescing.due(cq.vector, s_.features.stored(feature_id::interrupt_coalescing),
+                               s_.groups[group].done == 0)) {
+          s_.groups[group].posted = true;  // looked at again in the next round
+          continue;
+        }
+        if (cq.interrupts) s_.coalescing.raised(cq.vector);
+      }
       cq.interrupt_pending = false;
       if (cq.interrupts) s_.interrupts->raise(cq.vector);
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Admin commands that end when commands of other queues have ended: Delete I/O Submission Queue and
-// Abort.
+// Admin commands that end later: Delete I/O Submission Queue and Abort when commands of other queues
+// have ended, Format NVM and the creation of a namespace when the job has that they began.
 #pragma once
 
 #include <array>
@@ -13,7 +13,7 @@ namespace phasebit::nvme::device {
 inline constexpr std::uint8_t max_aborts = 4;
 
 struct deferred_command {
-  enum class kind : std::uint8_t { delete_queue, abort };
+  enum class kind : std::uint8_t { delete_queue, abort, maintenance };
 
   kind what = kind::delete_queue;
   std::uint16_t command_id = 0;

@@ -321,6 +321,12 @@ template <class State, FormattedNamespaces Namespaces, class Command>
   if (what.media == nullptr) return status_code::success;
   const std::uint32_t nsid = c.nsid;
   if (namespaces.busy(nsid)) return status_code::format_in_progress;
+  if constexpr (ReservableNamespaces<Namespaces>) {
+    if (!namespaces.pool().reservations().allows(nsid, namespaces.controller_id(),
+                                                 access_group_of(what.opcode))) {
+      return status_code::reservation_conflict;
+    }
+  }
   if (what.opcode == nvm_opcode::write_uncorrectable && !namespaces.marks_uncorrectable()) {
     return status_code::invalid_opcode;
   }

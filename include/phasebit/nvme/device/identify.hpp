@@ -6,6 +6,7 @@
 #include <phasebit/nvme/device/concepts.hpp>
 #include <phasebit/nvme/device/deferred_commands.hpp>
 #include <phasebit/nvme/device/io_command.hpp>
+#include <phasebit/nvme/device/namespace_pool.hpp>
 #include <phasebit/nvme/device/registers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
 #include <phasebit/nvme/spec/admin_commands.hpp>
@@ -16,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 namespace phasebit::nvme::device {
 
@@ -26,6 +28,8 @@ struct controller_limits {
   std::uint16_t oacs = 0;
   std::uint16_t oncs = 0;
   bool fused = false;
+  bool maintenance = false;     // Sanitize, self-test and firmware slots
+  std::string_view firmware{};  // that runs, where slots are there
 };
 
 // EUI-64 of a namespace. Made from the serial number where the settings give none: FNV-1a, marked as
@@ -55,7 +59,7 @@ class identify_pages {
       case cns::identify_namespace:
         return answer_namespace(namespaces, nsid, page);
       case cns::identify_controller:
-        return answer(page, controller(namespaces.highest_nsid()));
+        return answer(page, controller(namespaces));
       case cns::active_namespace_list:
         return namespace_list(namespaces, nsid, page);
       case cns::namespace_id_descriptors:
@@ -72,22 +76,45 @@ class identify_pages {
       case cns::independent_namespace: {
         const command_result there = active(namespaces, nsid);
         if (!there.ok()) return there;
-        return answer(page, independent(*namespaces.find(nsid)));
+        independent_namespace id = independent(*namespaces.find(nsid));
+        if constexpr (ManagedNamespaces<Namespaces>) {
+          id.nmic = namespaces.pool().at(nsid).shared ? 1 : 0;
+          if constexpr (ReservableNamespaces<Namespaces>) id.rescap = 0xff;
+        }
+        return answer(page, id);
       }
       case cns::controller_list:
+        if constexpr (ManagedNamespaces<Namespaces>) {
+          write_controllers(namespaces.pool().controllers(), c, page);
+          return status_code::success;
+        }
         return controller_list(c, page);
       // What is allocated is what is active, and this controller has all of it, where namespaces are
       // not managed.
       case cns::allocated_namespace_list:
+        if constexpr (ManagedNamespaces<Namespaces>) {
+          return allocated_list(namespaces, nsid, page);
+        }
         return namespace_list(namespaces, nsid, page);
       case cns::allocated_namespace:
+        if constexpr (ManagedNamespaces<Namespaces>) {
+          if (namespaces.pool().allocated(nsid)) {
+            return answer(page, formatted(namespaces, *namespaces.allocated_media(nsid), nsid));
+          }
+        }
         return answer_namespace(namespaces, nsid, page);
       case cns::attached_controller_list: {
+        if constexpr (ManagedNamespaces<Namespaces>) {
+          return attached_list(namespaces, c, page);
+        }
         const command_result there = active(namespaces, nsid);
         return there.ok() ? controller_list(c, page) : there;
       }
       case cns::command_set_allocated_namespace_list:
         if (csi != command_set::nvm) return status_code::invalid_field;
+        if constexpr (ManagedNamespaces<Namespaces>) {
+          return allocated_list(namespaces, nsid, page);
+        }
         return namespace_list(namespaces, nsid, page);
       case cns::command_set_allocated_namespace:
         if (csi != command_set::nvm) return status_code::invalid_field;
@@ -101,7 +128,9 @@ class identify_pages {
     }
   }
 
-  [[nodiscard]] identify_controller controller(std::uint32_t highest_nsid) const noexcept {
+  template <NamespaceSet Namespaces>
+  [[nodiscard]] identify_controller controller(Namespaces& namespaces) const noexcept {
+    const std::uint32_t highest_nsid = namespaces.highest_nsid();
     using ic = identify_controller;
     const settings& s = *settings_;
     identify_controller id{};
@@ -146,6 +175,22 @@ class identify_pages {
       id.subnqn[i] = s.subsystem_nqn[i];
     }
     id.psd[0].mp = 100;
+    if constexpr (ManagedNamespaces<Namespaces>) {
+      // Host identifiers of 128 bits.
+      if constexpr (ReservableNamespaces<Namespaces>) id.ctratt = 1;
+      id.tnvmcap.low = namespaces.pool().total_bytes();
+      id.unvmcap.low = namespaces.pool().unallocated_bytes();
+      id.cmic = ic::cmic_controllers.of<std::uint8_t>(
+          (namespaces.pool().controllers() & (namespaces.pool().controllers() - 1)) != 0);
+    }
+    if (limits_.maintenance) {
+      set_text(id.fr, limits_.firmware);
+      id.frmw = 0x14;  // two slots, activation without a reset
+      id.edstt = 1;    // minutes
+      id.dsto = 1;     // one self-test at a time
+      // Block erase; the media is not changed beyond what Sanitize does.
+      id.sanicap = 0x4000'0002;
+    }
     return id;
   }
 
@@ -169,6 +214,83 @@ class identify_pages {
   }
 
  private:
+  using page_span_fwd = std::span<std::byte, identify_bytes>;
+
+  // With the formats of a set that has them.
+  template <NamespaceSet Namespaces, class Media>
+  [[nodiscard]] identify_namespace formatted(Namespaces& namespaces, const Media& media,
+                                             std::uint32_t nsid) const noexcept {
+    using in = identify_namespace;
+    identify_namespace id = of_namespace(media, nsid);
+    if constexpr (FormattedNamespaces<Namespaces>) {
+      const namespace_format f = namespaces.format(nsid);
+      id.flbas = static_cast<std::uint8_t>(in::flbas_low.of(f.index) |
+                                           in::flbas_metadata_inline.of(f.extended));
+      id.dps = static_cast<std::uint8_t>(in::dps_type.of(static_cast<std::uint8_t>(f.pi)) |
+                                         in::dps_first_bytes.of(f.pi_first));
+      add_formats(namespaces, id);
+      if constexpr (ManagedNamespaces<Namespaces>) {
+        id.nmic = namespaces.pool().at(nsid).shared ? 1 : 0;
+      }
+      // Every type, persistence, and IEKEY as revision 1.3 has it.
+      if constexpr (ReservableNamespaces<Namespaces>) id.rescap = 0xff;
+    }
+    return id;
+  }
+  template <FormattedNamespaces Namespaces>
+  static void add_formats(Namespaces& namespaces, identify_namespace& id) noexcept {
+    id.nlbaf = lba_format_count - 1;
+    bool metadata = false;
+    for (std::size_t i = 0; i != lba_format_count; ++i) {
+      id.lbaf[i] = {};
+      if (!namespaces.format_available(i)) continue;
+      const auto sizes = sizes_of_format(i);
+      id.lbaf[i].lbads = sizes.data_shift;
+      id.lbaf[i].ms = sizes.metadata_bytes;
+      metadata = metadata || sizes.metadata_bytes != 0;
+    }
+    // Metadata at the end of each block or separate; types 1 to 3, first or last bytes.
+    if (metadata) {
+      id.mc = 0x03;
+      id.dpc = 0x1f;
+    }
+  }
+  template <ManagedNamespaces Namespaces>
+  [[nodiscard]] static command_result allocated_list(Namespaces& namespaces, std::uint32_t after,
+                                                     page_span_fwd page) noexcept {
+    if (after >= 0xffff'fffeU) return status_code::invalid_namespace_or_format;
+    std::size_t at = 0;
+    for (std::uint32_t nsid = after + 1; nsid <= namespaces.highest_nsid(); ++nsid) {
+      if (!namespaces.pool().allocated(nsid) || at == page.size()) continue;
+      store_wire(page.subspan(at), le<std::uint32_t>{nsid});
+      at += sizeof(nsid);
+    }
+    return status_code::success;
+  }
+  template <ManagedNamespaces Namespaces>
+  [[nodiscard]] static command_result attached_list(Namespaces& namespaces,
+                                                    const submission_entry& c,
+                                                    page_span_fwd page) noexcept {
+    const std::uint32_t nsid = c.nsid;
+    if (nsid == 0 || nsid > namespaces.highest_nsid()) {
+      return status_code::invalid_namespace_or_format;
+    }
+    if (!namespaces.pool().allocated(nsid)) return status_code::invalid_field;
+    write_controllers(namespaces.pool().at(nsid).attached, c, page);
+    return status_code::success;
+  }
+  // Those of the mask at or above CNTID.
+  static void write_controllers(std::uint32_t mask, const submission_entry& c,
+                                page_span_fwd page) noexcept {
+    std::uint16_t count = 0;
+    for (std::uint16_t id = identify_command::cntid_bits.get(c.cdw10.get()); id < 32; ++id) {
+      if ((mask >> id & 1U) == 0) continue;
+      ++count;
+      store_wire(page.subspan(std::size_t{count} * 2), le<std::uint16_t>{id});
+    }
+    store_wire(page, le<std::uint16_t>{count});
+  }
+
   using page_span = std::span<std::byte, identify_bytes>;
 
   template <WireStruct T>
@@ -200,10 +322,22 @@ class identify_pages {
                                                 page_span page) const noexcept {
     // FFFFFFFFh asks for what is common to all namespaces, if they can be created, which they can
     // not here. An inactive namespace is all zeros.
+    if constexpr (ManagedNamespaces<Namespaces>) {
+      if (nsid == all_namespaces) {
+        identify_namespace common{};
+        add_formats(namespaces, common);
+        common.mssrl = static_cast<std::uint16_t>(max_copy_range_blocks);
+        common.mcl = max_copy_blocks;
+        common.msrc = static_cast<std::uint8_t>(max_copy_ranges - 1);
+        return answer(page, common);
+      }
+    }
     if (nsid == 0 || nsid > namespaces.highest_nsid()) {
       return status_code::invalid_namespace_or_format;
     }
-    if (const auto* media = namespaces.find(nsid)) return answer(page, of_namespace(*media, nsid));
+    if (const auto* media = namespaces.find(nsid)) {
+      return answer(page, formatted(namespaces, *media, nsid));
+    }
     return status_code::success;
   }
 

@@ -6,6 +6,8 @@
 #include <phasebit/block/async_media.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
 #include <phasebit/nvme/device/namespace_format.hpp>
+#include <phasebit/nvme/device/namespace_pool.hpp>
+#include <phasebit/nvme/device/reservation_commands.hpp>
 #include <phasebit/nvme/spec/features.hpp>
 #include <phasebit/nvme/spec/identify_controller.hpp>
 #include <phasebit/nvme/spec/log_pages.hpp>
@@ -84,11 +86,19 @@ constexpr void for_each_nvm_command(const Namespaces& namespaces, Visit&& visit)
                         identify_controller::oncs_write_uncorrectable.of<std::uint16_t>(true)});
     }
   }
+  if constexpr (ReservableNamespaces<Namespaces>) {
+    for (const nvm_opcode opcode :
+         {nvm_opcode::reservation_register, nvm_opcode::reservation_report,
+          nvm_opcode::reservation_acquire, nvm_opcode::reservation_release}) {
+      visit(nvm_command{opcode, 0, identify_controller::oncs_reservations.of<std::uint16_t>(true)});
+    }
+  }
 }
 template <class Namespaces>
 [[nodiscard]] constexpr bool is_supported_by(nvm_opcode opcode) noexcept {
   return is_supported(opcode) ||
-         (FormattedNamespaces<Namespaces> && opcode == nvm_opcode::write_uncorrectable);
+         (FormattedNamespaces<Namespaces> && opcode == nvm_opcode::write_uncorrectable) ||
+         (ReservableNamespaces<Namespaces> && is_reservation_command(opcode));
 }
 [[nodiscard]] constexpr bool moves_data(nvm_opcode opcode) noexcept {
   return opcode == nvm_opcode::read || opcode == nvm_opcode::write || opcode == nvm_opcode::compare;
@@ -129,6 +139,10 @@ check_io_command(const State& s, Namespaces& namespaces, const submission_entry&
   switch (opcode) {
     case nvm_opcode::flush:
     case nvm_opcode::dataset_management:
+    case nvm_opcode::reservation_register:
+    case nvm_opcode::reservation_report:
+    case nvm_opcode::reservation_acquire:
+    case nvm_opcode::reservation_release:
       return status_code::success;
     case nvm_opcode::copy:
       out.stable = stable(copy_command::fua_bit.get(c.cdw12.get()));
@@ -150,6 +164,16 @@ check_io_command(const State& s, Namespaces& namespaces, const submission_entry&
   }
   if (changes_blocks(opcode) && block::read_only(*media)) {
     return status_code::write_to_read_only_range;
+  }
+  return status_code::success;
+}
+
+// No I/O while a Sanitize is in progress or has failed (Base 2.0, 8.21).
+template <class State>
+[[nodiscard]] constexpr status_code check_sanitize(const State& s) noexcept {
+  if constexpr (State::policy::maintenance::present) {
+    if (s.maintenance.sanitizing()) return status_code::sanitize_in_progress;
+    if (s.maintenance.sanitize_failed()) return status_code::sanitize_failed;
   }
   return status_code::success;
 }

@@ -35,6 +35,7 @@ class io_handlers {
         bad != status_code::success) {
       return bad;
     }
+    if (const auto bad = check_sanitize(s_); bad != status_code::success) return bad;
     if constexpr (formatted) {
       const auto bad = check_formatted(s_, *g_.namespaces, c, what);
       if (bad != status_code::success) return bad;
@@ -106,6 +107,9 @@ class io_handlers {
                                                                 const command& what) noexcept {
     if (what.media == nullptr) return execute_checked(c, what);
     command_result done;
+    if constexpr (ReservableNamespaces<std::remove_pointer_t<decltype(group_type::namespaces)>>) {
+      if (is_reservation_command(what.opcode)) return execute_reservation(s_, *g_.namespaces, c);
+    }
     if (what.opcode == nvm_opcode::write_uncorrectable) {
       g_.namespaces->mark_uncorrectable(c.nsid, what.lba, what.blocks, true);
       return done;

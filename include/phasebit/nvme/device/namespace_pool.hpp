@@ -8,6 +8,7 @@
 #include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/device/media_slice.hpp>
 #include <phasebit/nvme/device/namespace_format.hpp>
+#include <phasebit/nvme/device/reservations.hpp>
 #include <phasebit/nvme/spec/status.hpp>
 
 #include <array>
@@ -47,11 +48,12 @@ struct saved_namespaces {
 
 // Numbers 1 to Capacity. Controllers are numbered 0 to 31 here, which is their CNTLID. All calls come
 // from one thread at a time, also where several controllers share the pool.
-template <std::size_t Capacity>
+template <std::size_t Capacity, class Reservations = no_reservations>
 class namespace_pool {
   static_assert(Capacity >= 1 && Capacity <= 1024, "a pool has 1 to 1024 namespaces");
 
  public:
+  using reservations_type = Reservations;
   static constexpr std::size_t capacity = Capacity;
   static constexpr std::uint16_t max_controllers = 32;
 
@@ -158,6 +160,7 @@ class namespace_pool {
     draining_[nsid - 1] |= was;
     n.attached = 0;
     n.allocated = false;
+    if constexpr (Reservations::present) reservations_.at(nsid) = {};
     busy_[nsid - 1] = false;
     changed(nsid, was);
   }
@@ -203,6 +206,26 @@ class namespace_pool {
     std::uint32_t any = 0;
     for (const std::uint32_t d : draining_) any |= d;
     return (any >> controller & 1U) != 0;
+  }
+
+  // Reservations of the namespaces, where the pool has them.
+  [[nodiscard]] Reservations& reservations() noexcept { return reservations_; }
+  // Controllers whose host was preempted end their commands on the namespace.
+  void abort_commands(std::uint32_t nsid, std::uint32_t controllers) noexcept {
+    aborting_[nsid - 1] |= controllers;
+    any_aborting_ |= controllers;
+  }
+  // The next namespace whose commands this controller aborts, or 0.
+  [[nodiscard]] std::uint32_t take_abort(std::uint16_t controller) noexcept {
+    const std::uint32_t bit = std::uint32_t{1} << controller;
+    if ((any_aborting_ & bit) == 0) return 0;
+    for (std::size_t i = 0; i != Capacity; ++i) {
+      if ((aborting_[i] & bit) == 0) continue;
+      aborting_[i] &= ~bit;
+      return static_cast<std::uint32_t>(i + 1);
+    }
+    any_aborting_ &= ~bit;
+    return 0;
   }
 
   // -- metadata and marks --
@@ -318,7 +341,10 @@ class namespace_pool {
   std::array<pooled_namespace, Capacity> all_{};
   std::array<std::uint32_t, Capacity> draining_{};
   std::array<std::uint32_t, Capacity> changed_{};
+  std::array<std::uint32_t, Capacity> aborting_{};
   std::array<bool, Capacity> busy_{};
+  [[no_unique_address]] Reservations reservations_{};
+  std::uint32_t any_aborting_ = 0;
   std::uint32_t controllers_ = 0;
   std::uint32_t any_changed_ = 0;
   std::uint32_t generation_ = 0;
@@ -327,11 +353,11 @@ class namespace_pool {
 
 // One controller's view of a pool: those namespaces are active that are attached to it. `media` is
 // the controller's own object over the storage of the pool.
-template <block::AnyBlockMedia Media, std::size_t Capacity>
+template <block::AnyBlockMedia Media, std::size_t Capacity, class Reservations = no_reservations>
 class pooled_namespaces {
  public:
   using media_type = media_slice<Media>;
-  using pool_type = namespace_pool<Capacity>;
+  using pool_type = namespace_pool<Capacity, Reservations>;
 
   pooled_namespaces(pool_type& pool, Media& media, std::uint16_t controller_id = 0) noexcept
       : pool_(&pool), media_(&media), id_(controller_id), generation_(pool.generation() - 1) {
@@ -373,6 +399,7 @@ class pooled_namespaces {
   }
 
   // -- ManagedNamespaces --
+  [[nodiscard]] std::uint16_t controller_id() const noexcept { return id_; }
   [[nodiscard]] pool_type& pool() noexcept { return *pool_; }
   // Of an allocated namespace, attached or not.
   [[nodiscard]] media_type* allocated_media(std::uint32_t nsid) noexcept {
@@ -409,5 +436,9 @@ concept ManagedNamespaces = FormattedNamespaces<T> && requires(T& set, std::uint
   set.pool();
   { set.allocated_media(nsid) } noexcept -> std::same_as<typename T::media_type*>;
 };
+
+// And one whose namespaces can be reserved.
+template <class T>
+concept ReservableNamespaces = ManagedNamespaces<T> && T::pool_type::reservations_type::present;
 
 }  // namespace phasebit::nvme::device

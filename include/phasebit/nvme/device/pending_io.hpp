@@ -141,7 +141,9 @@ class pending_io {
     std::size_t delivered = 0;
     const auto sink = [this](block::media_tag tag, block::media_status status) noexcept {
       if (tag == background_tag) {
-        g_.background = {false, true, status};
+        g_.background.pending = false;
+        g_.background.finished = true;
+        g_.background.status = status;
         return;
       }
       this->deliver(tag, status);
@@ -202,6 +204,7 @@ class pending_io {
         bad != status_code::success) {
       return bad;
     }
+    if (const auto bad = check_sanitize(s_); bad != status_code::success) return bad;
     if constexpr (formatted) {
       const auto bad = check_formatted(s_, *g_.namespaces, c, what);
       if (bad != status_code::success) return bad;
@@ -341,6 +344,10 @@ class pending_io {
     const auto opcode = static_cast<nvm_opcode>(p.entry.opcode());
     switch (opcode) {
       case nvm_opcode::flush:
+      case nvm_opcode::reservation_register:
+      case nvm_opcode::reservation_report:
+      case nvm_opcode::reservation_acquire:
+      case nvm_opcode::reservation_release:
         return {0, 0, false};
       case nvm_opcode::copy:
       case nvm_opcode::dataset_management:
@@ -413,6 +420,11 @@ class pending_io {
       if (!p.locked) {
         if (has_to_wait(at, p)) return next_step::wait_for_range;
         p.locked = true;
+      }
+    }
+    if constexpr (ReservableNamespaces<namespaces_type>) {
+      if (is_reservation_command(static_cast<nvm_opcode>(p.entry.opcode()))) {
+        return ended(p, execute_reservation(s_, *g_.namespaces, p.entry));
       }
     }
     if constexpr (formatted) {

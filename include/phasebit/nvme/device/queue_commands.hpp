@@ -80,6 +80,7 @@ template <class State>
   q.base = bus_addr{c.prp1.get()};
   q.entries = std::uint32_t{f::qsize_bits.get(c.cdw10.get())} + 1;
   q.completion_queue = cqid;
+  q.priority = static_cast<queue_priority>(f::qprio_bits.get(c.cdw11.get()));
   ++s.queues.cq[cqid].users;
   if (qid > s.queues.highest) s.queues.highest = qid;
   s.doorbells.store(qid, ring_side::submission, s.shadow.enabled() ? doorbell_seen : 0);

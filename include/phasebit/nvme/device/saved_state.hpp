@@ -15,6 +15,7 @@ struct saved_submission_queue {
   std::uint32_t tail = 0;
   std::uint32_t doorbell = 0;  // the word that the host writes
   std::uint16_t completion_queue = 0;
+  std::uint8_t priority = 0;
 };
 struct saved_completion_queue {
   std::uint64_t base = 0;
@@ -64,6 +65,9 @@ struct saved_controller {
   std::array<std::uint16_t, Policy::async_events> event_request_ids{};
   std::array<std::uint32_t, 8> events_waiting{};
   std::uint8_t events_masked = 0;
+
+  [[no_unique_address]] typename Policy::maintenance::saved maintenance{};
+  [[no_unique_address]] typename Policy::coalescing::saved coalescing{};
 };
 
 // Whether restore() stores the saved values to the doorbell words, or finds words there that the host

@@ -2,8 +2,11 @@
 // What kind of controller it is: chosen once when it is built, reported in registers and Identify.
 #pragma once
 
+#include <phasebit/nvme/device/arbitration.hpp>
 #include <phasebit/nvme/device/completion_filter.hpp>
 #include <phasebit/nvme/device/guard.hpp>
+#include <phasebit/nvme/device/interrupt_coalescing.hpp>
+#include <phasebit/nvme/device/maintenance.hpp>
 #include <phasebit/nvme/device/poll_lock.hpp>
 #include <phasebit/nvme/device/secondary_controllers.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
@@ -64,7 +67,10 @@ struct default_policy {
   // is a mutex, or a spin lock where there is no operating system: lock() and unlock().
   static constexpr std::size_t poll_groups = 1;
   using lock = no_lock;
-  using guard = bitwise_guard;  // of protection information; used with formatted namespaces
+  using guard = bitwise_guard;         // of protection information; used with formatted namespaces
+  using arbitration = round_robin;     // or weighted_round_robin
+  using coalescing = no_coalescing;    // or interrupt_coalescing_of<Vectors>
+  using maintenance = no_maintenance;  // or maintenance_commands
   using secondary = no_secondary_controllers;  // or secondary_controllers<N>: a primary controller
 };
 

@@ -10,7 +10,9 @@
 #include <phasebit/nvme/device/doorbells.hpp>
 #include <phasebit/nvme/device/features.hpp>
 #include <phasebit/nvme/device/log_pages.hpp>
+#include <phasebit/nvme/device/maintenance_job.hpp>
 #include <phasebit/nvme/device/namespace_format.hpp>
+#include <phasebit/nvme/device/namespace_pool.hpp>
 #include <phasebit/nvme/device/pending_commands.hpp>
 #include <phasebit/nvme/device/registers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
@@ -59,7 +61,10 @@ struct no_metadata_buffer {};
 struct background_operation {
   bool pending = false;
   bool finished = false;
+  bool stale = false;  // of a job that another took the place of
   block::media_status status = block::media_status::good;
+  std::uint32_t buffer = block::bounce_pool::no_buffer;
+  block::media_segment segment{};
 };
 // Its tag; no entry of the table has it.
 inline constexpr block::media_tag background_tag = ~block::media_tag{0} - 1;
@@ -107,6 +112,11 @@ struct controller_state {
   using group_type = io_group<Namespaces, typename Policy::lock>;
 
   static constexpr std::size_t poll_groups = Policy::poll_groups;
+  static constexpr bool managed = ManagedNamespaces<Namespaces>;
+  static constexpr bool reservable = ReservableNamespaces<Namespaces>;
+  // Whether there is work of the controller itself.
+  static constexpr bool has_jobs = managed || Policy::maintenance::present;
+  using job_type = std::conditional_t<has_jobs, maintenance_job, no_maintenance_job>;
 
   controller_state(Dma& dma_in, Interrupts& interrupts_in, Namespaces& namespaces_in,
                    std::span<std::uint32_t> words, const settings& s,
@@ -115,13 +125,14 @@ struct controller_state {
         interrupts(&interrupts_in),
         namespaces(&namespaces_in),
         config(s),
-        regs(s),
+        regs(s, {.weighted_round_robin = Policy::arbitration::weighted}),
         doorbells(words, s.doorbell_stride),
         shadow(dma_in, s.doorbell_stride),
         features(s),
         filter(static_cast<filter_type&&>(filter_in)) {
     PHASEBIT_EXPECTS(s.fetch_burst != 0, "a controller that fetches nothing");
     PHASEBIT_EXPECTS(s.mdts <= 32, "MDTS beyond what a command can transfer");
+    if constexpr (Policy::maintenance::present) maintenance.begin(s.firmware);
     offer(s.io_queue_pairs, s.interrupt_vectors);
   }
 
@@ -174,6 +185,11 @@ struct controller_state {
   std::uint32_t keep_alive_elapsed_ms = 0;  // since the last Keep Alive
   [[no_unique_address]] filter_type filter;
   [[no_unique_address]] secondary_type secondary{};
+  [[no_unique_address]] typename Policy::maintenance maintenance{};
+  [[no_unique_address]] job_type job{};
+  [[no_unique_address]] typename Policy::arbitration arbitration{};
+  [[no_unique_address]] typename Policy::coalescing coalescing{};
+  maintenance_outcome job_outcome{};
 };
 
 // Compares the composite temperature with both thresholds: a crossing is a critical warning in the

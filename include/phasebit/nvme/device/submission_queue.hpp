@@ -6,6 +6,7 @@
 #include <phasebit/core/address.hpp>
 #include <phasebit/nvme/device/dma_object.hpp>
 #include <phasebit/nvme/device/queue_index.hpp>
+#include <phasebit/nvme/spec/admin_commands.hpp>
 #include <phasebit/nvme/spec/submission.hpp>
 
 #include <cstdint>
@@ -22,7 +23,8 @@ struct submission_queue {
   std::uint64_t rejected = nothing_rejected;  // the last invalid value, which is reported once
   std::uint32_t in_flight = 0;                // fetched and not completed
   std::uint16_t completion_queue = 0;
-  bool kicked = false;    // the shadow doorbell is worth reading
+  queue_priority priority = queue_priority::urgent;  // with weighted round robin
+  bool kicked = false;                               // the shadow doorbell is worth reading
   bool deleting = false;  // nothing is fetched; the queue is gone when in_flight is 0
 
   [[nodiscard]] constexpr bool exists() const noexcept { return entries != 0; }
