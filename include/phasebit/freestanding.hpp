@@ -141,6 +141,7 @@
 #include <phasebit/iommu/vtd/fault_codec.hpp>
 #include <phasebit/iommu/vtd/fault_codes.hpp>
 #include <phasebit/iommu/vtd/fault_registers.hpp>
+#include <phasebit/iommu/vtd/scalable_driver.hpp>
 #include <phasebit/iommu/vtd/spec/commands.hpp>
 #include <phasebit/iommu/vtd/spec/interrupt_tables.hpp>
 #include <phasebit/iommu/vtd/spec/registers.hpp>
@@ -161,6 +162,7 @@
 #include <phasebit/memory/translate.hpp>
 #include <phasebit/memory/translators.hpp>
 #include <phasebit/nvme/device/admin_handlers.hpp>
+#include <phasebit/nvme/device/arbitration.hpp>
 #include <phasebit/nvme/device/async_events.hpp>
 #include <phasebit/nvme/device/block_moves.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
@@ -176,10 +178,15 @@
 #include <phasebit/nvme/device/formatted_io.hpp>
 #include <phasebit/nvme/device/guard.hpp>
 #include <phasebit/nvme/device/identify.hpp>
+#include <phasebit/nvme/device/interrupt_coalescing.hpp>
 #include <phasebit/nvme/device/io_command.hpp>
 #include <phasebit/nvme/device/io_handlers.hpp>
 #include <phasebit/nvme/device/log_pages.hpp>
+#include <phasebit/nvme/device/maintenance.hpp>
+#include <phasebit/nvme/device/maintenance_job.hpp>
+#include <phasebit/nvme/device/maintenance_worker.hpp>
 #include <phasebit/nvme/device/media_slice.hpp>
+#include <phasebit/nvme/device/namespace_commands.hpp>
 #include <phasebit/nvme/device/namespace_format.hpp>
 #include <phasebit/nvme/device/namespace_pool.hpp>
 #include <phasebit/nvme/device/namespaces.hpp>
@@ -189,6 +196,8 @@
 #include <phasebit/nvme/device/queue_commands.hpp>
 #include <phasebit/nvme/device/queue_index.hpp>
 #include <phasebit/nvme/device/registers.hpp>
+#include <phasebit/nvme/device/reservation_commands.hpp>
+#include <phasebit/nvme/device/reservations.hpp>
 #include <phasebit/nvme/device/saved_state.hpp>
 #include <phasebit/nvme/device/secondary_controllers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
@@ -237,6 +246,7 @@
 #include <phasebit/nvme/spec/identify_namespace.hpp>
 #include <phasebit/nvme/spec/identify_nvm.hpp>
 #include <phasebit/nvme/spec/log_pages.hpp>
+#include <phasebit/nvme/spec/maintenance_logs.hpp>
 #include <phasebit/nvme/spec/management_commands.hpp>
 #include <phasebit/nvme/spec/memory_registers.hpp>
 #include <phasebit/nvme/spec/nvm_commands.hpp>
@@ -244,6 +254,7 @@
 #include <phasebit/nvme/spec/protection.hpp>
 #include <phasebit/nvme/spec/range_commands.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
+#include <phasebit/nvme/spec/reservations.hpp>
 #include <phasebit/nvme/spec/sgl_descriptor.hpp>
 #include <phasebit/nvme/spec/status.hpp>
 #include <phasebit/nvme/spec/status_text.hpp>
