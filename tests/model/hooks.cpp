@@ -6,6 +6,12 @@
 #include <phasebit/testing/explorer/instrumentation.hpp>
 #include <phasebit/testing/explorer/order.hpp>
 
+// std::this_thread::yield() in a loop of explored code.
+extern "C" int sched_yield() noexcept {
+  phasebit::testing::explorer::spin();
+  return 0;
+}
+
 namespace phasebit::testing::explorer {
 
 report uninstrumented_copies(const options& wanted) {

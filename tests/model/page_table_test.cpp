@@ -50,8 +50,6 @@ TEST_CASE("mutants of page tables") {
         effect::not_acquired, none_of_them, two_mappers(true));
   fault("dirty bits and permissions hand over nothing", operation::atomic_exchange,
         effect::unordered, none_of_them, dirty_and_protect());
-  fault("an entry is released when it is cleared", operation::atomic_store, effect::unordered,
-        none_of_them, unmap_and_walk(true));
 }
 
 TEST_CASE("mutants of entries in halves") {
@@ -60,6 +58,4 @@ TEST_CASE("mutants of entries in halves") {
              {{operation::atomic_store, "", "", effect::unordered}}, all_but_x86, program);
   with_fault("loads of the halves and of the count",
              {{operation::atomic_load, "", "", effect::unordered}}, all_but_x86, program);
-  with_fault("the count is odd before the low half is cleared",
-             {{operation::full, "", "", effect::unordered}}, none_of_them, program);
 }

@@ -39,3 +39,10 @@ TEST_CASE_TEMPLATE("an aborted command completes once", Order, explorer::thread_
   holds("abort, two commands, media that take one",
         pending_commands<Order>({then_does::abort_first, 2, 4, 1}), wanted);
 }
+
+TEST_CASE_TEMPLATE("a controller with shadow doorbells finds every command", Order,
+                   explorer::thread_order, explorer::device_order) {
+  holds("two commands", pending_commands<Order>({.commands = 2, .shadow = true}), wanted);
+  holds("three commands, one at a time",
+        pending_commands<Order>({.commands = 3, .one_at_a_time = true, .shadow = true}), wanted);
+}

@@ -12,6 +12,7 @@
 #include <phasebit/nvme/spec/admin_commands.hpp>
 #include <phasebit/nvme/spec/nvm_commands.hpp>
 #include <phasebit/nvme/spec/registers.hpp>
+#include <phasebit/ring/doorbell.hpp>
 
 #include <array>
 #include <cstddef>
@@ -77,10 +78,12 @@ class worker_media {
       const auto status =
           state == media_words::done ? block::media_status::good : block::media_status::cancelled;
       sink(tags_[i], status);
-      if (twice_ && i != 0) sink(tags_[i - 1], block::media_status::good);
     }
+    // Once, while the operation after it is in flight.
     if (twice_ && delivered == 0 && count_ > 1 && pending_[count_ - 1]) {
+      twice_ = false;
       sink(tags_[count_ - 2], block::media_status::good);
+      ++delivered;
     }
     return delivered;
   }
@@ -124,20 +127,20 @@ struct paged_memory {
   using from = phasebit::bus_space;
   using to = phasebit::local_space;
 
-  std::array<std::span<std::byte>, 8> pages{};
+  std::array<std::span<std::byte>, 9> pages{};
 
   [[nodiscard]] phasebit::result<phasebit::segment<to>> translate(phasebit::bus_addr a,
                                                                   std::uint64_t bytes,
                                                                   phasebit::access) noexcept {
-    const std::uint64_t page = a.value() / 4096 - 1;
+    const std::uint64_t number = a.value() / 4096 - 1;
     const std::uint64_t offset = a.value() % 4096;
-    if (page >= pages.size() || offset + bytes > pages[page].size()) {
+    if (number >= pages.size() || offset + bytes > pages[number].size()) {
       return phasebit::failure(phasebit::errc::not_mapped, "no such page", a.value());
     }
-    return phasebit::segment<to>{phasebit::to_local(pages[page].data() + offset), bytes};
+    return phasebit::segment<to>{phasebit::to_local(pages[number].data() + offset), bytes};
   }
-  [[nodiscard]] static phasebit::bus_addr at(std::size_t page) noexcept {
-    return phasebit::bus_addr{(page + 1) * 4096};
+  [[nodiscard]] static phasebit::bus_addr at(std::size_t number) noexcept {
+    return phasebit::bus_addr{(number + 1) * 4096};
   }
 };
 
@@ -150,7 +153,9 @@ struct pending_setup {
   std::size_t media_capacity = 2;
   std::size_t table = 2;  // entries of the table of pending commands
   bool one_at_a_time = false;
-  bool twice = false;  // the media deliver an operation again, after the next was submitted
+  bool twice = false;      // the media deliver an operation again, after the next was submitted
+  bool shadow = false;     // shadow doorbells
+  bool ring_each = false;  // one doorbell a command
 };
 
 struct pending_policy : nvme::device::default_policy {
@@ -171,8 +176,34 @@ struct host_memory {
   std::array<nvme::completion_entry, depth> cq{};
   std::array<std::array<std::byte, 512>, 3> buffers{};
   std::array<std::uint32_t, 4> doorbells{};
+  std::array<phasebit::le<std::uint32_t>, 4> shadow{};
+  std::array<phasebit::le<std::uint32_t>, 4> events{};
   explorer::word<std::uint32_t> cc;
   explorer::word<std::uint32_t> ready;
+};
+
+// A doorbell register, or its shadow.
+template <class Order>
+class either_doorbell {
+ public:
+  either_doorbell() noexcept = default;
+  either_doorbell(host_memory& host, std::size_t which, bool shadow) noexcept
+      : register_(host.doorbells[which]),
+        shadow_(host.shadow[which], host.events[which], register_),
+        shadowed_(shadow) {}
+
+  void ring(std::uint32_t value) noexcept {
+    if (shadowed_) {
+      shadow_.ring(value);
+    } else {
+      register_.ring(value);
+    }
+  }
+
+ private:
+  explorer::register_doorbell register_;
+  phasebit::ring::shadow_doorbell<explorer::register_doorbell, Order> shadow_;
+  bool shadowed_ = false;
 };
 
 template <class Order>
@@ -201,10 +232,17 @@ class pending_machine {
         {.qid = 1, .entries = setup.completions, .memory = paged_memory::at(3), .vector = 0});
     host.admin_sq[1] = r::admin::create_io_sq(
         {.qid = 1, .entries = host_memory::depth, .memory = paged_memory::at(2), .cqid = 1});
-    host.doorbells[0] = 2;
+    std::uint32_t created = 2;
+    if (setup.shadow) {
+      host.admin_sq[created++] =
+          r::admin::doorbell_buffer_config(paged_memory::at(7), paged_memory::at(8));
+    }
+    host.doorbells[0] = created;
     controller_.poll();
-    check(host.admin_cq[0].status().ok() && host.admin_cq[1].status().ok(), "queues are created");
-    host.doorbells[1] = 2;
+    for (std::uint32_t i = 0; i != created; ++i) {
+      check(host.admin_cq[i].status().ok(), "the controller is set up");
+    }
+    host.doorbells[1] = created;
     controller_.poll();
   }
   [[nodiscard]] static nvme::cc enabled() {
@@ -218,13 +256,13 @@ class pending_machine {
     for (;;) {
       await([&] {
         const auto now = host_->cc.load(explorer::strength::acquire);
-        const bool told = now != control && now != 0;
-        if (told) {
+        const bool changed = now != control && now != 0;
+        if (changed) {
           control = now;
           controller_.write32(nvme::cc::offset, now);
         }
         const bool worked = controller_.poll() != 0;
-        return told || worked;
+        return changed || worked;
       });
       const bool is_ready = nvme::csts{controller_.read32(nvme::csts::offset)}[nvme::csts::rdy];
       if (is_ready == ready) continue;
@@ -239,6 +277,8 @@ class pending_machine {
     auto bytes = [](auto& array) { return std::as_writable_bytes(std::span{array}); };
     dma_.pages = {bytes(host.admin_sq), bytes(host.admin_cq), bytes(host.sq), bytes(host.cq)};
     for (std::size_t i = 0; i != host.buffers.size(); ++i) dma_.pages[4 + i] = host.buffers[i];
+    dma_.pages[7] = bytes(host.shadow);
+    dma_.pages[8] = bytes(host.events);
     return dma_;
   }
   [[nodiscard]] static nvme::device::settings settings_of() {
@@ -246,7 +286,6 @@ class pending_machine {
     s.io_queue_pairs = 1;
     s.interrupt_vectors = 1;
     s.max_queue_entries = 16;
-    s.shadow_doorbells = false;
     return s;
   }
 
@@ -278,6 +317,10 @@ auto pending_commands(pending_setup setup) {
     p.name(host.doorbells[1], "the admin CQ head");
     p.name(host.doorbells[2], "the SQ tail");
     p.name(host.doorbells[3], "the CQ head");
+    p.name(host.shadow[2], "the shadow of the SQ tail");
+    p.name(host.shadow[3], "the shadow of the CQ head");
+    p.name(host.events[2], "the event index of the SQ tail");
+    p.name(host.events[3], "the event index of the CQ head");
     p.name(host.cc, "CC");
     p.name(host.ready, "the end of CSTS.RDY");
     p.name(words.submitted, "the count of operations");
@@ -287,9 +330,10 @@ auto pending_commands(pending_setup setup) {
 
     p.thread("driver", [=, &host] {
       using doorbell = explorer::register_doorbell;
-      nvme::driver::submission_queue sq{std::span{host.sq}, doorbell{host.doorbells[2]}};
-      nvme::driver::completion_queue<Order, doorbell> cq{
-          std::span{host.cq}.first(setup.completions), doorbell{host.doorbells[3]}};
+      using io_doorbell = either_doorbell<Order>;
+      nvme::driver::submission_queue sq{std::span{host.sq}, io_doorbell{host, 2, setup.shadow}};
+      nvme::driver::completion_queue<Order, io_doorbell> cq{
+          std::span{host.cq}.first(setup.completions), io_doorbell{host, 3, setup.shadow}};
       std::array<nvme::status_code, 3> codes{};
       unsigned seen = 0;
       auto take = [&] {
@@ -312,6 +356,7 @@ auto pending_commands(pending_setup setup) {
         command.set_command_id(static_cast<std::uint16_t>(i));
         command.prp1 = paged_memory::at(4 + i).value();
         sq.push(command);
+        if (setup.ring_each) sq.ring();
         if (!setup.one_at_a_time) continue;
         sq.ring();
         await([&] { return take(); });

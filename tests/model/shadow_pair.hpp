@@ -71,10 +71,7 @@ class shadow_controller {
  private:
   using side = nvme::device::ring_side;
 
-  void take_kick() {
-    registers_.store(0, side::submission, nvme::device::doorbell_seen);
-    Order::full();
-  }
+  void take_kick() { registers_.store(0, side::submission, nvme::device::doorbell_seen); }
   void move_tail(std::optional<std::uint32_t> tail) {
     const auto moved = controller_.sq().set_tail(*tail);
     check(moved != nvme::device::doorbell_update::invalid, "the shadow tail lies within the ring");
@@ -130,6 +127,51 @@ inline auto shadow_pair(nvme_setup setup, bool interrupts = true, without step =
     p.service("controller", [memory, &words, step] {
       shadow_controller<Order> controller{memory, words, step};
       controller.run();
+    });
+  };
+}
+
+// The words of a ring of 65536 entries whose index wraps: event indices are compared modulo 2^16. The driver
+// waits until the controller, which sleeps between kicks, has seen the last index.
+template <class Order>
+auto shadow_indices_wrap() {
+  return [](program& p) {
+    auto& doorbells = p.make<std::array<std::uint32_t, 2>>();
+    auto& words = p.make<shadow_words>();
+    doorbells.fill(nvme::device::doorbell_seen);
+    constexpr std::uint32_t start = 65533;
+    words.shadow = {};
+    words.events = {};
+    words.events[0] = start;
+    words.interrupt = start;
+    p.name(words.shadow[0], "the shadow of the SQ tail");
+    p.name(words.events[0], "the event index of the SQ tail");
+    p.name(words.interrupt, "what the controller has seen");
+    p.name(doorbells[0], "the SQ tail doorbell");
+    auto& sink = p.make<shadow_sink<Order>>(words.shadow[0], words.events[0],
+                                            explorer::register_doorbell{doorbells[0]});
+    sink.ring(start);
+    p.thread("driver", [&sink, &words] {
+      for (const std::uint32_t tail : {65534U, 65535U, 0U, 1U}) sink.ring(tail);
+      await([&] { return Order::load(words.interrupt) == 1; });
+    });
+    p.service("controller", [&words, &doorbells] {
+      using side = nvme::device::ring_side;
+      same_address<> dma;
+      nvme::device::doorbell_words<Order> registers{doorbells, 0};
+      nvme::device::shadow_doorbells<Order, same_address<>> shadow{dma, 0};
+      shadow.enable(bus_address_of(words.shadow[0]), bus_address_of(words.events[0]));
+      std::uint32_t tail = start;
+      for (;;) {
+        await([&] { return registers.load(0, side::submission) != nvme::device::doorbell_seen; });
+        registers.store(0, side::submission, nvme::device::doorbell_seen);
+        std::uint32_t next = *shadow.load(0, side::submission);
+        do {
+          tail = next;
+          Order::store(words.interrupt, tail);
+          next = *shadow.arm(0, side::submission, tail);
+        } while (next != tail);
+      }
     });
   };
 }

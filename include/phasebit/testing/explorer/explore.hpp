@@ -105,6 +105,13 @@ void await(Condition condition, std::source_location where = std::source_locatio
   if (!condition()) e->fail_wait();
 }
 
+// In a thread: the body of a loop that loads one word until it changes, in code that cannot be given an
+// await(), such as a call of sched_yield(). The loop is not gone round again: the load reads a newer value in
+// another execution.
+inline void spin(std::source_location where = std::source_location::current()) {
+  if (detail::engine* const e = detail::engine::running()) e->spin(where);
+}
+
 // The number of the running thread, in the order of program::thread(); -1 outside of threads.
 [[nodiscard]] inline int thread_number() noexcept {
   const detail::engine* const e = detail::engine::running();

@@ -219,6 +219,12 @@ class engine {
     self().waits_at = where;
     self().stored_while_waiting = false;
   }
+  // One turn of a loop that waits for the word which the thread has loaded last.
+  void spin(std::source_location where) {
+    begin_wait(where);
+    if (self().wait_from != 0) --self().wait_from;
+    fail_wait();
+  }
   void fail_wait() {
     thread& t = self();
     if (t.stored_while_waiting) {

@@ -1,0 +1,427 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSL-1.0
+"""Copies headers with faults that a test turns on one at a time.
+
+Usage: weaken.py INCLUDE_DIRECTORY OUTPUT_DIRECTORY
+
+A fault is a name between two @ in a replacement below: in the copy it is a condition that is false
+until a test turns the fault on. All faults off, the copies do what the headers do. The copies are
+for tests of the bounds, second looks and orders of two steps, which an ordering policy cannot
+weaken; the headers themselves stay as they are. Each text occurs once in its header, else this
+fails: a fault goes with the line that it is in. A fault is not the whole initialiser of a constant, where
+the compiler evaluates it and finds it off.
+"""
+import re
+import shutil
+import sys
+from pathlib import Path
+
+FAULTS = [
+    # -- NVMe, driver --
+    ("nvme/driver/queue_pair.hpp",
+     "const auto count = static_cast<unsigned>(submission_.depth() - 1);",
+     "const auto count = static_cast<unsigned>(submission_.depth() -"
+     " (@NVMe driver: one place of the ring stays free@ ? 0 : 1));"),
+    ("nvme/driver/queue_pair.hpp",
+     "if (!slots_.is_in_flight(id) || slots_.is_since(rung_, id)) [[unlikely]] {",
+     "if ((!slots_.is_in_flight(id) && !@NVMe driver: an identifier is in flight@) ||"
+     " (slots_.is_since(rung_, id) && !@NVMe driver: the command's doorbell was rung@))"
+     " [[unlikely]] {"),
+    ("nvme/driver/completion_queue.hpp",
+     "      phase_ ^= phase_bit;",
+     "      if (!@NVMe driver: the phase flips at the ring's end@) phase_ ^= phase_bit;"),
+    ("nvme/driver/completion_queue.hpp",
+     "    const le<std::uint32_t> dw3 = Order::load(next.dw3);",
+     "    out.dw0 = @NVMe driver: phase before entry@ ? next.dw0 : le<std::uint32_t>{0};\n"
+     "    out.dw1 = @NVMe driver: phase before entry@ ? next.dw1 : le<std::uint32_t>{0};\n"
+     "    const le<std::uint32_t> dw3 = Order::load(next.dw3);"),
+    ("nvme/driver/completion_queue.hpp",
+     "    out.dw0 = next.dw0;\n    out.dw1 = next.dw1;",
+     "    if (!@NVMe driver: phase before entry@) {\n"
+     "      out.dw0 = next.dw0;\n"
+     "      out.dw1 = next.dw1;\n"
+     "    }"),
+    ("nvme/driver/submission_queue.hpp",
+     "tail_ = tail_ == last_ ? 0 : tail_ + 1;",
+     "tail_ = tail_ == last_ && !@NVMe driver: the tail wraps at the ring's end@ ? 0 : tail_ + 1;"),
+    ("nvme/driver/submission_queue.hpp",
+     "    EntryStore::store(*reinterpret_cast<submission_entry*>(to), entry);",
+     "    if (@NVMe driver: entry before SQ tail@) doorbell_.ring(tail_ == last_ ? 0 : tail_ + 1);\n"
+     "    EntryStore::store(*reinterpret_cast<submission_entry*>(to), entry);"),
+    # -- NVMe, controller --
+    ("nvme/device/submission_queue.hpp",
+     "if (value >= entries) return reject(value);",
+     "if (value >= entries && !@NVMe controller: SQ tail within the ring@) return reject(value);"),
+    ("nvme/device/submission_queue.hpp",
+     "if (waiting + added > entries - 1) return reject(value);",
+     "if (waiting + added > entries - 1 && !@NVMe controller: SQ tail does not pass the head@)\n"
+     "      return reject(value);"),
+    ("nvme/device/completion_queue.hpp",
+     "return used() == entries - 1; }",
+     "return used() == entries - 1 && !@NVMe controller: the CQ is full@; }"),
+    ("nvme/device/completion_queue.hpp",
+     "if (value >= entries || read > used()) {",
+     "if ((value >= entries && !@NVMe controller: CQ head within the ring@) ||\n"
+     "        (read > used() && !@NVMe controller: CQ head does not pass the tail@)) {"),
+    ("nvme/device/completion_queue.hpp",
+     "      phase = !phase;",
+     "      if (!@NVMe controller: the phase flips at the ring's end@) phase = !phase;"),
+    ("nvme/device/completion_queue.hpp",
+     "    slot->dw0 = entry.dw0;",
+     "    if (@NVMe controller: result before phase@) Order::store(slot->dw3, entry.dw3);\n"
+     "    slot->dw0 = entry.dw0;"),
+    # -- NVMe, commands in flight --
+    ("nvme/device/pending_commands.hpp",
+     "if (at >= commands_.size() || this->tag(at) != tag ||",
+     "if (at >= commands_.size() ||\n"
+     "        (this->tag(at) != tag && !@commands in flight: a tag names one use of an entry@) ||"),
+    ("nvme/device/pending_io.hpp",
+     "      mark(p, status);\n      media_of(p).cancel(g_.table.tag(at));",
+     "      mark(p, status);\n      media_of(p).cancel(g_.table.tag(at));\n"
+     "      if (@commands in flight: a cancelled operation ends when it is delivered@) {\n"
+     "        p.state = command_state::active;\n"
+     "        end(at, status);\n"
+     "      }"),
+    ("nvme/device/controller.hpp",
+     "  void complete_reset() noexcept {\n    if (!drained()) return;",
+     "  void complete_reset() noexcept {\n"
+     "    if (!drained() && !@reset: RDY waits for the media@) return;"),
+    ("nvme/device/controller.hpp",
+     "        if (!d.target_ended) {",
+     "        if (!d.target_ended && !@Abort: completes behind its command@) {"),
+    ("nvme/device/controller.hpp",
+     "        result.dw0 = abort_command::not_aborted.of(!d.target_aborted);",
+     "        result.dw0 = abort_command::not_aborted.of("
+     "!d.target_aborted && !@Abort: says what became of its command@);"),
+    ("nvme/device/completion_queue.hpp",
+     "    return used() + reserved >= entries - 1;",
+     "    return used() + (@commands in flight: each has a place in the CQ@ ? 0 : reserved) >=\n"
+     "           entries - 1;"),
+    ("nvme/device/pending_commands.hpp",
+     "bool full() const noexcept { return free_ == none; }",
+     "bool full() const noexcept {\n"
+     "    return free_ == none && !@commands in flight: no more than the table holds@;\n"
+     "  }"),
+    ("nvme/device/pending_commands.hpp",
+     "    const std::uint32_t at = free_;",
+     "    std::uint32_t at = free_;\n"
+     "    if (@commands in flight: no more than the table holds@ && at == none) at = 0;"),
+    # -- identifiers --
+    ("ring/tag_pool.hpp",
+     "return static_cast<std::uint16_t>(slots_[id & mask_].number) == id;",
+     "return @tag pool: laps tell identifiers apart@\n"
+     "               ? is_taken(id & mask_)\n"
+     "               : static_cast<std::uint16_t>(slots_[id & mask_].number) == id;"),
+    ("ring/tag_pool.hpp",
+     "return is_taken(number & mask_) || static_cast<std::uint16_t>(number) == 0xffffU;",
+     "return (is_taken(number & mask_) && !@tag pool: slots in use are passed over@) ||\n"
+     "           (static_cast<std::uint16_t>(number) == 0xffffU && !@tag pool: FFFFh is passed over@);"),
+    ("ring/tag_pool.hpp",
+     "    s.number = free_number(s.number);\n    ++free_count_;",
+     "    if (!@tag pool: a released identifier is free@) s.number = free_number(s.number);\n"
+     "    ++free_count_;"),
+    # -- shadow doorbells --
+    ("nvme/device/doorbells.hpp",
+     "    if (!store_word<Order>(*dma_, events_ + at(qid, side), index)) return std::nullopt;\n"
+     "    Order::full();\n",
+     "    std::optional<std::uint32_t> early;\n"
+     "    if (@shadow doorbell, controller: event index before second look@) {\n"
+     "      early = load(qid, side);\n"
+     "    }\n"
+     "    if (!store_word<Order>(*dma_, events_ + at(qid, side), index)) return std::nullopt;\n"
+     "    Order::full();\n"
+     "    if (early) return early;\n"),
+    ("ring/doorbell.hpp",
+     "    Order::store(*shadow_, le<std::uint32_t>{value});\n"
+     "    Order::full();\n"
+     "    const std::uint32_t event = Order::load(*event_index_).get();",
+     "    bool early = @shadow doorbell, driver: shadow before event index@;\n"
+     "    std::uint32_t event = early ? Order::load(*event_index_).get() : 0;\n"
+     "    if (@shadow doorbell, driver: shadow before register@) sink_.ring(value);\n"
+     "    Order::store(*shadow_, le<std::uint32_t>{value});\n"
+     "    Order::full();\n"
+     "    if (@shadow doorbell, driver: shadow before register@) return;\n"
+     "    if (!early) event = Order::load(*event_index_).get();"),
+    ("ring/event_index.hpp",
+     "return static_cast<std::uint16_t>(new_index - event_index - 1) <",
+     "return static_cast<std::uint16_t>(new_index - event_index -"
+     " (@event index: the step from the index itself counts@ ? 0 : 1)) <"),
+    ("ring/index.hpp",
+     "((word_ & 0x8000U) ^ 0x8000U)",
+     "((word_ & 0x8000U) ^ (@packed: the wrap counter flips at the ring's end@ ? 0U : 0x8000U))"),
+    # -- split virtqueue, driver --
+    ("virtio/driver/split_queue.hpp",
+     "if (needed > free_count_) [[unlikely]] {",
+     "if (needed > free_count_ && !@split driver: no more buffers than descriptors@) [[unlikely]] {"),
+    ("virtio/driver/split_queue.hpp",
+     "    overwrite(avail_ring_[avail_next_ & mask_], le<std::uint16_t>{head});",
+     "    if (@split driver: entry before index@) {\n"
+     "      Order::store(avail_->idx,\n"
+     "                   le<std::uint16_t>{static_cast<std::uint16_t>(avail_next_ + 1)});\n"
+     "    }\n"
+     "    overwrite(avail_ring_[avail_next_ & mask_], le<std::uint16_t>{head});"),
+    ("virtio/driver/split_queue.hpp",
+     "    Order::store(avail_->idx, le<std::uint16_t>{avail_next_});\n",
+     "    bool early = @split driver: index before event index@;\n"
+     "    std::uint16_t event = early ? Order::load(*avail_event_).get() : std::uint16_t{0};\n"
+     "    Order::store(avail_->idx, le<std::uint16_t>{avail_next_});\n"),
+    ("virtio/driver/split_queue.hpp",
+     "      return ring::need_event(Order::load(*avail_event_), avail_next_, old);",
+     "      if (!early) event = Order::load(*avail_event_);\n"
+     "      return ring::need_event(event, avail_next_, old);"),
+    ("virtio/driver/split_queue.hpp",
+     "return fault_ ? false : Order::load(used_->idx) != last_used_;",
+     "return fault_ || @split driver: second look before it sleeps@\n"
+     "               ? false\n"
+     "               : Order::load(used_->idx) != last_used_;"),
+    ("virtio/driver/split_queue.hpp",
+     "if (returned > in_flight_ || returned > ring::distance(last_used_, avail_published_))",
+     "if (!@split driver: used index within what was published@ &&\n"
+     "        (returned > in_flight_ || returned > ring::distance(last_used_, avail_published_)))"),
+    ("virtio/driver/split_queue.hpp",
+     "if (claimed >= size_) [[unlikely]] {",
+     "if (claimed >= size_ && !@split driver: used id within the queue@) [[unlikely]] {"),
+    ("virtio/driver/split_queue.hpp",
+     "if (slots_[claimed].descriptors == 0) [[unlikely]] {",
+     "if (slots_[claimed].descriptors == 0 && !@split driver: used id is in flight@) [[unlikely]] {"),
+    ("virtio/driver/split_queue.hpp",
+     "if (written > slots_[id].writable) [[unlikely]] {",
+     "if (written > slots_[id].writable && !@split driver: length within the buffer@) [[unlikely]] {"),
+    # -- split virtqueue, device --
+    ("virtio/device/split_queue.hpp",
+     "    overwrite(used_ring_[used_next_ & mask_],",
+     "    if (@split device: used entry before index@) {\n"
+     "      Order::store(used_->idx,\n"
+     "                   le<std::uint16_t>{static_cast<std::uint16_t>(used_next_ + 1)});\n"
+     "    }\n"
+     "    overwrite(used_ring_[used_next_ & mask_],"),
+    ("virtio/device/split_queue.hpp",
+     "    Order::store(used_->idx, le<std::uint16_t>{used_next_});\n",
+     "    bool early = @split device: index before event index@;\n"
+     "    std::uint16_t event = early ? Order::load(*used_event_).get() : std::uint16_t{0};\n"
+     "    Order::store(used_->idx, le<std::uint16_t>{used_next_});\n"),
+    ("virtio/device/split_queue.hpp",
+     "      return ring::need_event(Order::load(*used_event_), used_next_, old);",
+     "      if (!early) event = Order::load(*used_event_);\n"
+     "      return ring::need_event(event, used_next_, old);"),
+    ("virtio/device/split_queue.hpp",
+     "    return available();",
+     "    return !@split device: second look before it sleeps@ && available();"),
+    ("virtio/device/split_queue.hpp",
+     "if (ring::distance(last_avail_, idx) > size_ - in_flight_) [[unlikely]] {",
+     "if (ring::distance(last_avail_, idx) > size_ - in_flight_ &&\n"
+     "        !@split device: no more buffers than the queue has entries@) [[unlikely]] {"),
+    ("virtio/device/split_queue.hpp",
+     "if (head >= size_) [[unlikely]] {",
+     "if (head >= size_ && !@split device: head within the table@) [[unlikely]] {"),
+    ("virtio/device/split_queue.hpp",
+     "if (buffer.state != buffer_state::progress::free) [[unlikely]] {",
+     "if (buffer.state != buffer_state::progress::free &&\n"
+     "        !@split device: head is not in flight@) [[unlikely]] {"),
+    ("virtio/device/split_queue.hpp",
+     "if (at >= size_) [[unlikely]] {",
+     "if (at >= size_ && !@split device: next within the table@) [[unlikely]] {"),
+    ("virtio/device/split_queue.hpp",
+     "if (count == size_) [[unlikely]] {",
+     "if (count == size_ && !@split device: a chain ends@) [[unlikely]] {"),
+    # -- packed virtqueue, driver --
+    ("virtio/driver/packed_queue.hpp",
+     "if (needed > free_count_) [[unlikely]] {",
+     "if (needed > free_count_ && !@packed driver: no more buffers than descriptors@) [[unlikely]] {"),
+    ("virtio/driver/packed_queue.hpp",
+     "      first_ = next_;\n      first_tail_ = tail;",
+     "      first_ = next_;\n      first_tail_ = tail;\n"
+     "      if (@packed driver: first descriptor's flags last@) {\n"
+     "        ring_.template publish_tail<Order>(next_.index(), tail);\n"
+     "      }"),
+    ("virtio/driver/packed_queue.hpp",
+     "    ring_.template publish_tail<Order>(first_.index(), first_tail_);\n",
+     "    bool early = @packed driver: flags before event structure@;\n"
+     "    le<std::uint32_t> events{0};\n"
+     "    if (early) events = Order::load(*device_events_);\n"
+     "    ring_.template publish_tail<Order>(first_.index(), first_tail_);\n"),
+    ("virtio/driver/packed_queue.hpp",
+     "    const auto wanted = virtio::detail::event_word::of(Order::load(*device_events_));",
+     "    if (!early) events = Order::load(*device_events_);\n"
+     "    const auto wanted = virtio::detail::event_word::of(events);"),
+    ("virtio/driver/packed_queue.hpp",
+     "if (fault_ || in_flight_ == 0) return false;",
+     "if (fault_ || in_flight_ == 0 || @packed driver: second look before it sleeps@) return false;"),
+    ("virtio/driver/packed_queue.hpp",
+     "if (f.id >= size_) [[unlikely]] {",
+     "if (f.id >= size_ && !@packed driver: used id within the queue@) [[unlikely]] {"),
+    ("virtio/driver/packed_queue.hpp",
+     "if (slots_[f.id].descriptors == 0) [[unlikely]] {",
+     "if (slots_[f.id].descriptors == 0 && !@packed driver: used id is in flight@) [[unlikely]] {"),
+    ("virtio/driver/packed_queue.hpp",
+     "if (written > slots_[id].writable) [[unlikely]] {",
+     "if (written > slots_[id].writable && !@packed driver: length within the buffer@) [[unlikely]] {"),
+    # -- packed virtqueue, device --
+    ("virtio/device/packed_queue.hpp",
+     "    ring_.template publish_tail<Order>(first_.index(), first_tail_);\n",
+     "    bool early = @packed device: flags before event structure@;\n"
+     "    le<std::uint32_t> events{0};\n"
+     "    if (early) events = Order::load(*driver_events_);\n"
+     "    ring_.template publish_tail<Order>(first_.index(), first_tail_);\n"),
+    ("virtio/device/packed_queue.hpp",
+     "    const auto wanted = virtio::detail::event_word::of(Order::load(*driver_events_));",
+     "    if (!early) events = Order::load(*driver_events_);\n"
+     "    const auto wanted = virtio::detail::event_word::of(events);"),
+    ("virtio/device/packed_queue.hpp",
+     "      first_ = used_;\n      first_tail_ = tail;",
+     "      first_ = used_;\n      first_tail_ = tail;\n"
+     "      if (@packed device: first descriptor's flags last@) {\n"
+     "        ring_.template publish_tail<Order>(used_.index(), tail);\n"
+     "      }"),
+    ("virtio/device/packed_queue.hpp",
+     "    return available();",
+     "    return !@packed device: second look before it sleeps@ && available();"),
+    ("virtio/device/packed_queue.hpp",
+     "if (count == most) [[unlikely]] {",
+     "if (count == most && !@packed device: a chain within the free descriptors@) [[unlikely]] {"),
+    ("virtio/device/packed_queue.hpp",
+     "if (d.id >= size_) [[unlikely]] {",
+     "if (d.id >= size_ && !@packed device: id within the queue@) [[unlikely]] {"),
+    ("virtio/device/packed_queue.hpp",
+     "if (buffers_[d.id].state != buffer_state::progress::free) [[unlikely]] {",
+     "if (buffers_[d.id].state != buffer_state::progress::free &&\n"
+     "            !@packed device: id is not in flight@) [[unlikely]] {"),
+    ("virtio/device/packed_queue.hpp",
+     "if (!is_available(virtio::detail::packed_ring::flags(tail), at.wrap())) [[unlikely]] {",
+     "if (!is_available(virtio::detail::packed_ring::flags(tail), at.wrap()) &&\n"
+     "          !@packed device: a chain is available whole@) [[unlikely]] {"),
+    # -- IOMMU command queues --
+    ("iommu/command_queue/producer.hpp",
+     "if (available() == 0) return posted::full;",
+     "if (available() == 0 && !@command queue: no more commands than entries@) return posted::full;"),
+    ("iommu/command_queue/producer.hpp",
+     "if (moved > under_way_) {",
+     "if (moved > under_way_ && !@command queue: head does not pass the tail@) {"),
+    ("iommu/command_queue/producer.hpp",
+     "    detail::write_entry(at(tail_), words, codec_.entry_bytes());",
+     "    if (@command queue: entry before tail@) {\n"
+     "      tail_sink_.ring(ring_.to_register(ring_.after(tail_)));\n"
+     "    }\n"
+     "    detail::write_entry(at(tail_), words, codec_.entry_bytes());"),
+    ("iommu/command_queue/producer.hpp",
+     "if (!reached(seen, token.sequence)) return false;",
+     "if (!reached(seen, token.sequence) && !@command queue: the wait's own value@) return false;"),
+    ("iommu/command_queue/consumer.hpp",
+     "if (!position || ring_.distance(head_, *position) > ring_.capacity()) {",
+     "if (!position || (ring_.distance(head_, *position) > ring_.capacity() &&\n"
+     "                      !@command queue: tail within the ring@)) {"),
+    ("iommu/command_queue/consumer.hpp",
+     "  if (bytes == 8) words[1] = static_cast<std::uint32_t>(data >> 32);\n"
+     "  Order::store(words[0], le<std::uint32_t>{static_cast<std::uint32_t>(data)});",
+     "  bool early = @command queue: high half before low half@;\n"
+     "  if (bytes == 8 && !early) words[1] = static_cast<std::uint32_t>(data >> 32);\n"
+     "  Order::store(words[0], le<std::uint32_t>{static_cast<std::uint32_t>(data)});\n"
+     "  if (bytes == 8 && early) words[1] = static_cast<std::uint32_t>(data >> 32);"),
+    # -- the mailbox of a reactor --
+    ("hosted/mailbox.hpp",
+     "const bool taken = !closed_.load(std::memory_order_seq_cst) && messages_.bounded_push(what);",
+     "const bool taken = (!closed_.load(std::memory_order_seq_cst) ||\n"
+     "                        @mailbox: a closed one refuses@) && messages_.bounded_push(what);"),
+    ("hosted/mailbox.hpp",
+     "    posters_.fetch_add(1, std::memory_order_seq_cst);",
+     "    if (@mailbox: a poster is counted before it looks@) {\n"
+     "      const bool open = !closed_.load(std::memory_order_seq_cst);\n"
+     "      posters_.fetch_add(1, std::memory_order_seq_cst);\n"
+     "      const bool done = open && messages_.bounded_push(what);\n"
+     "      posters_.fetch_sub(1, std::memory_order_release);\n"
+     "      return done;\n"
+     "    }\n"
+     "    posters_.fetch_add(1, std::memory_order_seq_cst);"),
+    ("hosted/mailbox.hpp",
+     "    closed_.store(true, std::memory_order_seq_cst);\n"
+     "    while (posters_.load(std::memory_order_seq_cst) != 0) std::this_thread::yield();",
+     "    if (!@mailbox: closed before it waits for posters@) {\n"
+     "      closed_.store(true, std::memory_order_seq_cst);\n"
+     "    }\n"
+     "    while (!@mailbox: waits for posters@ && posters_.load(std::memory_order_seq_cst) != 0) {\n"
+     "      std::this_thread::yield();\n"
+     "    }\n"
+     "    closed_.store(true, std::memory_order_seq_cst);"),
+    ("hosted/mailbox.hpp",
+     "    while (run(argument) != 0) {\n    }",
+     "    while (!@mailbox: runs what was accepted@ && run(argument) != 0) {\n    }"),
+    # -- page tables --
+    ("iommu/page_table/table_word.hpp",
+     "    const bool done = std::atomic_ref{*word}.compare_exchange_strong(",
+     "    if (@page table: an entry is exchanged, not stored@) {\n"
+     "      std::atomic_ref{*word}.store(wire(value), std::memory_order_release);\n"
+     "      return true;\n"
+     "    }\n"
+     "    const bool done = std::atomic_ref{*word}.compare_exchange_strong("),
+    ("iommu/page_table/table_word.hpp",
+     "    record_.count.store(count + 1, std::memory_order_release);",
+     "    if (!@halves: the count is odd during a write@) {\n"
+     "      record_.count.store(count + 1, std::memory_order_release);\n"
+     "    }"),
+    ("iommu/page_table/table_word.hpp",
+     "    at(low_).store(0, std::memory_order_release);",
+     "    if (!@halves: the low half is cleared first@) {\n"
+     "      at(low_).store(0, std::memory_order_release);\n"
+     "    }"),
+    ("iommu/page_table/table_word.hpp",
+     "    at(high_).store(static_cast<std::uint32_t>(value >> 32), std::memory_order_release);",
+     "    if (@halves: the low half is written last@) {\n"
+     "      at(low_).store(static_cast<std::uint32_t>(value), std::memory_order_release);\n"
+     "    }\n"
+     "    at(high_).store(static_cast<std::uint32_t>(value >> 32), std::memory_order_release);"),
+    ("iommu/page_table/table_word.hpp",
+     "if (record_.count.load(std::memory_order_relaxed) != before) continue;",
+     "if (record_.count.load(std::memory_order_relaxed) != before &&\n"
+     "          !@halves: the count is looked at again@) {\n"
+     "        continue;\n"
+     "      }"),
+    ("iommu/page_table/table_word.hpp",
+     "const bool same = at(low_).load(std::memory_order_acquire) == low;",
+     "const bool same = at(low_).load(std::memory_order_acquire) == low ||\n"
+     "                        @halves: the low half is looked at again@;"),
+]
+
+FRONT = """// SPDX-License-Identifier: BSL-1.0
+// Written by weaken.py: the faults that the copied headers have, and which of them is on.
+#pragma once
+
+namespace phasebit::testing {
+
+inline int weakness = -1;
+inline constexpr const char* weaknesses[] = {
+%s};
+
+constexpr bool weakened(int which) noexcept {
+  return !__builtin_is_constant_evaluated() && weakness == which;
+}
+
+}  // namespace phasebit::testing
+"""
+
+
+def main():
+    source, target = Path(sys.argv[1]) / "phasebit", Path(sys.argv[2])
+    names = []
+
+    def condition(match):
+        if match.group(1) not in names:
+            names.append(match.group(1))
+        return f"::phasebit::testing::weakened({names.index(match.group(1))})"
+
+    texts = {}
+    for header, text, replacement in FAULTS:
+        body = texts.get(header) or (source / header).read_text()
+        if body.count(text) != 1:
+            sys.exit(f"weaken.py: {header} has {body.count(text)} times, not once:\n{text}")
+        texts[header] = body.replace(text, re.sub("@([^@]+)@", condition, replacement))
+    shutil.rmtree(target / "phasebit", ignore_errors=True)
+    for header, body in texts.items():
+        body = body.replace("#pragma once\n", "#pragma once\n\n#include <weaknesses.hpp>\n", 1)
+        path = target / "phasebit" / header
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(body)
+    lines = "".join(f'    "{name}",\n' for name in names)
+    (target / "weaknesses.hpp").write_text(FRONT % lines)
+
+
+main()
