@@ -16,6 +16,7 @@
 #include <phasebit/nvme/spec/identify_controller.hpp>
 #include <phasebit/nvme/spec/identify_lists.hpp>
 #include <phasebit/nvme/spec/identify_namespace.hpp>
+#include <phasebit/nvme/spec/identify_nvm.hpp>
 #include <phasebit/nvme/spec/nvm_commands.hpp>
 #include <phasebit/nvme/spec/protection.hpp>
 #include <phasebit/nvme/spec/range_commands.hpp>
@@ -76,7 +77,20 @@ struct nvme_quirk_plan {
   bool silent_one = false;
   std::uint8_t refuse_opcode = 0;  // admin commands of this opcode end with 0006h, so many times
   std::uint32_t refuse_times = 0;
-  bool shadow_doorbells = false;  // OACS bit 8
+  bool shadow_doorbells = false;     // OACS bit 8
+  bool cap_is_zero = false;          // CAP reads 0: a virtual function that is offline
+  std::uint8_t timeout = 20;         // CAP.TO, in 500 ms
+  std::uint8_t mpsmin = 0;           // CAP.MPSMIN
+  std::uint8_t mpsmax = 0;           // CAP.MPSMAX, if more than mpsmin
+  bool only_all_sets = false;        // CAP.CSS bit 43 without bit 37
+  std::uint32_t ready_after_ms = 0;  // CSTS.RDY follows CC.EN to 1 so much later
+  std::uint32_t stop_after_ms = 0;   // ... to 0
+  std::uint32_t granted_queues = 63U | 63U << 16;  // the answer to Number of Queues
+  std::uint32_t rtd3e = 0;                         // Identify RTD3E
+  bool notices = false;                            // OAES bit 8
+  bool event_storm = false;      // an event is reported whenever a request for one is there
+  bool descending_list = false;  // CNS 02h answers in descending order
+  std::uint8_t guard = 0;        // with 1 or 2 CTRATT.ELBAS is set and CNS 05h names that guard
 };
 
 // A namespace of the model. Metadata is kept beside the data.
@@ -196,18 +210,31 @@ class nvme_quirk_function {
   std::uint64_t bad_prp_lists = 0;
   std::uint32_t shutdowns = 0;  // CC.SHN went from 0 to another value
   std::uint32_t enables = 0;
+  std::uint32_t disabled_early = 0;       // CC.EN was cleared before CSTS.RDY had followed it
+  std::uint32_t event_configuration = 0;  // what Set Features 0Bh said
+  std::uint64_t shadow_page = 0;          // of Doorbell Buffer Config
+  std::uint64_t event_page = 0;
   std::vector<nvme::submission_entry> seen;  // I/O commands, if record
   bool record = false;
 
   [[nodiscard]] std::size_t live_regions() const { return live_.size(); }
   [[nodiscard]] bool enabled() const { return (cc_ & 1U) != 0; }
+  [[nodiscard]] nvme::cc configuration() const { return nvme::cc{cc_}; }
+  [[nodiscard]] std::uint64_t now_ms() const { return now_ / 1'000'000; }
+  // Queues that exist at the device, the admin queue included.
+  [[nodiscard]] std::size_t completion_queues() const { return cqs_.size(); }
+  [[nodiscard]] std::size_t outstanding_events() const { return event_ids_.size(); }
+  // Memory that the driver has allocated, by its bus address; null elsewhere.
+  [[nodiscard]] std::byte* memory_at(std::uint64_t bus, std::uint64_t bytes) {
+    return at(bus, bytes);
+  }
   [[nodiscard]] std::size_t held() const { return waiting_.size(); }
   // Reports an event to the driver, where a request of its is outstanding.
-  void report_event(std::uint32_t dw0) {
+  void report_event(std::uint32_t dw0, nvme::status how = {}) {
     if (event_ids_.empty()) return;
     const std::uint16_t id = event_ids_.front();
     event_ids_.pop_front();
-    post(0, 0, id, {}, dw0);
+    post(0, 0, id, how, dw0);
   }
   // Completes an I/O command by hand: for ids that are not in flight, and doubles.
   void complete_by_hand(std::uint16_t qid, std::uint16_t id, nvme::status how = {}) {
@@ -216,6 +243,11 @@ class nvme_quirk_function {
 
   void step() noexcept {
     now_ += step_ns;
+    if (change_at_ != 0 && now_ >= change_at_) {
+      change_at_ = 0;
+      csts_ = (csts_ & ~1U) | (cc_ & 1U);
+    }
+    if (plan.event_storm) report_event(0x0000'0100);
     if (!enabled() || plan.removed) return;
     for (std::size_t left = backlog_.size(); left != 0; --left) {
       const late_completion c = backlog_.front();
@@ -287,10 +319,14 @@ class nvme_quirk_function {
     if (plan.removed || now_ < ones_until_) return ~0U;
     switch (o) {
       case 0x00:
-        return plan.mqes | 1U << 16 | 20U << 24;
+        if (plan.cap_is_zero) return 0;
+        return plan.mqes | 1U << 16 | std::uint32_t{plan.timeout} << 24;
       case 0x04:
-        return plan.dstrd | (plan.command_set_zero ? 0U : 1U << 5) |
-               (plan.several_command_sets ? 1U << 11 : 0U);
+        if (plan.cap_is_zero) return 0;
+        return plan.dstrd | (plan.command_set_zero || plan.only_all_sets ? 0U : 1U << 5) |
+               (plan.several_command_sets || plan.only_all_sets ? 1U << 11 : 0U) |
+               std::uint32_t{plan.mpsmin} << 16 |
+               std::uint32_t{plan.mpsmax > plan.mpsmin ? plan.mpsmax : plan.mpsmin} << 20;
       case nvme::vs::offset:
         return plan.version;
       case nvme::cc::offset:
@@ -352,14 +388,21 @@ class nvme_quirk_function {
     }
     if ((old & 1U) == 0 && (v & 1U) != 0) {
       ++enables;
-      csts_ = 1;
+      csts_ = plan.ready_after_ms == 0 ? 1 : 0;
+      change_at_ = plan.ready_after_ms == 0 ? 0 : now_ + plan.ready_after_ms * 1'000'000ULL;
       sqs_.clear();
       cqs_.clear();
       sqs_[0] = {.base = asq_, .entries = (aqa_ & 0xfffU) + 1};
       cqs_[0] = {.base = acq_, .entries = (aqa_ >> 16 & 0xfffU) + 1};
     }
     if ((old & 1U) != 0 && (v & 1U) == 0) {
-      if (!plan.never_stops) csts_ = 0;
+      if ((csts_ & 1U) == 0) ++disabled_early;
+      change_at_ = 0;
+      if (plan.stop_after_ms != 0) {
+        change_at_ = now_ + plan.stop_after_ms * 1'000'000ULL;
+      } else if (!plan.never_stops) {
+        csts_ = 0;
+      }
       ones_until_ = now_ + plan.ones_after_disable_ms * 1'000'000ULL;
       sqs_.clear();
       cqs_.clear();
@@ -429,7 +472,7 @@ class nvme_quirk_function {
   [[nodiscard]] nvme::status_code to_host(const nvme::submission_entry& e,
                                           std::span<const std::byte> bytes) noexcept {
     memory_view view{this};
-    return nvme::prp::walk(view, {e.prp1.get(), e.prp2.get()}, bytes.size(), 12,
+    return nvme::prp::walk(view, {e.prp1.get(), e.prp2.get()}, bytes.size(), 12U + plan.mpsmin,
                            [&](bus_addr a, std::uint64_t n) noexcept {
                              std::byte* const p = at(a.value(), n);
                              if (p == nullptr) return nvme::status_code::data_transfer_error;
@@ -441,7 +484,7 @@ class nvme_quirk_function {
   [[nodiscard]] nvme::status_code from_host(const nvme::submission_entry& e,
                                             std::span<std::byte> bytes) noexcept {
     memory_view view{this};
-    return nvme::prp::walk(view, {e.prp1.get(), e.prp2.get()}, bytes.size(), 12,
+    return nvme::prp::walk(view, {e.prp1.get(), e.prp2.get()}, bytes.size(), 12U + plan.mpsmin,
                            [&](bus_addr a, std::uint64_t n) noexcept {
                              const std::byte* const p = at(a.value(), n);
                              if (p == nullptr) return nvme::status_code::data_transfer_error;
@@ -470,7 +513,12 @@ class nvme_quirk_function {
       case admin_opcode::get_features:
         if ((e.cdw10 & 0xffU) == static_cast<std::uint32_t>(nvme::feature_id::number_of_queues)) {
           how = static_cast<status_code>(plan.number_of_queues_status);
-          dw0 = 63U | 63U << 16;
+          dw0 = plan.granted_queues;
+        }
+        if (e.opcode() == static_cast<std::uint8_t>(admin_opcode::set_features) &&
+            (e.cdw10 & 0xffU) ==
+                static_cast<std::uint32_t>(nvme::feature_id::async_event_configuration)) {
+          event_configuration = e.cdw11;
         }
         break;
       case admin_opcode::create_io_cq:
@@ -510,6 +558,9 @@ class nvme_quirk_function {
         break;
       }
       case admin_opcode::doorbell_buffer_config:
+        shadow_page = e.prp1;
+        event_page = e.prp2;
+        break;
       case admin_opcode::abort:
       case admin_opcode::keep_alive:
       case admin_opcode::format_nvm:
@@ -547,13 +598,28 @@ class nvme_quirk_function {
         id.cqes = plan.cqes;
         id.nn = static_cast<std::uint32_t>(namespaces.size());
         id.crdt1 = 5;
+        id.rtd3e = plan.rtd3e;
+        id.oaes = plan.notices ? 0x100U : 0U;
+        id.ctratt = plan.guard != 0 ? 0x8000U : 0U;
         id.aerl = 3;
         id.oacs = plan.shadow_doorbells ? 0x100U : 0U;
         store(id);
         break;
       }
+      case nvme::cns::command_set_namespace: {
+        if (plan.guard == 0) return status_code::invalid_field;
+        nvme::nvm_identify_namespace id{};
+        id.elbaf[0] = std::uint32_t{plan.guard} << 7;
+        store(id);
+        break;
+      }
       case nvme::cns::active_namespace_list: {
         if (plan.no_active_list) return status_code::invalid_field;
+        if (plan.descending_list) {
+          const le<std::uint32_t> words[] = {2U, 1U};
+          std::memcpy(page.data(), words, sizeof words);
+          break;
+        }
         std::size_t count = 0;
         for (std::uint32_t i = nsid + 1; i <= namespaces.size() && count != 1024; ++i) {
           const le<std::uint32_t> word = i;
@@ -787,7 +853,7 @@ class nvme_quirk_function {
     void operator()(std::byte* p) const noexcept { std::free(p); }
   };
   std::unique_ptr<std::byte, free_memory> memory_{
-      static_cast<std::byte*>(std::aligned_alloc(4096, memory_bytes))};
+      static_cast<std::byte*>(std::aligned_alloc(65'536, memory_bytes))};
   dma_arena<512> arena_{dma_region{{memory_.get(), memory_bytes}, bus_addr{bus_base}}};
   std::map<std::uint64_t, std::uint64_t> live_;
   std::map<std::uint16_t, ring> sqs_;
@@ -801,6 +867,7 @@ class nvme_quirk_function {
   std::uint64_t random_ = 1;
   std::uint64_t now_ = 0;
   std::uint64_t ones_until_ = 0;
+  std::uint64_t change_at_ = 0;  // when CSTS.RDY follows CC.EN; 0: it has
   std::uint64_t asq_ = 0;
   std::uint64_t acq_ = 0;
   std::uint32_t aqa_ = 0;
