@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 #pragma once
 
-#include <phasebit/iommu/page_table/dirty_bitmap.hpp>
 #include <phasebit/iommu/vtd/scalable_driver.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
 
 #include <interop/iommu/body.hpp>
 
