@@ -146,11 +146,13 @@ struct pasid_entry : table_entry<pasid_entry, 8> {
         .with_address(ssptptr, page_table)
         .with(did, domain);
   }
+  // AW says the same as FSPM: hardware looks at FSPM, and QEMU at AW.
   [[nodiscard]] static constexpr pasid_entry first_stage(std::uint64_t page_table, bool five_levels,
                                                          std::uint16_t domain) noexcept {
     pasid_entry e = pasid_entry{}
                         .with(p, true)
                         .with(pgtt, granular_type::first_stage)
+                        .with(aw, static_cast<std::uint8_t>(five_levels ? 3 : 2))
                         .with(did, domain)
                         .with(fspm, static_cast<std::uint8_t>(five_levels ? 1 : 0));
     e.words[2] = e.words[2].get() | page_table;
