@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
 """A stock Linux guest on an NVMe disk that examples/nvme_target serves over vfio-user: identity, a file
-system with checksums, the image on the host afterwards. Usage: vfio_user.py KEEP NVME_TARGET"""
+system with checksums, the image on the host afterwards. Firmware boots from it, too. Usage: vfio_user.py KEEP NVME_TARGET"""
 import shutil
 import subprocess
 import sys
@@ -101,12 +101,44 @@ def check_guest(report, work, root, qemu, program, shared):
         print("\n".join(lines[-60:]))
 
 
+def check_firmware(report, work, qemu, program):
+    """SeaBIOS, another driver than Linux's, boots from the disk: a sector that prints to the serial port and
+    ends QEMU."""
+    text = b"booted over vfio-user"
+    # cld; xor ax, ax; mov ds, ax; mov si, 7c1ah; mov dx, 3f8h; each byte to the port until a zero; out f4h, al
+    code = bytes.fromhex("fc31c08ed8be1a7cbaf803ac84c07403eeebf8b000e6f4f4ebfd") + text + b"\0"
+    image = work / "boot.img"
+    image.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes((1 << 20) - 512))
+    path = work / "boot.sock"
+    server = subprocess.Popen([program, "--socket", str(path), "--disk", f"file:{image}", "--read-only"],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(200):
+            if path.exists():
+                break
+            time.sleep(0.05)
+        done = subprocess.run(
+            [qemu, "-accel", "tcg", "-M", "q35,memory-backend=m", "-m", "64M", "-nodefaults", "-display", "none",
+             "-no-reboot", "-object", "memory-backend-memfd,id=m,size=64M,share=on", "-serial", "stdio",
+             "-device", "isa-debug-exit,iobase=0xf4,iosize=1", "-device",
+             '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"%s"},"bootindex":0}' % path],
+            capture_output=True, stdin=subprocess.DEVNULL, timeout=100, check=False)
+        report.check("firmware: SeaBIOS boots from the disk", text in done.stdout,
+                     (done.stdout[-200:], done.stderr[-500:]))
+    except subprocess.TimeoutExpired as e:
+        report.check("firmware: SeaBIOS boots from the disk", False, (e.stdout, e.stderr))
+    finally:
+        server.terminate()
+        report.check("firmware: the server ends cleanly", server.wait(timeout=60) == 0, server.returncode)
+
+
 def main():
     keep, program = sys.argv[1:3]
     qemu = newer_qemu.newest("qemu-system-x86_64", (10, 1))
     root = vm.kernel()
     report = vm.Report(keep)
     with tempfile.TemporaryDirectory() as folder:
+        check_firmware(report, Path(folder), qemu, program)
         for shared in (True, False):
             check_guest(report, Path(folder), root, qemu, program, shared)
     report.end()

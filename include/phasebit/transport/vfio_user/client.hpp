@@ -77,7 +77,7 @@ class client_link {
     const auto theirs = load_wire<version_header>(body);
     if (theirs.major != version_major || theirs.minor > version_minor) {
       return failure(errc::not_supported, "the server speaks another version of vfio-user",
-                     theirs.major << 16 | theirs.minor);
+                     std::uint64_t{theirs.major} << 16 | theirs.minor);
     }
     std::string_view words{reinterpret_cast<const char*>(body.data()) + sizeof mine,
                            body.size() - sizeof mine};

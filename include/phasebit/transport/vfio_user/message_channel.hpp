@@ -72,7 +72,8 @@ class message_channel {
   // The next message, once it is complete. Error: io, after which the connection is of no use.
   [[nodiscard]] result<receive_status> receive(message& to) {
     constexpr std::size_t head = sizeof(message_header);
-    for (;;) {
+    // Bounded: a message that is refused may be 4 GiB long.
+    for (int parts = 0; parts != 1024; ++parts) {
       if (received_ == head) begin_payload();
       if (received_ >= head && received_ == head + length_) {
         std::swap(to, incoming_);  // keeps the memory of both payloads
@@ -100,6 +101,7 @@ class message_channel {
       if (*got == 0) return receive_status::closed;
       received_ += static_cast<std::size_t>(*got);
     }
+    return receive_status::nothing;
   }
 
   // Sends header, up to two parts of a payload, and descriptors. Errors: out_of_range (too long, too many

@@ -150,6 +150,8 @@ class server final : private message_dma {
     }
     if (std::exchange(reset_requested_, false)) begin_reset(hold::function_reset);
     if (holding_ != hold::nothing) return did + release_hold();
+    // Looking for a message is a system call: while the device is busy, not in each round.
+    if (did != 0 && ++rounds_ % busy_rounds != 0 && deferred_.empty()) return did;
     for (int i = 0; i != messages_per_round && holding_ == hold::nothing && !lost_; ++i) {
       if (!next_message()) break;
       ++did;
@@ -170,7 +172,9 @@ class server final : private message_dma {
   enum class hold : std::uint8_t { nothing, unmap, reset, function_reset };
 
   static constexpr int messages_per_round = 16;
+  static constexpr unsigned busy_rounds = 4;
   static constexpr std::size_t most_deferred = 4096;
+  static constexpr std::size_t most_deferred_bytes = std::size_t{16} << 20;
 
   server(host& h, Device& device, const server_options& options)
       : host_(&h),
@@ -203,6 +207,7 @@ class server final : private message_dma {
     main_.close();
     twin_.close();
     deferred_.clear();
+    deferred_bytes_ = 0;
     holding_ = hold::nothing;
     reset_requested_ = false;
     device_->reset();
@@ -223,6 +228,7 @@ class server final : private message_dma {
     if (!deferred_.empty()) {
       message_ = std::move(deferred_.front());
       deferred_.pop_front();
+      deferred_bytes_ -= message_.payload.size();
       return true;
     }
     return receive(main_, message_);
@@ -839,7 +845,8 @@ class server final : private message_dma {
     const std::uint64_t end =
         posix::steady_clock::now() + options_.message_dma_limit_ms * nanoseconds_per_ms;
     for (;;) {
-      if (receive(channel, dma_reply_)) {
+      const bool arrived = receive(channel, dma_reply_);
+      if (arrived) {
         const message_header& h = dma_reply_.header;
         if (dma_reply_.refused == 0 && dma_reply_.is_reply() && h.message_id == id &&
             dma_reply_.command() == what) {
@@ -852,19 +859,19 @@ class server final : private message_dma {
         } else {
           handle_within(dma_reply_);
         }
-      } else if (twin_ && !lost_ && receive(main_, nested_)) {
-        handle_within(nested_);
-      } else if (!lost_) {
-        const std::uint64_t now = posix::steady_clock::now();
-        if (now >= end) {
-          return failure(errc::timed_out, "the client does not answer a DMA by messages",
-                         a.address);
-        }
-        std::array<::pollfd, 2> wait{{{channel.fd(), POLLIN, 0}, {main_.fd(), POLLIN, 0}}};
-        static_cast<void>(::poll(wait.data(), wait.size(),
-                                 static_cast<int>((end - now) / nanoseconds_per_ms + 1)));
       }
+      const bool more = twin_ && !lost_ && receive(main_, nested_);
+      if (more) handle_within(nested_);
       if (lost_) return failure(errc::removed, "the client has closed the connection", a.address);
+      // Also while messages arrive: a client that sends others for ever is no better than a silent one.
+      const std::uint64_t now = posix::steady_clock::now();
+      if (now >= end) {
+        return failure(errc::timed_out, "the client does not answer a DMA by messages", a.address);
+      }
+      if (arrived || more) continue;
+      std::array<::pollfd, 2> wait{{{channel.fd(), POLLIN, 0}, {main_.fd(), POLLIN, 0}}};
+      static_cast<void>(
+          ::poll(wait.data(), wait.size(), static_cast<int>((end - now) / nanoseconds_per_ms + 1)));
     }
   }
   [[nodiscard]] result<> check_reply(const dma_access& a) const noexcept {
@@ -884,9 +891,11 @@ class server final : private message_dma {
   void handle_within(message& m) noexcept {
     if (at_once(m)) {
       handle(m);
-    } else if (deferred_.size() == most_deferred) {
+    } else if (deferred_.size() == most_deferred ||
+               deferred_bytes_ + m.payload.size() > most_deferred_bytes) {
       lose(failure(errc::exhausted, "the client sends messages and does not answer DMA_READ"));
     } else {
+      deferred_bytes_ += m.payload.size();
       deferred_.push_back(std::move(m));
       m = {};
     }
@@ -930,6 +939,8 @@ class server final : private message_dma {
   message dma_reply_;
   message nested_;
   std::deque<message> deferred_;  // arrived while the device waited
+  std::size_t deferred_bytes_ = 0;
+  unsigned rounds_ = 0;
   std::vector<std::byte> scratch_;
   vfio_user::dma_unmap unmap_{};
   std::uint16_t next_id_ = 1;
