@@ -21,7 +21,8 @@ inline auto hostile_controller() {
       for (std::uint32_t i = 0; i != 2; ++i) {
         nvme::submission_entry command{};
         command.cdw10 = i;
-        check(static_cast<bool>(queue.submit(command, i)), "a queue with a free place takes a command");
+        check(static_cast<bool>(queue.submit(command, i)),
+              "a queue with a free place takes a command");
       }
       queue.ring();
       while (seen != 3) {
@@ -68,7 +69,8 @@ inline auto given_up() {
       for (std::uint32_t i = 0; i != 2; ++i) {
         nvme::submission_entry command{};
         command.cdw10 = i;
-        check(static_cast<bool>(queue.submit(command, i)), "a queue with a free place takes a command");
+        check(static_cast<bool>(queue.submit(command, i)),
+              "a queue with a free place takes a command");
       }
       queue.ring();
       for (unsigned polls = choose(3); polls != 0; --polls) static_cast<void>(queue.poll(done));
@@ -112,7 +114,8 @@ template <class Queue>
 void submit_number(Queue& queue, std::uint32_t number) {
   nvme::submission_entry command{};
   command.cdw10 = number;
-  check(static_cast<bool>(queue.submit(command, number)), "a queue with a free place takes a command");
+  check(static_cast<bool>(queue.submit(command, number)),
+        "a queue with a free place takes a command");
   queue.ring();
 }
 
@@ -188,7 +191,8 @@ auto completion_before_doorbell() {
       auto queue = make_queue<Order>(memory);
       submit_number(queue, 0);
       nvme::submission_entry command{};
-      check(static_cast<bool>(queue.submit(command, 1)), "a queue with a free place takes a command");
+      check(static_cast<bool>(queue.submit(command, 1)),
+            "a queue with a free place takes a command");
       bool rung = false;
       auto done = [&](std::uint32_t number, nvme::driver::completion) noexcept {
         check(number == 0 || rung, "a command completes after its doorbell");

@@ -210,8 +210,8 @@ template <class Order>
 class pending_machine {
  public:
   using namespaces = nvme::device::single_namespace<worker_media>;
-  using controller_type = nvme::device::controller<paged_memory, no_interrupts,
-                                                   namespaces, Order, pending_policy>;
+  using controller_type =
+      nvme::device::controller<paged_memory, no_interrupts, namespaces, Order, pending_policy>;
 
   pending_machine(host_memory& host, media_words& words, const pending_setup& setup)
       : host_(&host),

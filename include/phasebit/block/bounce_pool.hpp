@@ -21,8 +21,8 @@ class bounce_pool {
   // As many buffers of `buffer_bytes`, a multiple of max_block_size, as fit.
   bounce_pool(std::span<std::byte> memory, std::uint32_t buffer_bytes,
               memory_domain domain = memory_domain::local) noexcept
-      : bounce_pool(memory, buffer_bytes, domain,
-                    reinterpret_cast<std::uintptr_t>(memory.data())) {}
+      : bounce_pool(memory, buffer_bytes, domain, reinterpret_cast<std::uintptr_t>(memory.data())) {
+  }
   // ... whose first byte has `address` in the domain.
   bounce_pool(std::span<std::byte> memory, std::uint32_t buffer_bytes, memory_domain domain,
               std::uint64_t address) noexcept

@@ -205,17 +205,17 @@ class scalable_driver
   }
 
   // Gives `who` a directory with this entry, and releases what it had before.
-  [[nodiscard]] result<> point(pcie::requester_id who, const pasid_entry& entry) noexcept {
-    const auto directory = tables_->allocate(page);
-    if (!directory) return directory.error();
+  [[nodiscard]] result<> point(pcie::requester_id who, const pasid_entry& made) noexcept {
+    const auto top = tables_->allocate(page);
+    if (!top) return top.error();
     const auto table = tables_->allocate(page);
     if (!table) {
-      tables_->release(*directory, page);
+      tables_->release(*top, page);
       return table.error();
     }
-    pasid_tables::set_link(directory->words, 1, table->at.value());
-    replace_entry(table->words, entry, []() noexcept {});
-    const context next = context::with_directory(directory->at.value(), 0);
+    pasid_tables::set_link(top->words, 1, table->at.value());
+    replace_entry(table->words, made, []() noexcept {});
+    const context next = context::with_directory(top->at.value(), 0);
     auto done = replace(who, next);
     // An entry that was not written names nothing; one that was is the IOMMU's until the next change.
     if (!done && this->directory_.get(who.raw()) != next) release(next);
@@ -247,11 +247,10 @@ class scalable_driver
   }
 
   // The PASID table of a context, or null.
-  [[nodiscard]] table_word* table_of(const context& c,
-                                     table_word** directory = nullptr) const noexcept {
+  [[nodiscard]] table_word* table_of(const context& c, table_word** top = nullptr) const noexcept {
     if (!c[context::p]) return nullptr;
     table_word* const words = tables_->find(address<space>{c.address(context::pasiddirptr)}, page);
-    if (directory != nullptr) *directory = words;
+    if (top != nullptr) *top = words;
     if (words == nullptr) return nullptr;
     const directory_link link = pasid_tables::link(words, 1);
     if (link.status != walk_status::mapped) return nullptr;
@@ -263,16 +262,16 @@ class scalable_driver
                             : load_entry_words<pasid_entry>(table)[pasid_entry::did];
   }
   void release(const context& c) noexcept {
-    table_word* directory = nullptr;
-    table_word* const table = table_of(c, &directory);
+    table_word* top = nullptr;
+    table_word* const table = table_of(c, &top);
     if (table != nullptr) {
-      const std::uint64_t at = pasid_tables::link(directory, 1).table;
+      const std::uint64_t at = pasid_tables::link(top, 1).table;
       __builtin_memset(table, 0, page);
       tables_->release({table, address<space>{at}}, page);
     }
-    if (directory == nullptr) return;
-    __builtin_memset(directory, 0, page);
-    tables_->release({directory, address<space>{c.address(context::pasiddirptr)}}, page);
+    if (top == nullptr) return;
+    __builtin_memset(top, 0, page);
+    tables_->release({top, address<space>{c.address(context::pasiddirptr)}}, page);
   }
   [[nodiscard]] ring_fault_report fault() noexcept {
     return command_codec::fault(this->bar_.read32(fsts::offset));

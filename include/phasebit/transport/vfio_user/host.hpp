@@ -2,9 +2,9 @@
 // The host as a device model behind a vfio-user server sees it: memory and interrupts of the client.
 #pragma once
 
-#include <phasebit/memory/dma_access.hpp>
 #include <phasebit/core/copy.hpp>
 #include <phasebit/core/result.hpp>
+#include <phasebit/memory/dma_access.hpp>
 #include <phasebit/nvme/device/concepts.hpp>
 #include <phasebit/pcie/device/interrupt_sink.hpp>
 #include <phasebit/posix/unique_fd.hpp>
@@ -44,8 +44,7 @@ class dma_port {
   dma_port(const dma_port&) = delete;
   dma_port& operator=(const dma_port&) = delete;
 
-  [[nodiscard]] result<mapped_range> map(bus_addr at, std::uint64_t bytes,
-                                                access wanted) noexcept {
+  [[nodiscard]] result<mapped_range> map(bus_addr at, std::uint64_t bytes, access wanted) noexcept {
     const auto r = find(at.value(), wanted);
     if (!r) return r.error();
     const std::uint64_t offset = at.value() - (*r)->begin;
@@ -54,7 +53,7 @@ class dma_port {
       return mapped_range{0, most, memory_domain::unmapped};
     }
     return mapped_range{reinterpret_cast<std::uintptr_t>((*r)->local) + offset, most,
-                               memory_domain::local};
+                        memory_domain::local};
   }
   [[nodiscard]] result<> read(bus_addr at, std::span<std::byte> to) noexcept {
     return each_part(
@@ -192,7 +191,7 @@ class irq_vectors {
   std::vector<entry> vectors_;
   std::uint64_t delivered_ = 0;
 };
-static_assert(InterruptSink<irq_vectors> && InterruptSink<irq_vectors>);
+static_assert(InterruptSink<irq_vectors>);
 
 // Both, for one function. Outlives the device model, which is built over dma and interrupts, and the
 // server, which fills them.
