@@ -148,6 +148,9 @@ def identify(programs, folder):
     data = json.loads(good(programs, "identify", "--json", "--disk-size", "1M"))
     assert data["controller"]["sn"] == "PHASEBIT0001", data
     assert data["namespaces"][0]["nsze"] == 2048, data
+    states = data["controller"]["psds"]
+    assert len(states) == data["controller"]["npss"] + 1, data
+    assert {"max_power", "max_power_scale", "entry_lat", "exit_lat"} <= states[0].keys(), data
     bad(programs, "no such namespace|no active namespace", "identify", "--nsid", 9)
 
 

@@ -49,8 +49,8 @@ class worker_media {
 
   [[nodiscard]] static std::uint32_t block_size() noexcept { return 512; }
   [[nodiscard]] static std::uint64_t block_count() noexcept { return 64; }
-  [[nodiscard]] static bool reaches(memory_domain domain) noexcept {
-    return domain == memory_domain::local;
+  [[nodiscard]] static bool reaches(phasebit::memory_domain domain) noexcept {
+    return domain == phasebit::memory_domain::local;
   }
   [[nodiscard]] block::media_answer submit(const block::media_request& request,
                                            block::media_tag tag) noexcept {
@@ -210,8 +210,8 @@ template <class Order>
 class pending_machine {
  public:
   using namespaces = nvme::device::single_namespace<worker_media>;
-  using controller_type =
-      nvme::device::controller<paged_memory, no_interrupts, namespaces, Order, pending_policy>;
+  using controller_type = nvme::device::controller<paged_memory, phasebit::no_interrupts,
+                                                   namespaces, Order, pending_policy>;
 
   pending_machine(host_memory& host, media_words& words, const pending_setup& setup)
       : host_(&host),
@@ -291,7 +291,7 @@ class pending_machine {
 
   host_memory* host_;
   paged_memory dma_;
-  no_interrupts interrupts_;
+  phasebit::no_interrupts interrupts_;
   worker_media media_;
   namespaces spaces_;
   std::array<nvme::device::pending_command, 4> commands_{};

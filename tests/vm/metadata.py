@@ -14,7 +14,7 @@ import vm
 from debian import run, unpacked
 
 # The blocks of each namespace, and its format: index, bytes, inline, type, tuple first.
-BLOCKS = 256
+BLOCKS = 56
 FORMATS = {1: (1, 8, 0, 1, 0), 2: (1, 8, 1, 1, 0), 3: (1, 8, 0, 2, 0), 4: (1, 8, 1, 3, 0), 5: (3, 64, 1, 0, 0),
            6: (3, 64, 0, 1, 0), 7: (1, 8, 0, 0, 0)}
 
@@ -35,7 +35,7 @@ nvme ns-rescan /dev/nvme0
 sleep 1
 for n in 1 2 3 4 7; do
   echo "PB size-$n: $(cat /sys/block/nvme0n$n/size)"
-  head -c 131072 /dev/urandom > /tmp/l$n
+  head -c 28672 /dev/urandom > /tmp/l$n
   dd if=/tmp/l$n of=/dev/nvme0n$n bs=3584 conv=fsync 2> /dev/null || echo "PB write-$n: failed"
 done
 # Formats that Linux does no block I/O on: single commands, seven blocks from LBA 7 on.
@@ -69,9 +69,9 @@ blocks /tmp/t6 1 448 56 > /tmp/got
 blocks /tmp/m7 1 0 56 > /tmp/want
 same metadata-6 /tmp/got /tmp/want
 for n in 1 2 3 4 5 6 7; do
-  head -c 131072 /dev/urandom > /tmp/w$n
+  head -c 28672 /dev/urandom > /tmp/w$n
   more=
-  if [ $n = 5 ]; then head -c 16384 /dev/urandom > /tmp/wt; more="--metadata /tmp/wt"; fi
+  if [ $n = 5 ]; then head -c 3584 /dev/urandom > /tmp/wt; more="--metadata /tmp/wt"; fi
   nvme_copy $DISK --nsid $n --from /tmp/w$n $more --chunk 3584 > /tmp/said 2>&1 || echo "PB copy-$n: $(tail -1 /tmp/said)"
   echo "PB sum-$n: $(sha256sum < /tmp/w$n | cut -d' ' -f1)"
 done
@@ -124,7 +124,7 @@ def main():
         arguments = ["-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on",
                      "-device", "nvme,serial=phasebit,id=c0,addr=04.0"]
         for n, (_, size, _, _, _) in FORMATS.items():
-            (work / f"{n}.img").write_bytes(bytes(BLOCKS * (512 + size)))
+            (work / f"{n}.img").write_bytes(bytes((BLOCKS * (512 + size) + 511) // 512 * 512))
             arguments += ["-drive", f"if=none,id=d{n},file={work}/{n}.img,format=raw",
                           "-device", f"nvme-ns,bus=c0,drive=d{n},nsid={n}"]
         formats = "\n".join(f"format {n} {index} {inline} {pi}" for n, (index, _, inline, pi, _) in FORMATS.items())

@@ -261,8 +261,8 @@ TEST_CASE("a controller whose disk is another controller moves data without a bo
   back_side back{16};
   std::array<driver::queue_media_operation, 32> operations;
   disk_media media = back.make(operations);
-  using namespaces = device::single_namespace<disk_media>;
-  namespaces spaces{media};
+  using spaces_type = device::single_namespace<disk_media>;
+  spaces_type spaces{media};
   bus_port port{&back.ram};
   no_interrupts interrupts;
   std::vector<std::uint32_t> words(4 * 2);
@@ -273,7 +273,7 @@ TEST_CASE("a controller whose disk is another controller moves data without a bo
                             bounced.bus.value()};
   device::settings s;
   s.io_queue_pairs = 3;
-  device::controller<bus_port, no_interrupts, namespaces> front{
+  device::controller<bus_port, no_interrupts, spaces_type> front{
       port, interrupts, spaces, words, s, device::pending_memory{commands, segments, &bounce}};
 
   // A host of the front controller, in the same memory.

@@ -85,7 +85,8 @@ struct identify_namespace {
   static constexpr field<0> nsattr_write_protected{};
 
   [[nodiscard]] constexpr std::uint8_t format_index() const noexcept {
-    const auto high = nlbaf >= 16 ? flbas_high.get(flbas) : std::uint8_t{0};
+    // Of all formats, those with capabilities of their own included.
+    const auto high = nlbaf + nulbaf >= 16 ? flbas_high.get(flbas) : std::uint8_t{0};
     return static_cast<std::uint8_t>(flbas_low.get(flbas) | high << 4);
   }
   [[nodiscard]] constexpr const lba_format& format() const noexcept { return lbaf[format_index()]; }
