@@ -439,6 +439,7 @@ TEST_CASE("a last BAR that claims to be the lower half of two is refused, in bot
     const std::uint32_t last = bridge ? 1 : 5;
     config.set32(header::bar0 + 4 * last, 4);
     config.set_writable(header::bar0 + 4 * last, 4, 0xffff'f000);
+    config.set_writable(header::bar0 + 4 * (last + 1), 4, 0xffff'ffff);  // no BAR, but it would do
     const auto sized = size_bars(config);
     REQUIRE_FALSE(sized);
     CHECK(sized.error().code == errc::protocol);
