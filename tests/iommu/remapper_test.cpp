@@ -193,6 +193,37 @@ TEST_CASE(
   iommu.apply(one);
   CHECK_FALSE(ask(0x1010, phasebit::access::read, 0x7000));
   CHECK(ask(0x1010, phasebit::access::read, 5));
+  // Second-stage translations are kept without a PASID: one of their domain forgets them.
+  one.domain = 3;
+  one.pasid = 5;
+  iommu.apply(one);
+  CHECK_FALSE(ask(0x1010, phasebit::access::read, 5));
+}
+
+TEST_CASE(
+    "device entries are forgotten by domain, and by requester with bits that are not compared") {
+  const auto stale_after = [](const command& c) {
+    machine<vtd_legacy> m;
+    REQUIRE(m.pages.map(bus_addr{0x10'0000}, host_phys{0x7000'0000}, 0x1000));
+    CHECK(m.read(0x10'0000));
+    REQUIRE(m.table.set(m.disk.raw(), vtd_legacy::pass()));
+    m.iommu.apply(c);
+    return m.read(0x10'0000)->begin == host_phys{0x7000'0000};
+  };
+  command by_domain;
+  by_domain.kind = command_kind::invalidate_device;
+  by_domain.by_domain = true;
+  by_domain.domain = machine<vtd_legacy>::domain;
+  CHECK_FALSE(stale_after(by_domain));
+  ++by_domain.domain;
+  CHECK(stale_after(by_domain));
+  constexpr std::uint16_t disk = machine<vtd_legacy>::disk.raw();
+  command by_function = command::one_device(disk ^ 5U);
+  CHECK(stale_after(by_function));
+  by_function.device_ignore = 4;
+  CHECK(stale_after(by_function));
+  by_function.device_ignore = 7;
+  CHECK_FALSE(stale_after(by_function));
 }
 
 TEST_CASE("AMD permissions of the device's entry and of its pages are ANDed") {

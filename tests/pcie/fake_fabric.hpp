@@ -81,15 +81,20 @@ struct bus {
       const auto at = nodes.find(static_cast<std::uint8_t>(id.raw() & 255));
       return at == nodes.end() ? nullptr : &at->second.config;
     }
+    // Two bridges that claim the same bus answer at once, and neither is understood.
+    bus* behind = nullptr;
+    std::uint8_t next = 0;
     for (auto& [devfn, n] : nodes) {
       if (!n.behind) continue;
       const std::uint8_t secondary = n.config.read8(pcie::bridge_header::secondary_bus);
       const std::uint8_t subordinate = n.config.read8(pcie::bridge_header::subordinate_bus);
       if (secondary > number && secondary <= id.bus() && id.bus() <= subordinate) {
-        return n.behind->find(secondary, id);
+        if (behind != nullptr) return nullptr;
+        behind = n.behind.get();
+        next = secondary;
       }
     }
-    return nullptr;
+    return behind == nullptr ? nullptr : behind->find(next, id);
   }
 };
 

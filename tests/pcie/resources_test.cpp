@@ -400,6 +400,53 @@ TEST_CASE(
   CHECK(config.read16(*at + acs::control) == acs_isolation().raw);
 }
 
+TEST_CASE("what reads as all zeros is no function, and needs no place in the list") {
+  fabric f;
+  f.root.add(1, 0);
+  f.root.add_function(2, 0, disk());
+  std::vector<entry> list(1);
+  const auto found = enumerate(f, plenty, list);
+  REQUIRE(found);
+  CHECK(found->size() == 1);
+}
+
+TEST_CASE("virtual functions beyond the last bus of the host bridge are left out") {
+  for (const std::uint8_t last_bus : {3, 5}) {
+    fabric f;
+    auto d = disk();
+    d.sriov = sriov_description{.total_vfs = 2, .first_vf_offset = 0x400, .vf_stride = 1};
+    d.sriov->vf_bars[0] = {bar_kind::memory64, 0x1000};
+    f.root.add_bridge(1, 0).add_function(0, 0, d);
+    host_resources host = plenty;
+    host.last_bus = last_bus;  // the virtual functions are on bus 5
+    const auto all = found_in(f, host);
+    REQUIRE(all.size() == 2);
+    CHECK(all[1].left_out.has_value() == (last_bus == 3));
+    CHECK((all[1].sriov.offset != 0) == (last_bus == 5));
+    CHECK(all[0].subordinate_bus == (last_bus == 3 ? 1 : 5));
+    if (all[1].left_out) CHECK(all[1].left_out->index == entry::vf_buses);
+  }
+}
+
+TEST_CASE("a last BAR that claims to be the lower half of two is refused, in both header types") {
+  for (const bool bridge : {false, true}) {
+    space_image config;
+    if (bridge) {
+      REQUIRE(emit_bridge(config, {.vendor_id = 1, .device_id = 2}));
+    } else {
+      REQUIRE(emit_function(config, disk()));
+    }
+    const std::uint32_t last = bridge ? 1 : 5;
+    config.set32(header::bar0 + 4 * last, 4);
+    config.set_writable(header::bar0 + 4 * last, 4, 0xffff'f000);
+    config.set_writable(header::bar0 + 4 * (last + 1), 4, 0xffff'ffff);  // no BAR, but it would do
+    const auto sized = size_bars(config);
+    REQUIRE_FALSE(sized);
+    CHECK(sized.error().code == errc::protocol);
+    CHECK(sized.error().index == last);
+  }
+}
+
 namespace {
 
 // A function with this Enhanced Allocation body at 40h, `count` in its own byte.
@@ -495,6 +542,17 @@ TEST_CASE("Enhanced Allocation that contradicts itself is refused, with the entr
     for (const std::uint32_t d : {0x8000'0002U, 0x9000'0000U, 0xffcU}) many.push_back(d);
   }
   CHECK(refused(many, 63) == 15);
+  // One whose last doubleword would lie behind the space.
+  space_image end;
+  end.set32(header::vendor_id, 0x0001'1234);
+  end.set16(header::status, 0x10);
+  end.set8(header::capabilities, 0xf4);
+  end.set32(0xf4, 1 << 16 | 0x14);
+  end.set32(0xf8, 0x8000'0002);
+  end.set32(0xfc, 0x9000'0000);
+  end.set32(0x100, 0xffc);
+  CHECK(for_each_allocation(end, [](const allocation&) { return true; }).error().code ==
+        errc::protocol);
   space_image none;
   none.set32(header::vendor_id, 0x0001'1234);
   CHECK(for_each_allocation(none, [](const allocation&) { return true; }).error().code ==
