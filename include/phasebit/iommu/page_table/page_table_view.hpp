@@ -57,8 +57,8 @@ class page_table_view {
     const page_table_view* tables = nullptr;
     address<From> at{};
   };
-  // lookup() of each question, whose walks overlap: while one waits for memory, the others go on. Many times faster
-  // than one by one where the tables are not cached, and no slower where they are. `found` has a place for each.
+  // lookup() of each question, whose walks overlap: while one waits for memory, the others go on. For tables
+  // that are not cached; a single question costs more than lookup(). `found` has a place for each.
   static void lookup_many(std::span<const question> questions,
                           std::span<page_lookup<to>> found) noexcept {
     PHASEBIT_EXPECTS(found.size() >= questions.size(), "each lookup has a place for its answer");
