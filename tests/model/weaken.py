@@ -83,9 +83,9 @@ FAULTS = [
      "        end(at, status);\n"
      "      }"),
     ("nvme/device/controller.hpp",
-     "  void complete_reset() noexcept {\n    if (!drained()) return;",
+     "  void complete_reset() noexcept {\n    if (!all_drained()) return;",
      "  void complete_reset() noexcept {\n"
-     "    if (!drained() && !@reset: RDY waits for the media@) return;"),
+     "    if (!all_drained() && !@reset: RDY waits for the media@) return;"),
     ("nvme/device/controller.hpp",
      "        if (!d.target_ended) {",
      "        if (!d.target_ended && !@Abort: completes behind its command@) {"),

@@ -411,7 +411,7 @@ TEST_CASE("what reads as all zeros is no function, and needs no place in the lis
 }
 
 TEST_CASE("virtual functions beyond the last bus of the host bridge are left out") {
-  for (const std::uint8_t last_bus : {3, 5}) {
+  for (const std::uint8_t last_bus : {std::uint8_t{3}, std::uint8_t{5}}) {
     fabric f;
     auto d = disk();
     d.sriov = sriov_description{.total_vfs = 2, .first_vf_offset = 0x400, .vf_stride = 1};
