@@ -14,8 +14,8 @@ using namespace phasebit;
 
 namespace {
 
-std::string said(const error& e, std::size_t room = 256) {
-  std::string out(room, '#');
+std::string said(const error& e, std::size_t store = 256) {
+  std::string out(store, '#');
   const auto text = e.message(out);
   return std::string{text};
 }
@@ -51,10 +51,10 @@ TEST_CASE(
 TEST_CASE("a message is cut where its buffer ends, and writes nothing behind it") {
   const error e = failure(errc::misaligned, "the address is not dword aligned", 0x1003).at(7);
   const std::string whole = said(e);
-  for (std::size_t room = 0; room <= whole.size() + 2; ++room) {
+  for (std::size_t store = 0; store <= whole.size() + 2; ++store) {
     std::string buffer(whole.size() + 8, '#');
-    const auto text = e.message({buffer.data(), room});
-    REQUIRE(text == std::string_view{whole}.substr(0, room));
+    const auto text = e.message({buffer.data(), store});
+    REQUIRE(text == std::string_view{whole}.substr(0, store));
     REQUIRE(buffer.substr(text.size()).find_first_not_of('#') == std::string::npos);
   }
 }

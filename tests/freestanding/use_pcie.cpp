@@ -62,9 +62,9 @@ extern "C" std::uint16_t use_sriov(image* config) {
 
 extern "C" std::size_t use_enumerate(std::byte* window, std::size_t bytes,
                                      const pcie::host_resources* host,
-                                     pcie::enumerated_function* out, std::size_t room) {
+                                     pcie::enumerated_function* out, std::size_t store) {
   pcie::ecam root{pcie::mapped_window{std::span<std::byte>{window, bytes}}};
-  const auto found = pcie::enumerate(root, *host, std::span{out, room});
+  const auto found = pcie::enumerate(root, *host, std::span{out, store});
   return found ? found->size() : 0;
 }
 

@@ -38,8 +38,8 @@ struct folder {
 };
 
 std::string text(const error& e) {
-  std::array<char, 300> room{};
-  return std::string{e.message(room)};
+  std::array<char, 300> store{};
+  return std::string{e.message(store)};
 }
 
 }  // namespace

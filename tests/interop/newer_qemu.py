@@ -2,16 +2,9 @@
 # SPDX-License-Identifier: BSL-1.0
 """Prints the path of a QEMU of version 10 or later: newer_qemu.py qemu-system-riscv64 [11]
 
-<<<<<<< HEAD
 With 11, of version 11 or later. The machine's own, where it is new enough; otherwise Debian trixie's, or that of
 trixie-backports, unpacked into a cache and run by its own loader with its own libraries. Exit status 77: there is
 none, and the line says why.
-=======
-The machine's own, where it is new enough; otherwise Debian trixie's, unpacked into a cache and run
-by its own loader with its own libraries. Exit status 77: it cannot be had, and the line says why.
-
-newest() is the same for what only the QEMU of trixie-backports has: vfio-user-pci needs 10.1.
->>>>>>> vfiouser
 """
 import os
 import platform
@@ -27,22 +20,14 @@ SOURCES = {10: ("trixie", ["qemu-system-arm", "qemu-system-riscv", "qemu-system-
            11: ("trixie-backports", ["qemu-system-x86"])}
 
 
-<<<<<<< HEAD
 def main(program, major):
     wanted = (major, 0)
     suite, packages = SOURCES[major]
-=======
-def main(program, wanted=WANTED, suite=SUITE, packages=tuple(PACKAGES)):
->>>>>>> vfiouser
     own = shutil.which(program)
     if own and (version_of(own) or (0, 0)) >= wanted:
         return own
     if platform.machine() != "x86_64":
-<<<<<<< HEAD
         skip(f"{program} {major} or later is not installed, and is only fetched on x86-64")
-=======
-        skip(f"{program} {wanted[0]}.{wanted[1]} or later is not installed, and is only fetched on x86-64")
->>>>>>> vfiouser
     root = unpacked(f"{suite}-qemu", suite, packages)
     libraries = root / "usr/lib/x86_64-linux-gnu"
     loader = root / "usr/lib64/ld-linux-x86-64.so.2"
@@ -61,11 +46,6 @@ def main(program, wanted=WANTED, suite=SUITE, packages=tuple(PACKAGES)):
     if (version_of(script) or (0, 0)) < wanted:
         skip(f"{program} of Debian {suite} does not run here")
     return script
-
-
-def newest(program, wanted):
-    """A QEMU of the version `wanted`, (major, minor), or later, for programs of qemu-system-x86."""
-    return main(program, wanted, f"{SUITE}-backports", ("qemu-system-x86",))
 
 
 if __name__ == "__main__":

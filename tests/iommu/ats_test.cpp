@@ -328,8 +328,9 @@ static_assert(CommandHandler<ats_handler>);
 TEST_CASE_TEMPLATE("a stale translation stays in use until the device has answered, and not longer",
                    Codec, vtd::command_codec, amd::command_codec, smmuv3::command_codec,
                    riscv::command_codec) {
-  page_table_harness::table_room<vtd_second_stage> room;
-  auto made = page_table<vtd_second_stage, decltype(room.arena)>::create({}, room.arena);
+  page_table_harness::table_store<vtd_second_stage> space_left;
+  auto made =
+      page_table<vtd_second_stage, decltype(space_left.arena)>::create({}, space_left.arena);
   REQUIRE(made);
   auto& table = *made;
   REQUIRE(table.map(bus_addr{0x20'0000}, host_phys{0x4000'0000}, 1 << 21));

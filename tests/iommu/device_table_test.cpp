@@ -18,7 +18,7 @@ using namespace phasebit::iommu;
 
 namespace {
 
-struct room {
+struct store {
   static constexpr std::uint64_t base = 0x12'0000'0000;
   std::vector<std::byte> bytes = std::vector<std::byte>((64 + 1) << 12);
   table_arena<64> arena{aligned(), host_phys{base}};
@@ -31,7 +31,7 @@ struct room {
 
 template <class Layout, class Make>
 void holds_every_id(const Layout& layout, const Make& make) {
-  room r;
+  store r;
   {
     auto table = device_table<Layout, table_arena<64>>::create(layout, r.arena);
     REQUIRE(table);
@@ -222,7 +222,7 @@ TEST_CASE("an SMMU stream is aborted in silence while its entry changes") {
 }
 
 TEST_CASE("directories that lead out of memory, or hold reserved bits, end where they are") {
-  room r;
+  store r;
   auto table = *device_table<vtd::legacy_tables, table_arena<64>>::create({}, r.arena);
   REQUIRE(table.set(0x0420, vtd::context_entry::translated(0x1000, vtd_width::bits_48, 1)));
   table_word* const root = r.arena.find(table.root(), 4096);

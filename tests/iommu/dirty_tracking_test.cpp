@@ -56,8 +56,8 @@ struct riscv_dirty : riscv_extended {
 // VT-d in scalable mode with one address space for the requests without PASID.
 template <class Format>
 struct scalable {
-  using arena = remapper_cases::room::arena_type;
-  remapper_cases::room memory;
+  using arena = remapper_cases::store::arena_type;
+  remapper_cases::store memory;
   page_table<Format, arena> pages;
   device_table<vtd::pasid_tables, arena> processes =
       *device_table<vtd::pasid_tables, arena>::create({.directory_bits = 9}, memory.arena);
@@ -196,9 +196,9 @@ TEST_CASE("tables in which nothing records writes are not asked for them") {
     Format format = settings;
     format.track_dirty = false;
     if (page_format<Format>{format}.tracks_dirty()) return;
-    auto room = std::make_unique<table_room<Format, 256>>();
-    auto table = page_table<Format, typename table_room<Format, 256>::arena_type>::create(
-        format, room->arena);
+    auto store = std::make_unique<table_store<Format, 256>>();
+    auto table = page_table<Format, typename table_store<Format, 256>::arena_type>::create(
+        format, store->arena);
     REQUIRE(table);
     constexpr std::uint64_t granule = table_geometry<Format>::table_bytes;
     REQUIRE(table->map(bus_addr{0}, host_phys{granule}, granule));

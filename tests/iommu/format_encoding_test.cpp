@@ -35,12 +35,12 @@ std::vector<std::uint64_t> words_to(const Format& format, const Table& table, Ar
 template <class Format>
 std::vector<std::uint64_t> words_of(const Format& format, std::uint64_t a, std::uint64_t target,
                                     std::uint64_t bytes, page_attributes attributes = {}) {
-  table_room<Format, 64> room;
+  table_store<Format, 64> store;
   auto table =
-      page_table<Format, table_arena<64, Format::granule_shift>>::create(format, room.arena);
+      page_table<Format, table_arena<64, Format::granule_shift>>::create(format, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{a}, host_phys{target}, bytes, attributes));
-  return words_to(format, *table, room.arena, a);
+  return words_to(format, *table, store.arena, a);
 }
 
 constexpr std::uint64_t at = 0x7'0000'0000;  // the arena: its first page is the root
@@ -93,12 +93,12 @@ TEST_CASE("AMD v1: PR0 NextLevel 11:9 FC60 IR61 IW62, sizes as runs of ones") {
 }
 
 TEST_CASE("AMD v1: a table entry may skip levels, and the skipped address bits are zero") {
-  table_room<amd_v1, 64> room;
-  auto table = page_table<amd_v1, table_arena<64>>::create({}, room.arena);
+  table_store<amd_v1, 64> store;
+  auto table = page_table<amd_v1, table_arena<64>>::create({}, store.arena);
   REQUIRE(table);
-  const auto leaves = room.arena.allocate(4096);
+  const auto leaves = store.arena.allocate(4096);
   REQUIRE(leaves);
-  table_word* root = room.arena.find(table->root(), 4096);
+  table_word* root = store.arena.find(table->root(), 4096);
   leaves->words[3] = 3ULL << 61 | 0x5001;
   root[0] = 3ULL << 61 | leaves->at.value() | 0x201;  // level 4 to level 1
   CHECK(table->translate(bus_addr{0x3010}, 4, access::write)->begin == host_phys{0x5010});
@@ -116,11 +116,11 @@ TEST_CASE("AMD v1: a table entry may skip levels, and the skipped address bits a
 }
 
 TEST_CASE("AMD v1: IR and IW of every level are ANDed") {
-  table_room<amd_v1, 64> room;
-  auto table = page_table<amd_v1, table_arena<64>>::create({}, room.arena);
+  table_store<amd_v1, 64> store;
+  auto table = page_table<amd_v1, table_arena<64>>::create({}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0}, host_phys{0x1000}, 0x1000));
-  table_word* root = room.arena.find(table->root(), 4096);
+  table_word* root = store.arena.find(table->root(), 4096);
   const std::uint64_t good = root[0];
   root[0] = good & ~(1ULL << 62);
   CHECK(table->translate(bus_addr{0}, 1, access::read));
@@ -131,8 +131,8 @@ TEST_CASE("AMD v1: IR and IW of every level are ANDed") {
 }
 
 TEST_CASE("AMD v1: pages of 64-bit addresses, up to the last byte") {
-  table_room<amd_v1, 64> room;
-  auto table = page_table<amd_v1, table_arena<64>>::create({.mode = 6}, room.arena);
+  table_store<amd_v1, 64> store;
+  auto table = page_table<amd_v1, table_arena<64>>::create({.mode = 6}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{~0x1fffULL}, host_phys{0x2000}, 0x2000));
   CHECK(table->lookup(bus_addr{~0ULL}).page_shift == 13);
@@ -196,8 +196,8 @@ TEST_CASE("Arm stage 2: concatenated tables save the highest level") {
   CHECK(arm_stage2<16>{.ipa_bits = 48}.top_level() == 2);
   CHECK(arm_stage2<16>{.ipa_bits = 46}.top_level() == 1);
 
-  table_room<arm_stage2<12>, 64> room;
-  auto table = page_table<arm_stage2<12>, table_arena<64>>::create({.ipa_bits = 43}, room.arena);
+  table_store<arm_stage2<12>, 64> store;
+  auto table = page_table<arm_stage2<12>, table_arena<64>>::create({.ipa_bits = 43}, store.arena);
   REQUIRE(table);
   for (std::uint64_t i = 0; i != 16; ++i) {
     REQUIRE(table->map(bus_addr{i << 39}, host_phys{(i + 1) << 12}, 0x1000));
@@ -234,9 +234,9 @@ TEST_CASE("AMD v1: pages of 512 GiB are walked, but mapped only where they are a
   constexpr std::uint64_t size = std::uint64_t{1} << 39;
   CHECK((geometry::page_sizes({}) >> 39) == 0);
   CHECK((geometry::page_sizes({.pages_512g = true}) >> 39 & 1) == 1);
-  table_room<amd_v1, 64> room;
+  table_store<amd_v1, 64> store;
   for (const bool wanted : {false, true}) {
-    auto table = page_table<amd_v1, table_arena<64>>::create({.pages_512g = wanted}, room.arena);
+    auto table = page_table<amd_v1, table_arena<64>>::create({.pages_512g = wanted}, store.arena);
     REQUIRE(table);
     REQUIRE(table->map(bus_addr{size}, host_phys{size}, size));
     CHECK(table->lookup(bus_addr{size + 0x1234}).page_shift == (wanted ? 39 : 38));
@@ -311,8 +311,8 @@ TEST_CASE("x86-64: P0 RW1 US2 PWT3 PCD4 A5 D6 PS7 XD63") {
 }
 
 TEST_CASE("x86-64: addresses are canonical, and a range lies in one half") {
-  table_room<x86_first_stage, 64> room;
-  auto table = page_table<x86_first_stage, table_arena<64>>::create({}, room.arena);
+  table_store<x86_first_stage, 64> store;
+  auto table = page_table<x86_first_stage, table_arena<64>>::create({}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{~0xfffULL}, host_phys{0x1000}, 0x1000));
   CHECK(table->translate(bus_addr{~0ULL}, 1, access::read)->begin == host_phys{0x1fff});
@@ -324,14 +324,14 @@ TEST_CASE("x86-64: addresses are canonical, and a range lies in one half") {
   REQUIRE(table->map(bus_addr{0xffff'8000'0000'0000}, host_phys{0}, 0x1000));
   CHECK(*table->unmap(bus_addr{0}, 1ULL << 47) == 0x1000);
   CHECK(*table->unmap(bus_addr{0xffff'8000'0000'0000}, 1ULL << 47) == 0x2000);
-  CHECK(room.arena.used() == 1);
+  CHECK(store.arena.used() == 1);
 }
 
 TEST_CASE("Arm: a live page changes its size only through absence and a flush") {
   using format = arm_stage2<12>;
-  table_room<format, 64> room;
+  table_store<format, 64> store;
   auto table =
-      page_table<format, table_arena<64>>::create({}, room.arena, {.cut = large_pages::split});
+      page_table<format, table_arena<64>>::create({}, store.arena, {.cut = large_pages::split});
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0x200000}, host_phys{0x200000}, 0x200000));
   {

@@ -121,9 +121,9 @@ TEST_CASE("entries make room for others, within their set") {
 
 TEST_CASE(
     "what the cache answers is what was mapped at the last invalidation, for random changes") {
-  table_room<amd_v1> room;
-  auto made = page_table<amd_v1, table_room<amd_v1>::arena_type>::create(
-      {}, room.arena, {.cut = large_pages::split});
+  table_store<amd_v1> store;
+  auto made = page_table<amd_v1, table_store<amd_v1>::arena_type>::create(
+      {}, store.arena, {.cut = large_pages::split});
   REQUIRE(made);
   auto& table = *made;
   iotlb<8, 2> cache;
@@ -155,8 +155,8 @@ TEST_CASE(
 }
 
 TEST_CASE("without an invalidation the old translation stays, as it does in hardware") {
-  table_room<vtd_second_stage, 64> room;
-  auto table = page_table<vtd_second_stage, table_arena<64>>::create({}, room.arena);
+  table_store<vtd_second_stage, 64> store;
+  auto table = page_table<vtd_second_stage, table_arena<64>>::create({}, store.arena);
   REQUIRE(table);
   iotlb<> cache;
   cached_translator through{*table, cache, iotlb_tag{1}};

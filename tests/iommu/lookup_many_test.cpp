@@ -8,16 +8,16 @@ namespace phasebit::page_table_harness {
 
 TEST_CASE("lookups in batches of any size answer as one by one, in every format") {
   for_every_format([]<class Format>(const Format& format) {
-    using arena_type = typename table_room<Format, 1024>::arena_type;
+    using arena_type = typename table_store<Format, 1024>::arena_type;
     using view = page_table_view<Format, arena_type, bus_space>;
-    table_room<Format, 1024> room;
+    table_store<Format, 1024> store;
     constexpr std::uint64_t granule = table_geometry<Format>::table_bytes;
     std::mt19937_64 random(7);
     // Tables of several domains, and the same addresses in all of them.
     std::vector<page_table<Format, arena_type>> tables;
     std::vector<std::uint64_t> places;
     for (int i = 0; i != 4; ++i) {
-      auto made = page_table<Format, arena_type>::create(format, room.arena);
+      auto made = page_table<Format, arena_type>::create(format, store.arena);
       REQUIRE(made);
       tables.push_back(std::move(*made));
       for (int n = 0; n != 12; ++n) {
@@ -59,7 +59,7 @@ TEST_CASE("lookups in batches of any size answer as one by one, in every format"
       CHECK(found.back().level == 99);
     }
     // Entries that lead nowhere, and a root that is not there.
-    arena_type& arena = room.arena;
+    arena_type& arena = store.arena;
     view nowhere{format, arena, host_phys{0}};
     std::array<bus_addr, 2> at{bus_addr{0}, bus_addr{granule}};
     std::array<page_lookup<host_space>, 2> found{};

@@ -19,9 +19,9 @@ struct machine {
   static constexpr std::uint64_t base = 0x10'0000'0000;  // of the host memory that the guest has
   using guest_tables = table_arena<32, 12, guest_space>;
   using stage2_type =
-      page_table<vtd_second_stage, table_room<vtd_second_stage, 64>::arena_type, guest_space>;
+      page_table<vtd_second_stage, table_store<vtd_second_stage, 64>::arena_type, guest_space>;
 
-  machine() : stage2(*stage2_type::create({}, room.arena)) {
+  machine() : stage2(*stage2_type::create({}, store.arena)) {
     for (std::uint64_t p = 0; p != 64; ++p) {
       const bool read_only = p >= 48;
       REQUIRE(stage2.map(guest_addr{p << 12}, host_phys{base + (p * 7 % 64 << 12)}, 0x1000,
@@ -33,7 +33,7 @@ struct machine {
   }
 
   alignas(4096) static inline std::array<std::byte, 64 << 12> host{};
-  table_room<vtd_second_stage, 64> room;
+  table_store<vtd_second_stage, 64> store;
   stage2_type stage2;
   table_window<> window{host, host_phys{base}};
 };

@@ -23,15 +23,15 @@ std::uint64_t dirtied(const Format&, std::uint64_t e) {
 
 template <class Format>
 struct subject {
-  using room_type = table_room<Format, 256>;
-  using table_type = page_table<Format, typename room_type::arena_type>;
+  using store_type = table_store<Format, 256>;
+  using table_type = page_table<Format, typename store_type::arena_type>;
   using geometry = table_geometry<Format>;
 
   explicit subject(const Format& f, const page_table_options& options = {})
-      : format(f), table(*table_type::create(f, room.arena, options)) {}
+      : format(f), table(*table_type::create(f, store.arena, options)) {}
 
   Format format;
-  room_type room;
+  store_type store;
   table_type table;
 };
 
@@ -44,7 +44,7 @@ TEST_CASE("roots and tables are aligned to their size, and the root has the widt
     const std::size_t bytes = geometry::root_bytes(format);
     CHECK(std::has_single_bit(bytes));
     CHECK(is_aligned(s.table.root(), bytes));
-    CHECK(s.room.arena.used() * s.room.granule == bytes);
+    CHECK(s.store.arena.used() * s.store.granule == bytes);
     CHECK((std::uint64_t{geometry::root_entries(format)} << geometry::shift(format.top_level())) ==
           (format.input_bits() == 64 ? 0 : std::uint64_t{1} << format.input_bits()));
   });
@@ -197,7 +197,7 @@ TEST_CASE("dirty in any entry of a page is dirty once, and is cleared in all of 
         {
           std::uint64_t at = s.table.root().value();
           for (unsigned level = format.top_level();; --level) {
-            table_word* words = s.room.arena.find(host_phys{at}, granule);
+            table_word* words = s.store.arena.find(host_phys{at}, granule);
             REQUIRE(words != nullptr);
             const std::uint64_t a = size + item * granule;
             const std::uint64_t mask = level == format.top_level()
@@ -250,7 +250,7 @@ TEST_CASE("protect and split keep what the hardware has noted as dirty") {
     std::uint64_t at = s.table.root().value();
     table_word* word = nullptr;
     for (unsigned level = format.top_level(); level != 0; --level) {
-      table_word* words = s.room.arena.find(host_phys{at}, 4096);
+      table_word* words = s.store.arena.find(host_phys{at}, 4096);
       REQUIRE(words != nullptr);
       word = words + (size >> geometry::shift(level) & (geometry::entries - 1));
       at = format.table_address(*word);
@@ -321,10 +321,10 @@ TEST_CASE("split makes a boundary, merge takes it away, and translations stay") 
     const std::uint64_t granule = geometry::table_bytes;
     invalidations<bus_space> changes{&flush_nothing, nullptr};
     REQUIRE(s.table.map(bus_addr{size}, host_phys{size}, size));
-    const std::size_t used = s.room.arena.used();
+    const std::size_t used = s.store.arena.used();
     REQUIRE(s.table.split(bus_addr{size + 3 * granule}, changes));
     CHECK(s.table.lookup(bus_addr{size + 3 * granule}).page == host_phys{size + 3 * granule});
-    CHECK(s.room.arena.used() == used + 1);
+    CHECK(s.store.arena.used() == used + 1);
     // What was broken and flushed in the middle is known to nobody any more.
     CHECK(changes.ranges().size() == (page_format<Format>{format}.break_before_make() ? 0 : 1));
     for (const auto& range : changes.ranges()) CHECK(range.tables);
@@ -338,7 +338,7 @@ TEST_CASE("split makes a boundary, merge takes it away, and translations stay") 
     REQUIRE(merged);
     CHECK(*merged >= 1);
     s.table.complete(changes);
-    CHECK(s.room.arena.used() == used);
+    CHECK(s.store.arena.used() == used);
     CHECK(s.table.lookup(bus_addr{size}).page_shift == geometry::shift(1));
   });
 }
@@ -351,7 +351,7 @@ TEST_CASE("ranges of a few granules, at every place and alignment of the target,
     const std::uint64_t sizes = geometry::page_sizes(format);
     // Around the end of the first table of leaves, where runs are cut.
     const std::uint64_t base = geometry::span(1) - 18 * granule;
-    const std::size_t empty = s.room.arena.used();
+    const std::size_t empty = s.store.arena.used();
     for (std::uint64_t begin = 0; begin != 18; ++begin) {
       for (std::uint64_t length = 1; length <= 36; ++length) {
         for (const std::uint64_t skew : {0U, 1U, 2U, 4U, 8U, 16U, 5U}) {
@@ -377,7 +377,7 @@ TEST_CASE("ranges of a few granules, at every place and alignment of the target,
           REQUIRE(*gone == bytes);
           if (length % 6 != 0) continue;  // mostly in tables that were there before
           s.table.trim();
-          REQUIRE(s.room.arena.used() == empty);
+          REQUIRE(s.store.arena.used() == empty);
         }
       }
     }

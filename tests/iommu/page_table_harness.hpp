@@ -30,12 +30,12 @@ void for_every_format(Each each) {
 }
 
 template <class Format, std::size_t Pages = 4096>
-struct table_room {
+struct table_store {
   using arena_type = table_arena<Pages, Format::granule_shift>;
   static constexpr std::size_t granule = arena_type::granule;
 
   // `pages` are usable, of at most Pages.
-  explicit table_room(std::size_t pages = Pages)
+  explicit table_store(std::size_t pages = Pages)
       : memory(static_cast<std::byte*>(std::aligned_alloc(granule * 16, Pages * granule)),
                &std::free),
         arena({memory.get(), pages * granule}, host_phys{0x7'0000'0000}) {}

@@ -15,7 +15,7 @@ namespace phasebit::page_table_harness {
 namespace {
 
 template <class Format>
-using table_of = page_table<Format, typename table_room<Format, 256>::arena_type>;
+using table_of = page_table<Format, typename table_store<Format, 256>::arena_type>;
 
 // Keeps what each flush was asked for, and what the tables said at that moment.
 template <class Table>
@@ -43,9 +43,9 @@ TEST_CASE("trim names sign-extended addresses as the hardware spells them") {
   using format = x86_first_stage;
   for (const bool five : {false, true}) {
     CAPTURE(five);
-    table_room<format, 256> room;
+    table_store<format, 256> store;
     auto table =
-        table_of<format>::create({.five_levels = five}, room.arena, {.who = mappers::concurrent});
+        table_of<format>::create({.five_levels = five}, store.arena, {.who = mappers::concurrent});
     REQUIRE(table);
     const std::uint64_t upper = five ? 0xff00'0000'0000'0000 : 0xffff'8000'0000'0000;
     for (const std::uint64_t at : {upper, ~std::uint64_t{0xfff}, std::uint64_t{0x1000}}) {
@@ -63,7 +63,7 @@ TEST_CASE("trim names sign-extended addresses as the hardware spells them") {
       }
       CHECK(named);
       table->complete(changes);
-      CHECK(room.arena.used() == 1);
+      CHECK(store.arena.used() == 1);
     }
   }
 }
@@ -71,13 +71,13 @@ TEST_CASE("trim names sign-extended addresses as the hardware spells them") {
 TEST_CASE("Arm: an emptied table gives way to a large page through absence and a flush") {
   using format = arm_stage2<12>;
   for (const mappers who : {mappers::one, mappers::concurrent}) {
-    table_room<format, 256> room;
-    auto table = table_of<format>::create({}, room.arena, {.who = who});
+    table_store<format, 256> store;
+    auto table = table_of<format>::create({}, store.arena, {.who = who});
     REQUIRE(table);
     invalidations<bus_space> unable;
     REQUIRE(table->map(bus_addr{0x40000000}, host_phys{0x1000}, 0x1000, {}, unable));
     REQUIRE(table->unmap(bus_addr{0x40000000}, 0x1000, unable));
-    const std::size_t used = room.arena.used();
+    const std::size_t used = store.arena.used();
     // One map asks for a 2 MiB page, the other for a 1 GiB page over the emptied tables.
     for (const std::uint64_t bytes : {std::uint64_t{0x200000}, std::uint64_t{0x40000000}}) {
       const auto refused =
@@ -85,7 +85,7 @@ TEST_CASE("Arm: an emptied table gives way to a large page through absence and a
       REQUIRE_FALSE(refused);
       CHECK(refused.error().code == errc::not_supported);
       CHECK(table->lookup(bus_addr{0x40000000}).status == walk_status::absent);
-      CHECK(room.arena.used() == used);
+      CHECK(store.arena.used() == used);
       table->complete(unable);
     }
     flush_log<table_of<format>> log{&*table, bus_addr{0x40000000}, {}, {}};
@@ -101,16 +101,16 @@ TEST_CASE("Arm: an emptied table gives way to a large page through absence and a
 
 TEST_CASE("Arm: tables that no IOMMU walks, or with BBM level 2, take a large page at once") {
   using format = arm_stage2<12>;
-  table_room<format, 256> room;
+  table_store<format, 256> store;
   const page_table_options many{.who = mappers::concurrent};
-  auto cold = table_of<format>::create({}, room.arena, many);
+  auto cold = table_of<format>::create({}, store.arena, many);
   REQUIRE(cold);
   REQUIRE(cold->map(bus_addr{0}, host_phys{0x1000}, 0x1000));
   REQUIRE(cold->unmap(bus_addr{0}, 0x1000));
   REQUIRE(cold->map(bus_addr{0}, host_phys{0x200000}, 0x200000));
   CHECK(cold->lookup(bus_addr{0}).page_shift == 21);
 
-  auto capable = table_of<format>::create({.bbm_level = 2}, room.arena, many);
+  auto capable = table_of<format>::create({.bbm_level = 2}, store.arena, many);
   REQUIRE(capable);
   invalidations<bus_space> changes;
   REQUIRE(capable->map(bus_addr{0}, host_phys{0x1000}, 0x1000, {}, changes));
@@ -124,8 +124,8 @@ TEST_CASE("Arm: tables that no IOMMU walks, or with BBM level 2, take a large pa
 
 TEST_CASE("with a cache of absent entries, a map that makes tables names them") {
   using format = vtd_second_stage;
-  table_room<format, 256> room;
-  auto table = table_of<format>::create({}, room.arena, {.caching_mode = true});
+  table_store<format, 256> store;
+  auto table = table_of<format>::create({}, store.arena, {.caching_mode = true});
   REQUIRE(table);
   invalidations<bus_space> changes;
   REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x1000, {}, changes));
@@ -144,12 +144,12 @@ TEST_CASE("with a cache of absent entries, a map that makes tables names them") 
 
 TEST_CASE("a map into a reserved region is refused by the region's name, up to its last byte") {
   using format = vtd_second_stage;
-  table_room<format, 256> room;
+  table_store<format, 256> store;
   static constexpr reserved_region regions[] = {
       x86_msi_window,
       {0x8000'0000, 0x8000'ffff, reserved_kind::firmware},
       {0xffff'0000'0000, ~std::uint64_t{0}, reserved_kind::aperture_hole}};
-  auto table = table_of<format>::create({}, room.arena, {.reserved = regions});
+  auto table = table_of<format>::create({}, store.arena, {.reserved = regions});
   REQUIRE(table);
   const auto refused = [&](std::uint64_t first, std::uint64_t bytes, std::uint64_t region) {
     const auto done = table->map(bus_addr{first}, host_phys{0x1000}, bytes);
@@ -163,7 +163,7 @@ TEST_CASE("a map into a reserved region is refused by the region's name, up to i
   refused(0xf000'0000, 0x1000'0000, 0xfee0'0000);
   refused(0x8000'f000, 0x1000, 0x8000'0000);
   refused(0xffff'0000'0000, 0x1000, 0xffff'0000'0000);
-  CHECK(room.arena.used() == 1);
+  CHECK(store.arena.used() == 1);
   CHECK(table->map(bus_addr{0xfedf'f000}, host_phys{0x1000}, 0x1000));
   CHECK(table->map(bus_addr{0xfef0'0000}, host_phys{0x1000}, 0x1000));
   CHECK(table->map(bus_addr{0x8001'0000}, host_phys{0x1000}, 0x1000));
@@ -181,8 +181,8 @@ TEST_CASE("ranges that are joined keep the hint that tables were touched") {
 TEST_CASE("a failed map names the tables that it retired") {
   for (std::size_t pages = 1; pages != 12; ++pages) {
     CAPTURE(pages);
-    table_room<vtd_second_stage, 256> room(pages);
-    auto table = table_of<vtd_second_stage>::create({}, room.arena);
+    table_store<vtd_second_stage, 256> store(pages);
+    auto table = table_of<vtd_second_stage>::create({}, store.arena);
     REQUIRE(table);
     invalidations<bus_space> changes;
     const auto done =
@@ -197,8 +197,8 @@ TEST_CASE("a failed map names the tables that it retired") {
 }
 
 TEST_CASE("Arm: a page of sixteen entries cut at its end is refused, wherever the range begins") {
-  table_room<arm_stage2<12>, 256> room;
-  auto table = table_of<arm_stage2<12>>::create({}, room.arena);
+  table_store<arm_stage2<12>, 256> store;
+  auto table = table_of<arm_stage2<12>>::create({}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0xf000}, host_phys{0x555000}, 0x1000));
   REQUIRE(table->map(bus_addr{0x10000}, host_phys{0x100000}, 0x10000));
@@ -211,14 +211,14 @@ TEST_CASE("Arm: a page of sixteen entries cut at its end is refused, wherever th
 
 TEST_CASE("a split writes back the whole new table and the entry that points at it") {
   using format = vtd_second_stage;
-  using arena = table_room<format, 256>::arena_type;
+  using arena = table_store<format, 256>::arena_type;
   struct noting : arena {
     using arena::arena;
     void written(table_word*, std::size_t count) noexcept { words += count; }
     std::size_t words = 0;
   };
-  table_room<format, 256> room;
-  noting tables{{room.memory.get(), 64 * 4096}, host_phys{0}};
+  table_store<format, 256> store;
+  noting tables{{store.memory.get(), 64 * 4096}, host_phys{0}};
   auto table = page_table<format, noting>::create({}, tables);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0}, host_phys{0x200000}, 0x200000));
@@ -231,15 +231,15 @@ TEST_CASE("a split writes back the whole new table and the entry that points at 
 
 TEST_CASE("a dirty bit that hardware sets while a merge flushes is kept") {
   using format = vtd_second_stage;
-  table_room<format, 256> room;
-  auto table = table_of<format>::create({.track_dirty = true}, room.arena, {.largest_page = 4096});
+  table_store<format, 256> store;
+  auto table = table_of<format>::create({.track_dirty = true}, store.arena, {.largest_page = 4096});
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0}, host_phys{0x200000}, 0x200000));
   struct hardware {
     std::uint64_t* words;
     std::size_t count;
     bool wrote = false;
-  } device{reinterpret_cast<std::uint64_t*>(room.memory.get()), 64 * 512};
+  } device{reinterpret_cast<std::uint64_t*>(store.memory.get()), 64 * 512};
   invalidations<bus_space> changes{
       [](void* p, std::span<const invalidation_range<bus_space>>) noexcept {
         auto& h = *static_cast<hardware*>(p);

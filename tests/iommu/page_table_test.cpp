@@ -7,15 +7,15 @@ namespace phasebit::page_table_harness {
 
 namespace {
 
-using vtd_arena = table_room<vtd_second_stage>::arena_type;
+using vtd_arena = table_store<vtd_second_stage>::arena_type;
 using vtd_table = page_table<vtd_second_stage, vtd_arena>;
 static_assert(AddressTranslator<vtd_table>);
 
 }  // namespace
 
 TEST_CASE("the identity map of the known case takes twenty entries") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena);
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0x3fe400ULL << 12}, host_phys{0x3fe400ULL << 12},
                      (0x4c0600ULL - 0x3fe400ULL) << 12));
@@ -46,14 +46,14 @@ TEST_CASE(
 }
 
 TEST_CASE("bad ranges are refused with the reason, and nothing has changed") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({.width = vtd_width::bits_39, .address_bits = 46}, room.arena);
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({.width = vtd_width::bits_39, .address_bits = 46}, store.arena);
   REQUIRE(table);
   const auto code = [&](std::uint64_t begin, std::uint64_t target, std::uint64_t bytes,
                         page_attributes a = {}) {
     const auto done = table->map(bus_addr{begin}, host_phys{target}, bytes, a);
     REQUIRE_FALSE(done);
-    CHECK(room.arena.used() == 1);
+    CHECK(store.arena.used() == 1);
     return done.error().code;
   };
   CHECK(code(0x800, 0, 0x1000) == errc::misaligned);
@@ -81,13 +81,13 @@ TEST_CASE("bad ranges are refused with the reason, and nothing has changed") {
 }
 
 TEST_CASE("an overlap is refused at its address, wherever it lies in the range") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena);
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);
   for (const std::uint64_t taken : {0ULL, 0x1ff000ULL, 0x200000ULL, 0x3fffff000ULL}) {
     CAPTURE(taken);
     REQUIRE(table->map(bus_addr{taken}, host_phys{0x7000}, 0x1000, {.permission = access::read}));
-    const std::size_t used = room.arena.used();
+    const std::size_t used = store.arena.used();
     for (const std::uint64_t skew : {0ULL, 0x200000ULL}) {
       const auto done = table->map(bus_addr{0}, host_phys{1ULL << 40 | skew}, 0x400000000);
       REQUIRE_FALSE(done);
@@ -95,7 +95,7 @@ TEST_CASE("an overlap is refused at its address, wherever it lies in the range")
       // A large page that would cover what is there names its own beginning.
       CHECK(done.error().value <= taken);
       CHECK(taken - done.error().value < 1ULL << 30);
-      CHECK(room.arena.used() <= used);  // emptied tables of the round before may go
+      CHECK(store.arena.used() <= used);  // emptied tables of the round before may go
       int pages = 0;
       CHECK(table->walk(bus_addr{0}, 1ULL << 39, [&](auto page) noexcept {
         ++pages;
@@ -111,27 +111,27 @@ TEST_CASE("an overlap is refused at its address, wherever it lies in the range")
 TEST_CASE("a map that runs out of tables leaves pages, tables and arena as they were") {
   for (std::size_t pages = 1; pages != 12; ++pages) {
     CAPTURE(pages);
-    table_room<vtd_second_stage> room(pages);
-    auto table = vtd_table::create({}, room.arena);
+    table_store<vtd_second_stage> store(pages);
+    auto table = vtd_table::create({}, store.arena);
     REQUIRE(table);
     // Needs a table each of levels 2 and 1, and eight of level 0.
     const auto done = table->map(bus_addr{0x1000}, host_phys{0x200000}, 8 * 0x200000 - 0x1000);
     CHECK(done.has_value() == (pages >= 11));
     if (!done) {
       CHECK(done.error().code == errc::exhausted);
-      CHECK(room.arena.used() == 1);
+      CHECK(store.arena.used() == 1);
       CHECK(table->walk(bus_addr{0}, 1ULL << 47, [](auto) noexcept { CHECK(false); }));
     }
   }
-  table_room<vtd_second_stage> none(0);
+  table_store<vtd_second_stage> none(0);
   const auto failed = vtd_table::create({}, none.arena);
   REQUIRE_FALSE(failed);
   CHECK(failed.error().code == errc::exhausted);
 }
 
 TEST_CASE("changes tell which addresses, page sizes and tables hardware must forget") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena, {.cut = large_pages::split});
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena, {.cut = large_pages::split});
   REQUIRE(table);
   invalidations<bus_space> changes;
   using range = invalidation_range<bus_space>;
@@ -155,20 +155,20 @@ TEST_CASE("changes tell which addresses, page sizes and tables hardware must for
   table->complete(changes);
 
   // What is emptied is retired, not yet released: hardware may still be in it.
-  const std::size_t used = room.arena.used();
+  const std::size_t used = store.arena.used();
   REQUIRE(table->unmap(bus_addr{0}, 1ULL << 48, changes));
   CHECK(changes.retired_tables() == 3);
-  CHECK(room.arena.used() == used);
+  CHECK(store.arena.used() == used);
   REQUIRE(changes.ranges().size() == 1);
   CHECK(changes.ranges()[0].tables);
   CHECK(changes.ranges()[0].page_sizes == 0x1000);
   table->complete(changes);
-  CHECK(room.arena.used() == 1);
+  CHECK(store.arena.used() == 1);
 }
 
 TEST_CASE("with a cache of absent entries, mapping is told too") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena, {.caching_mode = true});
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena, {.caching_mode = true});
   REQUIRE(table);
   invalidations<bus_space> changes;
   REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x3ff000, {}, changes));
@@ -204,20 +204,20 @@ TEST_CASE("any number of changes is gathered in bounded space, and nothing is fo
 }
 
 TEST_CASE("a walker that is still inside an emptied table finds nothing there") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena);
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0}, host_phys{0x1000}, 0x1000));
   REQUIRE(table->map(bus_addr{0x200000}, host_phys{0x1000}, 0x1000));
   // What a paging-structure cache would hold: the addresses of the two lowest tables.
-  const auto* upper = room.arena.find(
+  const auto* upper = store.arena.find(
       host_phys{
-          *room.arena.find(host_phys{*room.arena.find(table->root(), 4096) & ~0xfffULL}, 4096) &
+          *store.arena.find(host_phys{*store.arena.find(table->root(), 4096) & ~0xfffULL}, 4096) &
           ~0xfffULL},
       4096);
   REQUIRE(upper != nullptr);
-  const auto* one = room.arena.find(host_phys{upper[0] & ~0xfffULL}, 4096);
-  const auto* two = room.arena.find(host_phys{upper[1] & ~0xfffULL}, 4096);
+  const auto* one = store.arena.find(host_phys{upper[0] & ~0xfffULL}, 4096);
+  const auto* two = store.arena.find(host_phys{upper[1] & ~0xfffULL}, 4096);
   invalidations<bus_space> changes;
   REQUIRE(table->unmap(bus_addr{0}, 0x400000, changes));
   for (unsigned i = 0; i != 512; ++i) {
@@ -228,9 +228,9 @@ TEST_CASE("a walker that is still inside an emptied table finds nothing there") 
 }
 
 TEST_CASE("the table reaches the last byte of its width, and a page may end there") {
-  table_room<vtd_second_stage> room;
+  table_store<vtd_second_stage> store;
   for (const vtd_width width : {vtd_width::bits_39, vtd_width::bits_48, vtd_width::bits_57}) {
-    auto table = vtd_table::create({.width = width}, room.arena);
+    auto table = vtd_table::create({.width = width}, store.arena);
     REQUIRE(table);
     const std::uint64_t end = 1ULL << table->format().input_bits();
     REQUIRE(table->map(bus_addr{end - 0x40000000}, host_phys{0}, 0x40000000));
@@ -242,9 +242,9 @@ TEST_CASE("the table reaches the last byte of its width, and a page may end ther
 }
 
 TEST_CASE("the largest page can be limited") {
-  table_room<vtd_second_stage> room;
+  table_store<vtd_second_stage> store;
   for (const unsigned shift : {12U, 21U, 30U}) {
-    auto table = vtd_table::create({}, room.arena, {.largest_page = 1ULL << shift});
+    auto table = vtd_table::create({}, store.arena, {.largest_page = 1ULL << shift});
     REQUIRE(table);
     REQUIRE(table->map(bus_addr{0}, host_phys{0}, 1ULL << 30));
     CHECK(table->lookup(bus_addr{0}).page_shift == shift);
@@ -252,16 +252,16 @@ TEST_CASE("the largest page can be limited") {
 }
 
 TEST_CASE("a moved table goes on, and frees its tables once") {
-  table_room<vtd_second_stage> room;
+  table_store<vtd_second_stage> store;
   {
-    auto made = vtd_table::create({}, room.arena);
+    auto made = vtd_table::create({}, store.arena);
     REQUIRE(made);
     REQUIRE(made->map(bus_addr{0}, host_phys{0x1000}, 0x1000));
     vtd_table moved = std::move(*made);
     CHECK(moved.translate(bus_addr{5}, 1, access::read)->begin == host_phys{0x1005});
-    CHECK(room.arena.used() == 4);
+    CHECK(store.arena.used() == 4);
   }
-  CHECK(room.arena.used() == 0);
+  CHECK(store.arena.used() == 0);
 }
 
 TEST_CASE("memory that the hardware reads past the caches is written back, entry by entry") {
@@ -272,8 +272,8 @@ TEST_CASE("memory that the hardware reads past the caches is written back, entry
     }
     std::size_t words_written = 0;
   };
-  table_room<vtd_second_stage> room;
-  noting tables{{room.memory.get(), 64 * 4096}, host_phys{0}};
+  table_store<vtd_second_stage> store;
+  noting tables{{store.memory.get(), 64 * 4096}, host_phys{0}};
   auto table = page_table<vtd_second_stage, noting>::create({}, tables);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0}, host_phys{0x1000}, 0x10000));
@@ -286,12 +286,12 @@ TEST_CASE("memory that the hardware reads past the caches is written back, entry
 }
 
 TEST_CASE("entries that somebody else has written end a walk, and reach nothing outside") {
-  table_room<vtd_second_stage> room(64);
-  auto table = vtd_table::create({}, room.arena);
+  table_store<vtd_second_stage> store(64);
+  auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0}, host_phys{0x200000}, 0x1ff000));
   REQUIRE(table->map(bus_addr{0x40000000}, host_phys{0x40000000}, 0x40000000));
-  table_word* root = room.arena.find(table->root(), 4096);
+  table_word* root = store.arena.find(table->root(), 4096);
   REQUIRE(root != nullptr);
   const std::uint64_t good = root[0];
   struct damage {
@@ -327,10 +327,10 @@ TEST_CASE("entries that somebody else has written end a walk, and reach nothing 
 }
 
 TEST_CASE("regression: a table made its own child is unmapped without losing the way") {
-  table_room<vtd_second_stage> room(64);
-  auto table = vtd_table::create({.width = vtd_width::bits_39}, room.arena);
+  table_store<vtd_second_stage> store(64);
+  auto table = vtd_table::create({.width = vtd_width::bits_39}, store.arena);
   REQUIRE(table);
-  table_word* root = room.arena.find(table->root(), 4096);
+  table_word* root = store.arena.find(table->root(), 4096);
   for (const std::uint64_t bytes : {0x1000ULL, 0x200000ULL, 0x40000000ULL}) {
     root[0] = table->root().value() | 3;
     invalidations<bus_space> changes;
@@ -340,10 +340,10 @@ TEST_CASE("regression: a table made its own child is unmapped without losing the
 }
 
 TEST_CASE("a view walks what a table has built, and sees its changes") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena);
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);
-  const table_window<> window{{room.memory.get(), 4096 * 4096}, host_phys{0x7'0000'0000}};
+  const table_window<> window{{store.memory.get(), 4096 * 4096}, host_phys{0x7'0000'0000}};
   const page_table_view<vtd_second_stage, const table_window<>> view{{}, window, table->root()};
   CHECK(view.lookup(bus_addr{0x5000}).status == walk_status::absent);
   REQUIRE(table->map(bus_addr{0x5000}, host_phys{0x9000}, 0x1000));
@@ -354,8 +354,8 @@ TEST_CASE("a view walks what a table has built, and sees its changes") {
 }
 
 TEST_CASE("a translation goes on over neighbouring pages as long as target and permission do") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena);
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x4000));
   REQUIRE(table->map(bus_addr{0x5000}, host_phys{0x5000}, 0x1000, {.permission = access::read}));
@@ -368,8 +368,8 @@ TEST_CASE("a translation goes on over neighbouring pages as long as target and p
 }
 
 TEST_CASE("a visitor ends a walk by answering false") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena);
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x8000));
   int pages = 0;
@@ -378,8 +378,8 @@ TEST_CASE("a visitor ends a walk by answering false") {
 }
 
 TEST_CASE("a table that is emptied piecewise stays until trim, or until memory runs out") {
-  table_room<vtd_second_stage> room(4);
-  auto table = vtd_table::create({}, room.arena);
+  table_store<vtd_second_stage> store(4);
+  auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);
   int flushes = 0;
   invalidations<bus_space> changes{
@@ -391,12 +391,12 @@ TEST_CASE("a table that is emptied piecewise stays until trim, or until memory r
       },
       &flushes};
   REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x1000, {}, changes));
-  CHECK(room.arena.used() == 4);
+  CHECK(store.arena.used() == 4);
   REQUIRE(table->unmap(bus_addr{0x1000}, 0x1000, changes));
   REQUIRE(changes.ranges().size() == 1);
   CHECK_FALSE(changes.ranges()[0].tables);
   table->complete(changes);
-  CHECK(room.arena.used() == 4);
+  CHECK(store.arena.used() == 4);
   // The same place again costs no table.
   REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x1000, {}, changes));
   REQUIRE(table->unmap(bus_addr{0x1000}, 0x1000, changes));
@@ -410,7 +410,7 @@ TEST_CASE("a table that is emptied piecewise stays until trim, or until memory r
   table->complete(unable);
   REQUIRE(table->map(bus_addr{1ULL << 40}, host_phys{0x1000}, 0x1000, {}, changes));
   CHECK(flushes == 1);
-  CHECK(room.arena.used() == 4);
+  CHECK(store.arena.used() == 4);
   CHECK(changes.empty());
   // With a page in them they stay.
   const auto full = table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x1000, {}, changes);
@@ -423,12 +423,12 @@ TEST_CASE("a table that is emptied piecewise stays until trim, or until memory r
   table->trim(changes);
   CHECK(changes.retired_tables() == 3);
   table->complete(changes);
-  CHECK(room.arena.used() == 1);
+  CHECK(store.arena.used() == 1);
 }
 
 TEST_CASE("many mappers: an empty table left behind gives way to a large page") {
-  table_room<vtd_second_stage> room;
-  auto table = vtd_table::create({}, room.arena, {.who = mappers::concurrent});
+  table_store<vtd_second_stage> store;
+  auto table = vtd_table::create({}, store.arena, {.who = mappers::concurrent});
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0x40000000}, host_phys{0x1000}, 0x2000));
   REQUIRE(table->unmap(bus_addr{0x40000000}, 0x1000));
@@ -439,14 +439,14 @@ TEST_CASE("many mappers: an empty table left behind gives way to a large page") 
   CHECK(overlap.error().code == errc::overlap);
   CHECK(changes.empty());
   REQUIRE(table->unmap(bus_addr{0x40001000}, 0x1000));
-  CHECK(room.arena.used() == 4);
+  CHECK(store.arena.used() == 4);
   REQUIRE(table->map(bus_addr{0x40000000}, host_phys{0x40000000}, 0x40000000, {}, changes));
   CHECK(table->lookup(bus_addr{0x40000000}).page_shift == 30);
   CHECK(changes.retired_tables() == 2);
   REQUIRE(changes.ranges().size() == 1);
   CHECK(changes.ranges()[0].tables);
   table->complete(changes);
-  CHECK(room.arena.used() == 2);
+  CHECK(store.arena.used() == 2);
 }
 
 }  // namespace phasebit::page_table_harness

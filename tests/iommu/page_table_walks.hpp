@@ -16,12 +16,12 @@ void random_steps(const Format& format, const page_attributes& base, int steps, 
                   std::size_t pages, page_table_options options = {}) {
   steps = test_support::scaled(steps);
   using geometry = table_geometry<Format>;
-  auto room = std::make_unique<table_room<Format>>(pages);
-  auto& arena = room->arena;
+  auto store = std::make_unique<table_store<Format>>(pages);
+  auto& arena = store->arena;
   options.cut = large_pages::split;
   {
-    auto made =
-        page_table<Format, typename table_room<Format>::arena_type>::create(format, arena, options);
+    auto made = page_table<Format, typename table_store<Format>::arena_type>::create(format, arena,
+                                                                                     options);
     REQUIRE(made);
     auto& table = *made;
     const std::size_t root_pages = arena.used();

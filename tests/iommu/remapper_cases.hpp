@@ -18,7 +18,7 @@ namespace phasebit::remapper_cases {
 
 using namespace iommu;
 
-struct room {
+struct store {
   static constexpr std::size_t pages = 256;
   static constexpr std::uint64_t base = 0x12'0000'0000;
   using arena_type = table_arena<pages>;
@@ -144,7 +144,7 @@ struct riscv_base : riscv_extended {
 // Tables for one device, an IOMMU over them, and its last faults.
 template <class Case>
 struct machine {
-  using arena = room::arena_type;
+  using arena = store::arena_type;
   using page_tables = page_table<typename Case::format, arena>;
   using devices = device_table<typename Case::layout, arena>;
   using iommu_type = remapper<typename Case::architecture, arena, fault_history<>>;
@@ -152,7 +152,7 @@ struct machine {
   static constexpr pcie::requester_id disk{4, 1, 2};  // 04:01.2
   static constexpr std::uint16_t domain = 77;
 
-  room memory;
+  store memory;
   page_tables pages = *page_tables::create(Case::page_format, memory.arena);
   devices table = *devices::create(Case::tables, memory.arena);
   fault_history<> faults;

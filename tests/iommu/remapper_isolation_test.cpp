@@ -151,8 +151,8 @@ TEST_CASE("a request with PASID 0 is not one without") {
 }
 
 TEST_CASE("two processes of one domain have translations of their own") {
-  room memory;
-  using arena = room::arena_type;
+  store memory;
+  using arena = store::arena_type;
   auto a = *page_table<x86_first_stage, arena>::create({}, memory.arena);
   auto b = *page_table<x86_first_stage, arena>::create({}, memory.arena);
   REQUIRE(a.map(bus_addr{0x1000}, host_phys{0x7000'0000}, 0x1000));
@@ -211,8 +211,8 @@ TEST_CASE("invalidating a second-stage range forgets nested translations of the 
 }
 
 TEST_CASE("a device table that is given back leaves nothing in the memory of the next one") {
-  room memory;
-  using arena = room::arena_type;
+  store memory;
+  using arena = store::arena_type;
   {
     auto table = *device_table<vtd::legacy_tables, arena>::create({}, memory.arena);
     REQUIRE(table.set(0x100, vtd_legacy::pass()));
@@ -224,7 +224,7 @@ TEST_CASE("a device table that is given back leaves nothing in the memory of the
 }
 
 TEST_CASE("an arena finds no table that reaches past its end") {
-  page_table_harness::table_room<vtd_second_stage> r(8);
+  page_table_harness::table_store<vtd_second_stage> r(8);
   host_phys last{};
   for (;;) {
     const auto page = r.arena.allocate(4096);

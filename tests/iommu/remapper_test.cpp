@@ -131,8 +131,8 @@ TEST_CASE("the modes of a RISC-V directory that are none: off refuses, bare lets
 
 TEST_CASE(
     "scalable mode finds its way by PASID, and requests without one have the one of RID_PASID") {
-  room memory;
-  using arena = room::arena_type;
+  store memory;
+  using arena = store::arena_type;
   auto second = *page_table<vtd_second_stage, arena>::create({}, memory.arena);
   auto first = *page_table<x86_first_stage, arena>::create({}, memory.arena);
   REQUIRE(second.map(bus_addr{0x1000}, host_phys{0x7000'0000}, 0x1000));

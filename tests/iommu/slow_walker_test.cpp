@@ -208,16 +208,16 @@ concept has_slow_walker =
 template <class Format>
 void agree(const Format& format, unsigned seed) {
   constexpr std::size_t pages = 512;
-  auto room = std::make_unique<table_room<Format, pages>>();
-  auto& arena = room->arena;
+  auto store = std::make_unique<table_store<Format, pages>>();
+  auto& arena = store->arena;
   std::mt19937_64 random(seed);
   unsigned mapped = 0;
   unsigned faults = 0;
   for (int round = 0; round != 60; ++round) {
-    auto table = page_table<Format, typename table_room<Format, pages>::arena_type>::create(
+    auto table = page_table<Format, typename table_store<Format, pages>::arena_type>::create(
         format, arena, {.who = mappers::concurrent});
     REQUIRE(table);
-    const physical_memory memory{room->memory.get(), 0x7'0000'0000, pages * 4096};
+    const physical_memory memory{store->memory.get(), 0x7'0000'0000, pages * 4096};
     // Ranges of all sizes near each other, so that every level has leaves.
     std::vector<std::uint64_t> places;
     for (int n = 0; n != 24; ++n) {
@@ -271,7 +271,7 @@ void agree(const Format& format, unsigned seed) {
       for (unsigned level = format.top_level();; --level) {
         const std::uint64_t mask =
             level == format.top_level() ? table_geometry<Format>::root_entries(format) - 1 : 511;
-        word = reinterpret_cast<table_word*>(room->memory.get() + (at - memory.base)) +
+        word = reinterpret_cast<table_word*>(store->memory.get() + (at - memory.base)) +
                (a >> table_geometry<Format>::shift(level) & mask);
         if (level <= stop || level == 0) break;
         at = format.table_address(*word);

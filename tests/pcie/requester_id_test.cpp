@@ -22,9 +22,9 @@ static_assert(requester_id{1, 2, 3}.raw() == 0x0113);
 static_assert(parse_function_address("0001:fe:1f.7")->id == requester_id{0xfe, 31, 7});
 
 template <class T>
-std::string printed(const T& what, std::size_t room = 32) {
-  std::string out(room, '#');
-  return std::string{what.print({out.data(), room})};
+std::string printed(const T& what, std::size_t store = 32) {
+  std::string out(store, '#');
+  return std::string{what.print({out.data(), store})};
 }
 
 }  // namespace
@@ -115,7 +115,8 @@ TEST_CASE("what is almost an address is none") {
 TEST_CASE("printing is cut where the buffer ends") {
   const function_address a{0x12, requester_id{0x34, 5, 6}};
   const std::string whole = "0012:34:05.6";
-  for (std::size_t room = 0; room != 16; ++room) CHECK(printed(a, room) == whole.substr(0, room));
+  for (std::size_t store = 0; store != 16; ++store)
+    CHECK(printed(a, store) == whole.substr(0, store));
   CHECK(printed(a.id, 4) == "34:0");
 }
 

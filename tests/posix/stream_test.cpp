@@ -50,8 +50,8 @@ TEST_CASE("a peer that goes away in the middle is an error that says how far it 
   const std::array<std::byte, 5> five{};
   REQUIRE(posix::write_full(ends.a.get(), five));
   ends.a.reset();
-  std::array<std::byte, 8> room{};
-  const auto got = posix::read_full(ends.b.get(), room);
+  std::array<std::byte, 8> store{};
+  const auto got = posix::read_full(ends.b.get(), store);
   REQUIRE_FALSE(got);
   CHECK(got.error().code == errc::removed);
   CHECK(got.error().value == 5);
@@ -67,11 +67,11 @@ TEST_CASE("waiting for input ends when there is some, at the end of the stream, 
   CHECK_FALSE(*posix::wait_readable(ends.b.get(), 5));
   REQUIRE(posix::write_full(ends.a.get(), std::array<std::byte, 1>{}));
   CHECK(*posix::wait_readable(ends.b.get(), 60'000));
-  std::array<std::byte, 16> room{};
-  CHECK(*posix::read_some(ends.b.get(), room) == 1);
+  std::array<std::byte, 16> store{};
+  CHECK(*posix::read_some(ends.b.get(), store) == 1);
   ends.a.reset();
   CHECK(*posix::wait_readable(ends.b.get(), 60'000));
-  CHECK(*posix::read_some(ends.b.get(), room) == 0);
+  CHECK(*posix::read_some(ends.b.get(), store) == 0);
 }
 
 TEST_CASE("files are written as well as sockets, and a descriptor that is none is an error") {

@@ -20,8 +20,8 @@ namespace {
 constexpr std::size_t arena_pages = 1024;
 using arena = table_arena<arena_pages>;
 
-struct room {
-  room()
+struct store {
+  store()
       : memory(static_cast<std::byte*>(std::aligned_alloc(1 << 16, arena_pages * 4096)),
                &std::free),
         tables({memory.get(), arena_pages * 4096}, host_phys{1ULL << 36}) {}
@@ -35,7 +35,7 @@ constexpr std::uint64_t target_of(std::uint64_t a) { return (1ULL << 40) + a; }
 // Granules 2k of a thread belong to it alone; the threads' granules interleave in the same tables.
 template <class Format>
 void mappers_and_walker(const Format& format) {
-  room r;
+  store r;
   auto made = page_table<Format, arena>::create(format, r.tables, {.who = mappers::concurrent});
   REQUIRE(made);
   auto& table = *made;
@@ -117,7 +117,7 @@ TEST_CASE("two mappers on ranges of their own and a walker need no lock, with 4 
 }
 
 TEST_CASE("a walker sees the same translation before, during and after a split and a merge") {
-  room r;
+  store r;
   auto made = page_table<vtd_second_stage, arena>::create({}, r.tables);
   REQUIRE(made);
   auto& table = *made;
@@ -158,7 +158,7 @@ TEST_CASE("a walker sees the same translation before, during and after a split a
 }
 
 TEST_CASE("an arena gives each page to one thread only") {
-  room r;
+  store r;
   std::array<std::vector<host_phys>, 2> got;
   const auto take = [&](std::size_t self) {
     for (int round = 0; round != 20; ++round) {

@@ -134,7 +134,7 @@ def check_firmware(report, work, qemu, program):
 
 def main():
     keep, program = sys.argv[1:3]
-    qemu = newer_qemu.newest("qemu-system-x86_64", (10, 1))
+    qemu = newer_qemu.main("qemu-system-x86_64", 11)
     root = vm.kernel()
     report = vm.Report(keep)
     with tempfile.TemporaryDirectory() as folder:

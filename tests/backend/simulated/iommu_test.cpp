@@ -72,8 +72,8 @@ TEST_CASE("an NVMe disk works through VT-d tables, and stops at what they do not
   sim::fabric fabric;
   auto disk = *sim::add_nvme_disk(fabric, media);
 
-  const auto room = *fabric.memory().allocate(256_KiB, 64_KiB);
-  arena tables_memory{room.bytes, host_phys{room.bus.value()}};
+  const auto store = *fabric.memory().allocate(256_KiB, 64_KiB);
+  arena tables_memory{store.bytes, host_phys{store.bus.value()}};
   auto tables = table::create({}, tables_memory);
   REQUIRE(tables);
   sim::one_table_remapper remapper{*tables};
@@ -106,7 +106,7 @@ TEST_CASE("an NVMe disk works through VT-d tables, and stops at what they do not
     CHECK_FALSE(read().ok());
     CHECK(*fabric.dma_faults().take() ==
           sim::dma_fault{disk.id(), hole, phasebit::access::write, errc::not_mapped});
-    REQUIRE(tables->map(hole, host_phys{room.bus.value()} + 128_KiB, 4096,
+    REQUIRE(tables->map(hole, host_phys{store.bus.value()} + 128_KiB, 4096,
                         {.permission = phasebit::access::read}));
     CHECK_FALSE(read().ok());
     CHECK(*fabric.dma_faults().take() ==

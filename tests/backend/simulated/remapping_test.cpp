@@ -37,9 +37,9 @@ struct world {
   block::memory_media media{contents};
   sim::fabric fabric;
   sim::function disk = *sim::add_nvme_disk(fabric, media);
-  dma_region room = *fabric.memory().allocate(256 << 12, 1 << 17);
+  dma_region store = *fabric.memory().allocate(256 << 12, 1 << 17);
   std::unique_ptr<arena_type> arena =
-      std::make_unique<arena_type>(room.bytes, host_phys{room.bus.value()});
+      std::make_unique<arena_type>(store.bytes, host_phys{store.bus.value()});
   pages_type pages = *pages_type::create(Case::page_format, *arena);
   devices_type devices = *devices_type::create(Case::tables, *arena);
   Faults faults;
@@ -54,7 +54,7 @@ struct world {
     iommu.with([&](auto& r) noexcept { r.apply(c); });
   }
   table_word* words(std::uint64_t at) {
-    return reinterpret_cast<table_word*>(room.data() + (at - room.bus.value()));
+    return reinterpret_cast<table_word*>(store.data() + (at - store.bus.value()));
   }
 };
 
@@ -297,7 +297,7 @@ TEST_CASE_TEMPLATE(
   std::memset(other.data(), 0x3c, other.size());
   CHECK(d.read(data).ok());
   std::mt19937_64 random{7};
-  const std::uint64_t base = w.room.bus.value();
+  const std::uint64_t base = w.store.bus.value();
   // The tables, from the middle on, point at themselves, out of memory, and at nothing.
   table_word* const words = w.words(base);
   const std::vector<table_word> before(words, words + (256 << 9));

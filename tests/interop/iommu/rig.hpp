@@ -38,6 +38,7 @@
 #include <doctest/doctest.h>
 #include <support/nvme_end_to_end.hpp>
 #include <support/skip.hpp>
+#include <sys/wait.h>
 #include <unistd.h>
 
 namespace phasebit_test {
@@ -89,6 +90,10 @@ inline std::string find_newer_qemu(const std::string& program, unsigned major) {
   const int status = ::pclose(out);
   while (!said.empty() && said.back() == '\n') said.pop_back();
   if (status == 0) return said;
+  if (!WIFEXITED(status) || WEXITSTATUS(status) != 77) {
+    std::fprintf(stderr, "newer_qemu.py failed: %s\n", said.c_str());
+    std::exit(1);
+  }
   const std::string mark = "skipped: ";
   const std::size_t at = said.find(mark);
   skip(at == std::string::npos ? "no newer QEMU: " + said : said.substr(at + mark.size()));

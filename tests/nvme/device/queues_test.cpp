@@ -57,9 +57,9 @@ struct ring_walk {
     return true;
   }
   void poll() {
-    std::size_t room = cq_entries - 1 - posted.size();
+    std::size_t store = cq_entries - 1 - posted.size();
     std::size_t expected = waiting.size() < 3 ? waiting.size() : 3;
-    if (expected > room) expected = room;
+    if (expected > store) expected = store;
     CHECK(m->controller.poll() == expected);
     for (; expected != 0; --expected) {
       posted.push_back(waiting.front());

@@ -308,12 +308,12 @@ class crowd {
   void submit(std::uint16_t q) {
     auto& states = states_[q];
     const auto wanted = static_cast<unsigned>(random_() % 160);
-    unsigned room = depth - 1;
-    for (const state s : states) room -= s == state::in_flight ? 1U : 0U;
-    for (std::uint16_t id = 0; id != depth && sent_ % 160 < wanted && room != 0; ++id) {
+    unsigned space_left = depth - 1;
+    for (const state s : states) space_left -= s == state::in_flight ? 1U : 0U;
+    for (std::uint16_t id = 0; id != depth && sent_ % 160 < wanted && space_left != 0; ++id) {
       if (states[id] != state::idle) continue;
       ++sent_;
-      --room;
+      --space_left;
       states[id] = state::in_flight;
       lbas_[q][id] = random_() % 2048;
       std::memset(m_.ram.at(slot(q, id)), 0, 512);

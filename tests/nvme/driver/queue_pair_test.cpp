@@ -122,9 +122,9 @@ TEST_CASE("all interleavings of submit, ring, device and poll agree with a deque
         switch (rest % 5) {
           case 0: {
             const auto r = q.submit(nvm::flush(1), next);
-            const bool room =
+            const bool store =
                 posted.size() + told.size() + fetched.size() + completed.size() < depth - 1;
-            faults += static_cast<bool>(r) != room;
+            faults += static_cast<bool>(r) != store;
             if (r) {
               posted.push_back(next);
               id_of[next] = r.command_id;
