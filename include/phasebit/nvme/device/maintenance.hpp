@@ -3,6 +3,7 @@
 // is that of maintenance_worker. NVMe Base 2.0, sections 5.9, 5.12, 5.13 and 5.24.
 #pragma once
 
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/wire.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
 #include <phasebit/nvme/device/maintenance_job.hpp>
@@ -75,9 +76,9 @@ class maintenance_commands {
     if (offset == 0) received_ = 0;
     if (offset < received_) return status_code::overlapping_range;
     if (offset != received_) return status_code::invalid_field;
-    const auto got = data.from_host(
-        image_.subspan(static_cast<std::size_t>(offset), static_cast<std::size_t>(bytes)));
-    if (got == status_code::success) received_ = static_cast<std::size_t>(offset + bytes);
+    const auto got =
+        data.from_host(image_.subspan(int_cast<std::size_t>(offset), int_cast<std::size_t>(bytes)));
+    if (got == status_code::success) received_ = int_cast<std::size_t>(offset + bytes);
     return got;
   }
   [[nodiscard]] command_result commit(const submission_entry& c) noexcept {
