@@ -310,12 +310,14 @@ struct granted_range {
   using to = bus_space;
   std::uint64_t end;
   std::uint64_t read_only_from = ~0ULL;
+  std::uint64_t read_only_end = ~0ULL;
 
   result<phasebit::segment<bus_space>> translate(guest_addr a, std::uint64_t bytes,
                                                  phasebit::access wanted) noexcept {
     if (a.value() >= read_only_from) {
       if (phasebit::writes(wanted)) return failure(errc::access_denied, "read only", a.value());
-      return phasebit::segment<bus_space>{bus_addr{a.value()}, bytes};
+      return phasebit::segment<bus_space>{bus_addr{a.value()},
+                                          std::min(bytes, read_only_end - a.value())};
     }
     if (a.value() >= end) return failure(errc::not_mapped, "beyond the range", a.value());
     return phasebit::segment<bus_space>{bus_addr{a.value() + 0x1000'0000},
@@ -334,6 +336,21 @@ TEST_CASE("a page that is half outside of what was granted is refused") {
   prp::pointers command{.prp1 = 0, .prp2 = 0x4000'0000};
   CHECK_FALSE(prp::rewrite(guest, pages, phasebit::access::write, command, 12'288, 12,
                            shadow.region(0x7f00'0000, 4_KiB)));
+}
+
+TEST_CASE("of a list page only the entries in use need to be granted") {
+  for (const std::uint64_t granted : {8U, 16U, 64U}) {
+    phasebit_test::counted_memory<guest_space> guest{0x4000'0000, 16_KiB};
+    guest.set_word(0x4000'0000, 0x1000);
+    guest.set_word(0x4000'0008, 0x2000);
+    granted_range pages{0x8000, 0x4000'0000, 0x4000'0000 + granted};
+    prp::pointers command{.prp1 = 0, .prp2 = 0x4000'0000};
+    const bool done =
+        prp::rewrite_in_place(guest, pages, phasebit::access::write, command, 12'288, 12)
+            .
+            operator bool();
+    CHECK(done == (granted >= 16));
+  }
 }
 
 TEST_CASE("a list in memory that the device may only read is rewritten in place") {
