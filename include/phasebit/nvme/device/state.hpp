@@ -53,7 +53,8 @@ struct no_pending_table {};
 
 // Metadata of the blocks of a block_buffer: 64 bytes of each.
 struct block_metadata_buffer {
-  alignas(16) std::array<std::byte, block::max_block_size / block::min_block_size * 64> bytes{};
+  alignas(16) std::array<std::byte,
+                         std::size_t{64} * (block::max_block_size / block::min_block_size)> bytes{};
 };
 struct no_metadata_buffer {};
 
