@@ -538,5 +538,5 @@ TEST_CASE(
       REQUIRE(planned.result_of({id}) == results[id]);
     }
   }
-  CHECK(compared > 800);
+  CHECK(compared > test_support::scaled(800U));
 }
