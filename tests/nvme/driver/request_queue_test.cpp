@@ -72,9 +72,9 @@ TEST_CASE("the first failure of its parts is the request's outcome, told when al
 }
 
 TEST_CASE("more requests than there is room for are refused as full, and their turn comes") {
+  unsigned ended = 0;
   bench b;
   const segment<bus_space> buffer[] = {{bus_addr{0x100000}, 4096}};
-  unsigned ended = 0;
   const auto count = [&](completion c) noexcept { ended += c.ok(); };
   for (int i = 0; i != 8; ++i) REQUIRE(b.requests.submit(read_of(0, buffer), count));
   CHECK(b.requests.waiting() == 5);
