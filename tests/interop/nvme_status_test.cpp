@@ -60,7 +60,7 @@ struct our_target final : target {
     s.controller_id = 1;
     return s;
   }
-  our_target() { primary.controller.secondary().configure(1, {8, 5, 2}, {4, 5, 1}); }
+  our_target() { primary.controller.secondary().configure(0, 1, {8, 5, 2}, {4, 5, 1}); }
 
   bool is_qemu() const override { return false; }
   std::uint32_t read32(std::uint32_t offset) override { return primary.controller.read32(offset); }

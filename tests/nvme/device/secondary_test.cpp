@@ -18,7 +18,7 @@ struct primary_policy : device::default_policy {
 
 struct primary : machine<primary_policy> {
   primary() {
-    controller.secondary().configure(1, {8, 5, 4}, {4, 5, 2});
+    controller.secondary().configure(0, 1, {8, 5, 4}, {4, 5, 2});
     enable();
     buffer = page();
   }
@@ -122,6 +122,30 @@ TEST_CASE("what the primary takes is its own after its reset, and not to be give
   CHECK(after.vqprt == 5);
   CHECK(after.vqfrsm == 4);
   CHECK(after.vifrt == 4);
+}
+
+TEST_CASE("a reset of the primary takes its secondaries offline, and they keep their resources") {
+  primary m;
+  m.controller.secondary().set_virtual_functions(4);
+  m.code(action::assign, 2, resource::queues, 2);
+  m.code(action::assign, 2, resource::interrupts, 1);
+  REQUIRE(m.code(action::online, 2) == success);
+  const auto before = m.controller.secondary().generation();
+  m.enable();
+  CHECK_FALSE(m.controller.secondary().entry(1).online);
+  CHECK(m.controller.secondary().generation() != before);
+  CHECK(m.entry(1).nvq == 2);
+  CHECK(m.code(action::online, 2) == success);
+}
+
+TEST_CASE("a count that is no multiple of the granularity is rounded up where there is as much") {
+  primary m;
+  m.controller.secondary().configure(0, 1, {8, 5, 5, 2}, {4, 5, 2});
+  CHECK(m.manage(action::assign, 1, resource::queues, 3).dw0 == 4);
+  CHECK(m.manage(action::assign, 2, resource::queues, 3).dw0 == 4);
+  CHECK(m.code(action::assign, 3, resource::queues, 1) == invalid_controller_resource_count);
+  CHECK(m.capabilities().vqgran == 2);
+  CHECK(m.capabilities().vqrfa == 8);
 }
 
 TEST_CASE("the list of secondaries begins where it is asked to") {

@@ -142,7 +142,7 @@ class admin_handlers {
   }
   [[nodiscard]] command_result virtualization_management(const submission_entry& c) noexcept {
     if constexpr (State::secondary_type::present) {
-      return s_.secondary.execute(c, s_.config.controller_id);
+      return s_.secondary.execute(c);
     }
     return status_code::invalid_opcode;
   }
