@@ -6,17 +6,19 @@
 #include <bit>
 #include <cstdint>
 
-namespace phasebit::iommu::detail {
+namespace phasebit {
 
+namespace detail {
 #if defined(__x86_64__) || defined(__aarch64__) || defined(__riscv_zbb)
 inline constexpr bool scans_bits = true;
 #else
 inline constexpr bool scans_bits = false;
 #endif
+}  // namespace detail
 
 // Position of the highest set bit; `value` is not 0.
 [[nodiscard]] constexpr unsigned highest_bit(std::uint64_t value) noexcept {
-  if constexpr (scans_bits) {
+  if constexpr (detail::scans_bits) {
     return static_cast<unsigned>(63 - std::countl_zero(value));
   } else {
     unsigned place = 0;
@@ -31,11 +33,16 @@ inline constexpr bool scans_bits = false;
 
 // Position of the lowest set bit; `value` is not 0.
 [[nodiscard]] constexpr unsigned lowest_bit(std::uint64_t value) noexcept {
-  if constexpr (scans_bits) {
+  if constexpr (detail::scans_bits) {
     return static_cast<unsigned>(std::countr_zero(value));
   } else {
     return highest_bit(value & (~value + 1));
   }
 }
 
-}  // namespace phasebit::iommu::detail
+// How many bits `value` needs: 0 for 0.
+[[nodiscard]] constexpr unsigned bit_width(std::uint64_t value) noexcept {
+  return value == 0 ? 0 : highest_bit(value) + 1;
+}
+
+}  // namespace phasebit

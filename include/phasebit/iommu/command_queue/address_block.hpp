@@ -2,6 +2,7 @@
 // Naturally aligned blocks of addresses, and how commands and ATS messages spell them.
 #pragma once
 
+#include <phasebit/core/bit_scan.hpp>
 #include <phasebit/core/expects.hpp>
 
 #include <cstdint>
@@ -19,24 +20,11 @@ struct address_block {
   friend constexpr bool operator==(address_block, address_block) noexcept = default;
 };
 
-// How many bits `value` needs: 0 for 0. In steps, for processors without an instruction for it
-// would call a library.
-[[nodiscard]] constexpr unsigned bits_of(std::uint64_t value) noexcept {
-  unsigned bits = 0;
-  for (unsigned step = 32; step != 0; step /= 2) {
-    if (value >> step != 0) {
-      value >>= step;
-      bits += step;
-    }
-  }
-  return value != 0 ? bits + 1 : bits;
-}
-
 // The smallest block of at least 2^least bytes that holds [first, last].
 [[nodiscard]] constexpr address_block block_around(std::uint64_t first, std::uint64_t last,
                                                    unsigned least = 12) noexcept {
   PHASEBIT_EXPECTS(first <= last, "a range ends before it begins");
-  const unsigned differing = bits_of(first ^ last);
+  const unsigned differing = bit_width(first ^ last);
   const unsigned shift = differing < least ? least : differing;
   if (shift >= 64) return {0, 64};
   return {first >> shift << shift, shift};
@@ -55,7 +43,7 @@ struct address_block {
   // The lowest zero, by adding one to the ones below it.
   const std::uint64_t lowest_zero = ~filled & (filled + 1);
   if (lowest_zero == 0 || lowest_zero >> 63 != 0) return {0, 64};
-  const unsigned shift = bits_of(lowest_zero);
+  const unsigned shift = bit_width(lowest_zero);
   return {address >> shift << shift, shift};
 }
 

@@ -280,7 +280,7 @@ class page_table_view {
     }
     while (waiting != 0) {
       for (unsigned left = waiting; left != 0; left &= left - 1) {
-        const unsigned i = detail::lowest_bit(left);
+        const unsigned i = lowest_bit(left);
         const page_table_view& v = *questions[i].tables;
         const std::uint64_t a = questions[i].at.value();
         walk_state& w = walks[i];

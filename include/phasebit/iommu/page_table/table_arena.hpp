@@ -105,7 +105,7 @@ class table_arena {
     std::uint32_t seen = bits.load(std::memory_order_relaxed);
     while (seen != ~std::uint32_t{0}) {
       int place = -1;
-      for (unsigned bit = detail::lowest_bit(~seen) & ~(pages - 1); bit < 32; bit += pages) {
+      for (unsigned bit = lowest_bit(~seen) & ~(pages - 1); bit < 32; bit += pages) {
         if ((seen >> bit & mask_of(pages)) == 0) {
           place = static_cast<int>(bit);
           break;

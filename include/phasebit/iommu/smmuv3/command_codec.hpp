@@ -83,7 +83,7 @@ struct command_codec {
           const std::uint64_t mask = c.device_ignore;
           if ((mask & (mask + 1)) != 0) return false;
           w0 = start(opcode::cfgi_ste_range) | stream.of<std::uint64_t>(c.device);
-          w1 = cfgi::range.of<std::uint64_t>(static_cast<std::uint8_t>(bits_of(mask) - 1));
+          w1 = cfgi::range.of<std::uint64_t>(static_cast<std::uint8_t>(bit_width(mask) - 1));
         }
         return true;
       case command_kind::invalidate_process:

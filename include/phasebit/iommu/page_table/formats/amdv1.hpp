@@ -42,7 +42,7 @@ struct amd_v1 {
     const unsigned own = 12 + 9 * level;
     if ((e & beyond()) != 0 || level > 3) return 0;
     if (next(e) == 0) return (e & address_mask & ((std::uint64_t{1} << own) - 1)) == 0 ? own : 0;
-    const auto shift = 13 + detail::lowest_bit(~((e & address_mask) >> 12));
+    const auto shift = 13 + lowest_bit(~((e & address_mask) >> 12));
     return shift >= own && shift < own + 9 ? shift : 0;
   }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned level) const noexcept {
