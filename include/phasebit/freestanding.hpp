@@ -158,6 +158,7 @@
 #include <phasebit/memory/iova_allocator.hpp>
 #include <phasebit/memory/memory_domain.hpp>
 #include <phasebit/memory/memory_domain_models.hpp>
+#include <phasebit/memory/planned_port.hpp>
 #include <phasebit/memory/region_map.hpp>
 #include <phasebit/memory/translate.hpp>
 #include <phasebit/memory/translators.hpp>

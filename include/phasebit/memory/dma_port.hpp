@@ -44,6 +44,35 @@ concept DmaPort = requires(T& port, address<Space> at, std::uint64_t bytes, acce
   { port.write(at, from) } noexcept -> std::same_as<result<>>;
 };
 
+// Names an operation of a port that completes later; chosen by its caller, and may be used for several.
+using dma_tag = std::uint64_t;
+
+// What a port began with one call.
+struct dma_started {
+  std::uint64_t bytes = 0;  // 1 to the bytes asked for; the caller goes on behind them
+  bool pending = false;     // delivered by poll(); else it is done
+
+  friend constexpr bool operator==(const dma_started&, const dma_started&) noexcept = default;
+};
+
+// A port to memory that is far away: a copy can complete later, and many are in flight.
+// start_read(at, to, tag)     like read() and write(), of as much as one operation takes. The local
+// start_write(at, from, tag)  bytes stay as they are until the operation is delivered.
+// poll(sink)                  calls sink(tag, bool good) for each operation that has ended. Then nothing
+//                             touches its bytes any more, and what was written is seen by the host
+//                             before any write that is begun afterwards. Returns how many were delivered.
+// Every operation is delivered once, also when the path to the host is lost. Operations may end in any
+// order. Error of start: nothing was begun. One thread at a time.
+template <class T, class Space = bus_space>
+concept AsyncDmaPort =
+    DmaPort<T, Space> &&
+    requires(T& port, address<Space> at, std::span<std::byte> to, std::span<const std::byte> from,
+             dma_tag tag, void (&sink)(dma_tag, bool) noexcept) {
+      { port.start_read(at, to, tag) } noexcept -> std::same_as<result<dma_started>>;
+      { port.start_write(at, from, tag) } noexcept -> std::same_as<result<dma_started>>;
+      { port.poll(sink) } noexcept -> std::same_as<std::size_t>;
+    };
+
 // A DmaPort over a translator, whose memory is all reachable by pointers. Keeps a reference to it;
 // takes as many threads as the translator does.
 template <LocalTranslator Translator>

@@ -68,9 +68,9 @@ struct async_backing {
   block::bounce_pool bounce;
 };
 
-template <class Policy = device::default_policy>
-struct async_machine : machine<Policy, async_backing> {
-  using base = machine<Policy, async_backing>;
+template <class Policy = device::default_policy, class Port = memory>
+struct async_machine : machine<Policy, async_backing, Port> {
+  using base = machine<Policy, async_backing, Port>;
 
   explicit async_machine(const async_limits& l = {}, const device::settings& s = base::small(),
                          std::uint32_t block_size = 512, std::size_t memory_bytes = 8U << 20)

@@ -19,6 +19,7 @@
 #include <mutex>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -109,10 +110,12 @@ struct memory_backing {
 };
 using namespaces = memory_backing::namespaces;
 
-template <class Policy = device::default_policy, class Backing = memory_backing>
+// `Port` is how the controller reaches the host's memory; another than `memory` is made from it.
+template <class Policy = device::default_policy, class Backing = memory_backing,
+          class Port = memory>
 struct machine : Backing {
   using controller_type =
-      device::controller<memory, interrupts, typename Backing::namespaces, thread_order, Policy>;
+      device::controller<Port, interrupts, typename Backing::namespaces, thread_order, Policy>;
 
   static device::settings small() noexcept {
     device::settings s;
@@ -133,9 +136,16 @@ struct machine : Backing {
 
   [[nodiscard]] controller_type made_controller() {
     if constexpr (Policy::poll_groups == 1) {
-      return controller_type(ram, irq, this->spaces, words, config, this->pending());
+      return controller_type(reached(), irq, this->spaces, words, config, this->pending());
     } else {
-      return controller_type(ram, irq, this->groups(), words, config);
+      return controller_type(reached(), irq, this->groups(), words, config);
+    }
+  }
+  [[nodiscard]] Port& reached() noexcept {
+    if constexpr (std::is_same_v<Port, memory>) {
+      return ram;
+    } else {
+      return port;
     }
   }
 
@@ -255,8 +265,13 @@ struct machine : Backing {
     pairs[qid] = q;
   }
 
+  struct no_port {
+    explicit no_port(memory&) noexcept {}
+  };
+
   device::settings config;
   memory ram;
+  std::conditional_t<std::is_same_v<Port, memory>, no_port, Port> port{ram};
   std::size_t next = 0;
   interrupts irq;
   std::vector<std::uint32_t> words;

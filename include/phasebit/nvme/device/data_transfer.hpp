@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <type_traits>
 
 namespace phasebit::nvme::device {
 
@@ -79,18 +80,35 @@ class data_transfer {
   [[nodiscard]] status_code to_host(std::uint64_t bytes, std::uint64_t offset,
                                     std::span<const std::byte> data) noexcept {
     return for_each_range(bytes, access::write,
-                          part_of_data<const std::byte, copy_out>(*dma_, offset, data));
+                          part_of_data{copying<copy_out>{dma_}, offset, data});
   }
   [[nodiscard]] status_code from_host(std::uint64_t bytes, std::uint64_t offset,
                                       std::span<std::byte> data) noexcept {
-    return for_each_range(bytes, access::read,
-                          part_of_data<std::byte, copy_in>(*dma_, offset, data));
+    return for_each_range(bytes, access::read, part_of_data{copying<copy_in>{dma_}, offset, data});
+  }
+  // Begin the same through a port that completes later, which delivers `tag` as often as `pending` says.
+  // `data` stays as it is until then, whatever the status.
+  struct begun {
+    status_code status = status_code::success;
+    std::uint32_t pending = 0;
+  };
+  [[nodiscard]] begun start_to_host(std::uint64_t bytes, std::uint64_t offset,
+                                    std::span<const std::byte> data, dma_tag tag) noexcept
+    requires AsyncDmaPort<Dma>
+  {
+    return start(bytes, access::write, starting<const std::byte>{dma_, tag}, offset, data);
+  }
+  [[nodiscard]] begun start_from_host(std::uint64_t bytes, std::uint64_t offset,
+                                      std::span<std::byte> data, dma_tag tag) noexcept
+    requires AsyncDmaPort<Dma>
+  {
+    return start(bytes, access::read, starting<std::byte>{dma_, tag}, offset, data);
   }
   // Whether those bytes equal `data`: Compare Failure where not.
   [[nodiscard]] status_code compare(std::uint64_t bytes, std::uint64_t offset,
                                     std::span<const std::byte> data) noexcept {
     return for_each_range(bytes, access::read,
-                          part_of_data<const std::byte, compare_in>(*dma_, offset, data));
+                          part_of_data{copying<compare_in>{dma_}, offset, data});
   }
   // All of it.
   [[nodiscard]] status_code to_host(std::span<const std::byte> data) noexcept {
@@ -101,7 +119,7 @@ class data_transfer {
   }
 
  private:
-  // What part_of_data does: to memory that has pointers, and through a port to memory that has none.
+  // What copying<> does: to memory that has pointers, and through a port to memory that has none.
   struct copy_out {
     static constexpr access wanted = access::write;
     static status_code local(std::span<std::byte> host, std::span<const std::byte> mine) noexcept {
@@ -147,13 +165,65 @@ class data_transfer {
     }
   };
 
-  // Moves the part of the data that begins `before` bytes in and is as long as `mine`, and ends the
+  // How part_of_data moves: move(at, mine, moved) moves at least a byte of `mine`, from or to `at` on, and
+  // says how many.
+  template <class Move>
+  struct copying {
+    Dma* dma;
+
+    template <class Byte>
+    PHASEBIT_ALWAYS_INLINE status_code operator()(bus_addr at, std::span<Byte> mine,
+                                                  std::uint64_t& moved) const noexcept {
+      local_addr local{};
+      if constexpr (DmaTranslator<Dma>) {
+        const auto segment = dma->translate(at, mine.size(), Move::wanted);
+        if (!segment || segment->bytes == 0 || segment->bytes > mine.size()) {
+          return status_code::data_transfer_error;
+        }
+        moved = segment->bytes;
+        local = segment->begin;
+      } else {
+        const auto range = map_dma(*dma, at, mine.size(), Move::wanted);
+        if (!range) return status_code::data_transfer_error;
+        moved = range->bytes;
+        if (range->domain != memory_domain::local) {
+          return Move::remote(*dma, at, mine.first(int_cast<std::size_t>(moved)));
+        }
+        local = local_addr{range->address};
+      }
+      const auto count = int_cast<std::size_t>(moved);
+      return Move::local(std::span{pointer_of(local), count}, mine.first(count));
+    }
+  };
+  template <class Byte>
+  struct starting {
+    Dma* dma;
+    dma_tag tag;
+    std::uint32_t pending = 0;
+
+    status_code operator()(bus_addr at, std::span<Byte> mine, std::uint64_t& moved) noexcept {
+      result<dma_started> begun = [&]() noexcept {
+        if constexpr (std::is_const_v<Byte>) {
+          return dma->start_write(at, mine, tag);
+        } else {
+          return dma->start_read(at, mine, tag);
+        }
+      }();
+      if (!begun) return status_code::data_transfer_error;
+      if (begun->pending) ++pending;
+      if (begun->bytes == 0 || begun->bytes > mine.size()) return status_code::data_transfer_error;
+      moved = begun->bytes;
+      return status_code::success;
+    }
+  };
+
+  // Moves the part of the data that begins `offset` bytes in and is as long as `data`, and ends the
   // walk behind it.
-  template <class Byte, class Move>
+  template <class Move, class Byte>
   class part_of_data {
    public:
-    part_of_data(Dma& dma, std::uint64_t offset, std::span<Byte> data) noexcept
-        : dma_(&dma), before_(offset), mine_(data) {}
+    part_of_data(Move move, std::uint64_t offset, std::span<Byte> data) noexcept
+        : move_(move), before_(offset), mine_(data) {}
 
     status_code operator()(bus_addr at, std::uint64_t bytes) noexcept {
       const std::uint64_t skipped = before_ < bytes ? before_ : bytes;
@@ -163,8 +233,9 @@ class data_transfer {
       while (bytes != 0 && !mine_.empty()) {
         const std::uint64_t most = bytes < mine_.size() ? bytes : mine_.size();
         std::uint64_t moved = 0;
-        const status_code done = move(at, most, moved);
+        const status_code done = move_(at, mine_.first(int_cast<std::size_t>(most)), moved);
         if (done != status_code::success) return done;
+        mine_ = mine_.subspan(int_cast<std::size_t>(moved));
         at += moved;
         bytes -= moved;
       }
@@ -178,40 +249,20 @@ class data_transfer {
       mine_ = mine_.subspan(count);
       return mine_.empty() ? walk_finished : status_code::success;
     }
+    [[nodiscard]] const Move& move() const noexcept { return move_; }
 
    private:
-    PHASEBIT_ALWAYS_INLINE status_code move(bus_addr at, std::uint64_t bytes,
-                                            std::uint64_t& moved) noexcept {
-      local_addr local{};
-      if constexpr (DmaTranslator<Dma>) {
-        const auto segment = dma_->translate(at, bytes, Move::wanted);
-        if (!segment || segment->bytes == 0 || segment->bytes > bytes) {
-          return status_code::data_transfer_error;
-        }
-        moved = segment->bytes;
-        local = segment->begin;
-      } else {
-        const auto range = map_dma(*dma_, at, bytes, Move::wanted);
-        if (!range) return status_code::data_transfer_error;
-        moved = range->bytes;
-        if (range->domain != memory_domain::local) {
-          return Move::remote(*dma_, at, take(moved));
-        }
-        local = local_addr{range->address};
-      }
-      return Move::local(std::span{pointer_of(local), int_cast<std::size_t>(moved)}, take(moved));
-    }
-    [[nodiscard]] std::span<Byte> take(std::uint64_t bytes) noexcept {
-      const auto count = int_cast<std::size_t>(bytes);
-      const auto taken = mine_.first(count);
-      mine_ = mine_.subspan(count);
-      return taken;
-    }
-
-    Dma* dma_;
+    Move move_;
     std::uint64_t before_;
     std::span<Byte> mine_;
   };
+  template <class Byte>
+  [[nodiscard]] begun start(std::uint64_t bytes, access wanted, starting<Byte> how,
+                            std::uint64_t offset, std::span<Byte> data) noexcept {
+    part_of_data part{how, offset, data};
+    const status_code status = for_each_range(bytes, wanted, part);
+    return {status, part.move().pending};
+  }
 
   template <class Each>
   struct local_visitor {

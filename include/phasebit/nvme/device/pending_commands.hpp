@@ -22,6 +22,7 @@ enum class command_state : std::uint8_t {
   waits_for_buffer,  // the bounce pool was empty
   waits_for_range,   // another command has its blocks to itself
   waits_for_first,   // second of a fused pair
+  moves_data,        // between `buffer` and the host, by a port that completes later
 };
 
 // One of them. A user gives an array and never looks inside.
@@ -41,6 +42,7 @@ struct pending_command {
   std::uint32_t list = none;
   std::uint32_t index = 0;       // next namespace of a flush, range of a list
   std::uint32_t partner = none;  // first of a fused pair: the second
+  std::uint32_t moves = 0;       // operations of the DMA port that are not delivered yet
   std::uint16_t sqid = 0;
   command_state state = command_state::free;
   bool fua = false;
@@ -120,12 +122,10 @@ class pending_table {
   [[nodiscard]] block::media_tag tag(std::uint32_t at) const noexcept {
     return commands_[at].generation << 32 | at;
   }
-  [[nodiscard]] std::uint32_t find(block::media_tag tag) const noexcept {
+  [[nodiscard]] std::uint32_t find(block::media_tag tag,
+                                   command_state state = command_state::submitted) const noexcept {
     const auto at = static_cast<std::uint32_t>(tag);
-    if (at >= commands_.size() || this->tag(at) != tag ||
-        commands_[at].state != command_state::submitted) {
-      return none;
-    }
+    if (at >= commands_.size() || this->tag(at) != tag || commands_[at].state != state) return none;
     return at;
   }
 

@@ -150,13 +150,17 @@ class pending_io {
     };
     g_.namespaces->for_each_media(
         [&](media_type& media) noexcept { delivered += media.poll(sink); });
+    if constexpr (moves_later) {
+      delivered +=
+          s_.dma->poll([this](dma_tag tag, bool good) noexcept { this->deliver_move(tag, good); });
+    }
     retry();
     return delivered;
   }
 
   // Asks every command that `picks(const pending_command&)` accepts to end early: with `status`, or
   // without a completion where that is success. Commands that wait end now; operations at the media
-  // end when the media delivers them. Returns whether there was any.
+  // end when the media delivers them, copies when the DMA port does. Returns whether there was any.
   template <class Picks>
   bool cancel(Picks&& picks, status_code status) noexcept {
     bool any = false;
@@ -178,6 +182,10 @@ class pending_io {
         any = true;
         mark(p, status);
       }
+      if (p.state == command_state::moves_data && picks(p)) {
+        any = true;
+        mark(p, status);
+      }
       if (p.state != command_state::submitted || !picks(p)) continue;
       any = true;
       mark(p, status);
@@ -187,12 +195,17 @@ class pending_io {
   }
 
  private:
-  enum class next_step : std::uint8_t { submit, wait_for_buffer, wait_for_range, ended };
+  enum class next_step : std::uint8_t { submit, wait_for_buffer, wait_for_range, move, ended };
 
   using namespaces_type = std::remove_pointer_t<decltype(group_type::namespaces)>;
   static constexpr bool formatted = FormattedNamespaces<namespaces_type>;
   // Whether commands can have blocks to themselves.
   static constexpr bool exclusive = formatted || State::policy::fused_commands;
+  // Whether copies between bounce buffers and the host complete later. Lists, metadata and what Compare
+  // looks at are read at once.
+  static constexpr bool moves_later = AsyncDmaPort<typename State::dma_type>;
+  static_assert(!moves_later || State::poll_groups == 1,
+                "a DMA port that completes later is polled by one poll group");
 
   [[nodiscard]] status_code accept(std::uint32_t at, std::uint16_t sqid,
                                    const submission_entry& c) noexcept {
@@ -237,9 +250,38 @@ class pending_io {
     p.state = command_state::active;
     if (p.discarded) return end(at, status_code::success);
     const bool cut_short = p.cancelled && status == block::media_status::cancelled;
-    if (!cut_short && after(p, status)) return end(at, p.result);
+    if (!cut_short && after(at, p, status)) return end(at, p.result);
+    if (p.state == command_state::moves_data) return;
     if (p.cancelled) return end(at, {p.cancel_status, p.result.dw0});
     advance(at);
+  }
+
+  // The port has ended one copy of a command.
+  void deliver_move(dma_tag tag, bool good) noexcept {
+    const std::uint32_t at = g_.table.find(tag, command_state::moves_data);
+    if (at == pending_table::none) return;
+    pending_command& p = g_.table[at];
+    if (!good) p.result = status_code::data_transfer_error;
+    if (--p.moves != 0) return;
+    p.state = command_state::active;
+    if (p.discarded) return end(at, status_code::success);
+    if (!p.result.ok()) return end(at, p.result);
+    const bool sent = static_cast<nvm_opcode>(p.entry.opcode()) == nvm_opcode::read;
+    if (sent) {
+      release(p.buffer);
+      p.offset += p.part;
+      if (p.offset == p.bytes) return end(at, status_code::success);
+    }
+    if (p.cancelled) return end(at, p.cancel_status);
+    if (sent || submit(at, p)) advance(at);
+  }
+  // Takes what start_to_host or start_from_host answered. False: the command waits.
+  [[nodiscard]] bool moved(pending_command& p, status_code status, std::uint32_t pending) noexcept {
+    p.result = status;
+    p.moves = pending;
+    if (pending == 0) return true;
+    p.state = command_state::moves_data;
+    return false;
   }
 
   // Submits operations until one is pending, the command has to wait, or it has ended.
@@ -255,6 +297,8 @@ class pending_io {
         case next_step::wait_for_range:
           p.state = command_state::waits_for_range;
           return g_.table.for_ranges.push_back(g_.table, at);
+        case next_step::move:
+          return;
         case next_step::submit:
           break;
       }
@@ -274,9 +318,11 @@ class pending_io {
       g_.table.for_media.push_back(g_.table, at);
       return false;
     }
-    if (!after(p, answer.status())) return true;
-    end(at, p.result);
-    return false;
+    if (after(at, p, answer.status())) {
+      end(at, p.result);
+      return false;
+    }
+    return p.state != command_state::moves_data;
   }
 
   void end(std::uint32_t at, const command_result& result) noexcept {
@@ -382,6 +428,7 @@ class pending_io {
         g_.table[at].state = command_state::waits_for_buffer;
         return g_.table.for_buffers.push_front(g_.table, at);
       }
+      if (step == next_step::move) continue;
       if (step == next_step::ended) {
         end(at, g_.table[at].result);
       } else if (submit(at, g_.table[at])) {
@@ -620,13 +667,17 @@ class pending_io {
     if (!may_take(at, 1)) return next_step::wait_for_buffer;
     p.buffer = g_.bounce->take();
     const std::uint32_t part = buffer_part(p.bytes - p.offset);
-    if (!reading) {
-      const auto got =
-          data_of(p).from_host(p.bytes, p.offset, g_.bounce->bytes(p.buffer).first(part));
-      if (got != status_code::success) return ended(p, got);
-    }
     request(p, operation, here(p), part, bounce_segment(at, part));
-    return next_step::submit;
+    if (reading) return next_step::submit;
+    const auto to = g_.bounce->bytes(p.buffer).first(part);
+    if constexpr (moves_later) {
+      const auto begun = data_of(p).start_from_host(p.bytes, p.offset, to, g_.table.tag(at));
+      if (!moved(p, begun.status, begun.pending)) return next_step::move;
+      return p.result.ok() ? next_step::submit : next_step::ended;
+    } else {
+      const auto got = data_of(p).from_host(p.bytes, p.offset, to);
+      return got == status_code::success ? next_step::submit : ended(p, got);
+    }
   }
 
   // Compare and Verify: blocks into a buffer.
@@ -741,8 +792,10 @@ class pending_io {
 
   // -- an operation has finished --
 
-  // Returns whether the command has ended; its result is in `result`.
-  [[nodiscard]] bool after(pending_command& p, block::media_status status) noexcept {
+  // Returns whether the command has ended; its result is in `result`. If not, it goes on, or waits for
+  // its data to reach the host (moves_data).
+  [[nodiscard]] bool after(std::uint32_t at, pending_command& p,
+                           block::media_status status) noexcept {
     const auto opcode = static_cast<nvm_opcode>(p.entry.opcode());
     if (status == block::media_status::not_supported) {
       // A hint, and an operation that a write replaces.
@@ -760,9 +813,16 @@ class pending_io {
     switch (opcode) {
       case nvm_opcode::read:
         if (p.buffer != pending_command::none) {
-          const auto sent =
-              data_of(p).to_host(p.bytes, p.offset, g_.bounce->bytes(p.buffer).first(p.part));
-          if (sent != status_code::success) return finished(p, sent);
+          const auto from = g_.bounce->bytes(p.buffer).first(p.part);
+          if constexpr (moves_later) {
+            const auto begun = data_of(p).start_to_host(p.bytes, p.offset, from, g_.table.tag(at));
+            if (!moved(p, begun.status, begun.pending)) return false;
+            if (!p.result.ok()) return true;
+          } else {
+            static_cast<void>(at);
+            const auto sent = data_of(p).to_host(p.bytes, p.offset, from);
+            if (sent != status_code::success) return finished(p, sent);
+          }
           release(p.buffer);
         }
         break;
