@@ -267,3 +267,117 @@ TEST_CASE("vfio-user: interrupts of completions reach the client") {
   REQUIRE(function->disable_interrupts());
   CHECK(!function->poll_interrupt(0));
 }
+
+namespace {
+
+// Both I/O queues exist, and all DMA is by messages.
+struct busy_host : host_of_queues {
+  explicit busy_host(const vfu::server_options& how = {})
+      : host_of_queues(false, {.longest = 0}, how) {
+    enable();
+    polled server{*this};
+    post(0, nvme::admin::create_io_cq({.qid = 1, .entries = 8, .memory = bus_addr{base + 0x3000}}));
+    post(0, nvme::admin::create_io_sq(
+                {.qid = 1, .entries = 8, .memory = bus_addr{base + 0x2000}, .cqid = 1}));
+    while (!completed(0, 1)) server.answer(server.next());
+  }
+  // Fetches of commands are answered; what comes instead are `count` writes of data.
+  std::vector<vfu::message> writes_of_data(polled& server, std::size_t count) {
+    std::vector<vfu::message> writes;
+    while (writes.size() != count) {
+      auto m = server.next();
+      if (m.command() == command::dma_write) {
+        writes.push_back(std::move(m));
+      } else {
+        server.answer(m);
+      }
+    }
+    return writes;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("vfio-user: data of several commands is on its way at once, answered in any order") {
+  busy_host c;
+  std::memset(c.served.disk.data(), 0x3c, 512);
+  polled server{c};
+  for (int i = 0; i != 4; ++i) c.read_blocks();
+  auto writes = c.writes_of_data(server, 4);
+  CHECK_FALSE(c.completed(1, 0));
+  for (const auto& m : writes) {
+    CHECK(load_wire<vfu::dma_access>(m.body()).address == base + 0x8000);
+    CHECK(m.payload.size() == sizeof(vfu::dma_access) + 512);
+  }
+  for (auto i = writes.rbegin(); i != writes.rend(); ++i) server.answer(*i);
+  while (!c.completed(1, 3)) server.answer(server.next());
+  CHECK(c.memory.data()[0x8000 + 511] == std::byte{0x3c});
+}
+
+TEST_CASE("vfio-user: memory is unmapped when the data on its way has arrived") {
+  busy_host c;
+  polled server{c};
+  c.read_blocks();
+  c.read_blocks();
+  auto writes = c.writes_of_data(server, 2);
+  c.send(command::dma_unmap, wire_bytes(vfu::dma_unmap{24, 0, base, c.bytes}));
+  const auto unmap_id = c.id;
+  // Requests are answered meanwhile, and the end of the memory is not.
+  c.send(command::region_read, wire_bytes(vfu::region_access{nvme::csts::offset, 0, 4}));
+  CHECK(server.next().header.message_id == c.id);
+  server.answer(writes[1]);
+  server.answer(writes[0]);
+  const auto m = server.reply();
+  CHECK(m.header.message_id == unmap_id);
+  CHECK((m.header.flags & vfu::flag_error) == 0);
+  CHECK(c.completed(1, 1));
+}
+
+TEST_CASE("vfio-user: data that is refused, answered wrongly or never fails its command alone") {
+  for (int how = 0; how != 3; ++how) {
+    busy_host c{{.message_dma_limit_ms = how == 2 ? 50U : 5000U}};
+    polled server{c};
+    c.read_blocks();
+    c.read_blocks();
+    auto writes = c.writes_of_data(server, 2);
+    vfu::message_header h{writes[0].header.message_id, writes[0].header.command, 0, vfu::type_reply,
+                          0};
+    if (how == 0) {
+      h.flags |= vfu::flag_error;
+      h.error = EFAULT;
+      REQUIRE(c.channel.send(h, {}));
+    } else if (how == 1) {
+      REQUIRE(c.channel.send(h, wire_bytes(vfu::dma_access{base, 512})));
+    }
+    server.answer(writes[1]);
+    while (!c.completed(1, 1)) server.answer(server.next());
+    unsigned failed = 0;
+    for (std::size_t i = 0; i != 2; ++i) {
+      nvme::completion_entry e{};
+      std::memcpy(&e, c.memory.data() + 0x3000 + 16 * i, sizeof e);
+      if (!e.status().ok()) {
+        CHECK(e.status().code() == nvme::status_code::data_transfer_error);
+        ++failed;
+      }
+    }
+    CHECK(failed == 1);
+    CHECK(c.served.server->state() == vfu::server_state::connected);
+  }
+}
+
+TEST_CASE(
+    "vfio-user: a client that leaves with data on its way frees the server for the next one") {
+  busy_host c;
+  {
+    polled server{c};
+    c.read_blocks();
+    c.read_blocks();
+    static_cast<void>(c.writes_of_data(server, 2));
+    c.channel.close();
+    while (c.served.server->state() != vfu::server_state::waiting) std::this_thread::yield();
+  }
+  CHECK_FALSE(c.served.host.dma.any_copies());
+  CHECK(c.served.bounce.available() == c.served.bounce.capacity());
+  c.connect();
+  c.negotiate();
+}

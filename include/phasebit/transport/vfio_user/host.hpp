@@ -3,10 +3,12 @@
 #pragma once
 
 #include <phasebit/core/copy.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_access.hpp>
 #include <phasebit/nvme/device/concepts.hpp>
 #include <phasebit/pcie/device/interrupt_sink.hpp>
+#include <phasebit/posix/steady_clock.hpp>
 #include <phasebit/posix/unique_fd.hpp>
 #include <phasebit/transport/vfio_user/dma_table.hpp>
 #include <phasebit/transport/vfio_user/messages.hpp>
@@ -30,6 +32,13 @@ class message_dma {
   [[nodiscard]] virtual result<> read(std::uint64_t at, std::span<std::byte> to) noexcept = 0;
   [[nodiscard]] virtual result<> write(std::uint64_t at,
                                        std::span<const std::byte> from) noexcept = 0;
+  // Send one message, of at most largest_transfer() bytes, and do not wait: dma_port::end() is called
+  // with the identifier of the message.
+  [[nodiscard]] virtual result<std::uint16_t> start_read(std::uint64_t at,
+                                                         std::size_t bytes) noexcept = 0;
+  [[nodiscard]] virtual result<std::uint16_t> start_write(
+      std::uint64_t at, std::span<const std::byte> from) noexcept = 0;
+  [[nodiscard]] virtual std::uint64_t largest_transfer() const noexcept = 0;
 
  protected:
   ~message_dma() = default;
@@ -37,10 +46,13 @@ class message_dma {
 
 // The DMA port of the device: the client's memory in place where it gave a descriptor for it, and by
 // messages otherwise. Nothing is reached while no client is connected, and while the function is no bus
-// master. Models DmaPort. One thread at a time.
+// master. Models AsyncDmaPort: up to `most_copies` messages are on their way at a time, further copies wait
+// for their answer. One thread at a time.
 class dma_port {
  public:
-  explicit dma_port(std::size_t most_ranges) noexcept : table_(most_ranges) {}
+  static constexpr std::size_t most_copies = 256;
+
+  explicit dma_port(std::size_t most_ranges) : table_(most_ranges) { copies_.reserve(most_copies); }
   dma_port(const dma_port&) = delete;
   dma_port& operator=(const dma_port&) = delete;
 
@@ -76,7 +88,66 @@ class dma_port {
         });
   }
 
-  // The server's side.
+  [[nodiscard]] result<dma_started> start_read(bus_addr at, std::span<std::byte> to,
+                                               dma_tag tag) noexcept {
+    return start(at, to, tag, access::read);
+  }
+  [[nodiscard]] result<dma_started> start_write(bus_addr at, std::span<const std::byte> from,
+                                                dma_tag tag) noexcept {
+    return start(at, {const_cast<std::byte*>(from.data()), from.size()}, tag, access::write);
+  }
+  template <class Sink>
+  std::size_t poll(Sink&& sink) noexcept {
+    if (ended_ == 0) return 0;
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < copies_.size();) {
+      if (!copies_[i].ended) {
+        ++i;
+        continue;
+      }
+      const message_copy c = copies_[i];
+      copies_[i] = copies_.back();
+      copies_.pop_back();
+      --ended_;
+      ++count;
+      sink(c.tag, c.good);
+    }
+    return count;
+  }
+
+  // The server's side. A copy by a message that is on its way, or was answered and not delivered yet.
+  struct message_copy {
+    std::uint64_t at = 0;
+    std::span<std::byte> bytes{};
+    dma_tag tag = 0;
+    std::uint64_t begun = 0;  // nanoseconds
+    std::uint16_t id = 0;
+    bool write = false;
+    bool ended = false;
+    bool good = false;
+  };
+  [[nodiscard]] bool any_copies() const noexcept { return !copies_.empty(); }
+  // The one that waits for an answer with this identifier, or null.
+  [[nodiscard]] const message_copy* find_copy(std::uint16_t id) const noexcept {
+    for (const message_copy& c : copies_) {
+      if (!c.ended && c.id == id) return &c;
+    }
+    return nullptr;
+  }
+  // It was answered; `data` is what was read. A copy that is not there is ignored.
+  void end_copy(std::uint16_t id, bool good, std::span<const std::byte> data) noexcept {
+    for (message_copy& c : copies_) {
+      if (c.ended || c.id != id) continue;
+      if (good && !c.write) copy_bytes(c.bytes, data);
+      end(c, good);
+    }
+  }
+  // Fails those that were begun at `latest` or before.
+  void fail_copies(std::uint64_t latest = ~std::uint64_t{0}) noexcept {
+    for (message_copy& c : copies_) {
+      if (!c.ended && c.begun <= latest) end(c, false);
+    }
+  }
   [[nodiscard]] dma_table& table() noexcept { return table_; }
   void set_bus_master(bool on) noexcept { bus_master_ = on; }
   void set_messages(message_dma* messages) noexcept { messages_ = messages; }
@@ -96,6 +167,41 @@ class dma_port {
       return failure(errc::access_denied, "the client's mapping does not allow this access", at);
     }
     return r;
+  }
+  void end(message_copy& c, bool good) noexcept {
+    c.ended = true;
+    c.good = good;
+    ++ended_;
+  }
+  static void copy_bytes(std::span<std::byte> to, std::span<const std::byte> from) noexcept {
+    std::memcpy(to.data(), from.data(), std::min(to.size(), from.size()));
+  }
+  // As much as lies in one range and in one message.
+  [[nodiscard]] result<dma_started> start(bus_addr begin, std::span<std::byte> bytes, dma_tag tag,
+                                          access wanted) noexcept {
+    const std::uint64_t at = begin.value();
+    const auto r = find(at, wanted);
+    if (!r) return r.error();
+    const bool by_message = (*r)->local == nullptr;
+    std::uint64_t n = std::min<std::uint64_t>(bytes.size(), (*r)->bytes - (at - (*r)->begin));
+    if (by_message && messages_ != nullptr) n = std::min(n, messages_->largest_transfer());
+    const auto part = bytes.first(int_cast<std::size_t>(n));
+    if (!by_message || messages_ == nullptr || copies_.size() == most_copies) {
+      const auto done = writes(wanted) ? write(begin, part) : read(begin, part);
+      if (!done) return done.error();
+      return dma_started{n, false};
+    }
+    const auto id =
+        writes(wanted) ? messages_->start_write(at, part) : messages_->start_read(at, part.size());
+    if (!id) return id.error();
+    copies_.push_back({.at = at,
+                       .bytes = part,
+                       .tag = tag,
+                       .begun = posix::steady_clock::now(),
+                       .id = *id,
+                       .write = writes(wanted)});
+    message_bytes_ += n;
+    return dma_started{n, true};
   }
   template <class Byte, class Copy, class Message>
   [[nodiscard]] result<> each_part(bus_addr begin, std::span<Byte> bytes, access wanted, Copy copy,
@@ -127,8 +233,10 @@ class dma_port {
   message_dma* messages_ = nullptr;
   bool bus_master_ = false;
   std::uint64_t message_bytes_ = 0;
+  std::vector<message_copy> copies_;
+  std::size_t ended_ = 0;  // of them, not delivered yet
 };
-static_assert(DmaPort<dma_port>);
+static_assert(AsyncDmaPort<dma_port>);
 
 // The MSI-X vectors of the device: an interrupt is a write to the eventfd that the client gave for the
 // vector. What is raised while the vector is masked, or has no eventfd yet, is pending, and delivered

@@ -94,7 +94,8 @@ struct server_counters {
 };
 
 // Serves one client after the other: messages and the device, in poll(). The device is reset when a
-// client leaves. Nothing waits but DMA to memory that the client did not share. DMA_UNMAP, DEVICE_RESET
+// client leaves. Nothing waits but rings, lists and other small DMA to memory that the client did not
+// share; data of commands is begun, and delivered when the client has answered. DMA_UNMAP, DEVICE_RESET
 // and a function-level reset are answered when the device has let go of the client's memory.
 //
 // While the device waits for such a DMA, region reads, configuration accesses and information are
@@ -148,8 +149,12 @@ class server final : private message_dma {
       if (device_->drained()) finish_close();
       return did + 1;
     }
-    if (std::exchange(reset_requested_, false)) begin_reset(hold::function_reset);
+    if (host_->dma.any_copies()) did += take_copies();
     if (holding_ != hold::nothing) return did + release_hold();
+    if (std::exchange(reset_requested_, false)) {
+      begin_reset(hold::function_reset);
+      return did + 1;
+    }
     // Looking for a message is a system call: while the device is busy, not in each round.
     if (did != 0 && ++rounds_ % busy_rounds != 0 && deferred_.empty()) return did;
     for (int i = 0; i != messages_per_round && holding_ == hold::nothing && !lost_; ++i) {
@@ -164,7 +169,7 @@ class server final : private message_dma {
   // Whether poll() has work that no descriptor announces.
   [[nodiscard]] bool busy() const noexcept {
     return state_ == server_state::closing || lost_ || holding_ != hold::nothing ||
-           !deferred_.empty();
+           !deferred_.empty() || host_->dma.any_copies();
   }
 
  private:
@@ -204,6 +209,7 @@ class server final : private message_dma {
   void begin_close() noexcept {
     state_ = server_state::closing;
     host_->dma.set_messages(nullptr);
+    host_->dma.fail_copies();
     main_.close();
     twin_.close();
     deferred_.clear();
@@ -323,6 +329,7 @@ class server final : private message_dma {
 
   void handle(message& m) noexcept {
     ++counters_.messages;
+    if (take_reply(m)) return;
     if (m.is_reply() && m.refused == 0) {
       // A reply cannot be answered.
       ++counters_.refused;
@@ -802,7 +809,7 @@ class server final : private message_dma {
 
   // ---- DMA by messages ---------------------------------------------------------------------------
 
-  [[nodiscard]] std::uint64_t largest_transfer() const noexcept {
+  [[nodiscard]] std::uint64_t largest_transfer() const noexcept override {
     return std::min<std::uint64_t>(peer_.max_data_xfer_size, default_max_transfer);
   }
   result<> read(std::uint64_t at, std::span<std::byte> to) noexcept override {
@@ -810,9 +817,6 @@ class server final : private message_dma {
       const auto part = to.first(std::min<std::size_t>(to.size(), largest_transfer()));
       const dma_access a{at, part.size()};
       if (const auto done = transfer(command::dma_read, a, {}); !done) return done;
-      if (dma_reply_.payload.size() != sizeof a + part.size()) {
-        return failure(errc::protocol, "the client answered DMA_READ with the wrong size", at);
-      }
       std::memcpy(part.data(), dma_reply_.payload.data() + sizeof a, part.size());
       at += part.size();
       to = to.subspan(part.size());
@@ -830,18 +834,67 @@ class server final : private message_dma {
     }
     return {};
   }
+  result<std::uint16_t> start_read(std::uint64_t at, std::size_t bytes) noexcept override {
+    return send_access(command::dma_read, {at, bytes}, {});
+  }
+  result<std::uint16_t> start_write(std::uint64_t at,
+                                    std::span<const std::byte> from) noexcept override {
+    return send_access(command::dma_write, {at, from.size()}, from);
+  }
+  // DMA has a socket of its own where the client has one.
+  [[nodiscard]] message_channel& dma_channel() noexcept { return twin_ ? twin_ : main_; }
+  [[nodiscard]] result<std::uint16_t> send_access(command what, const dma_access& a,
+                                                  std::span<const std::byte> data) noexcept {
+    if (lost_) return failure(errc::removed, "the client has closed the connection", a.address);
+    const std::uint16_t id = next_id_++;
+    const auto sent = dma_channel().send({id, static_cast<std::uint16_t>(what), 0, type_command, 0},
+                                         wire_bytes(a), data);
+    if (sent) return id;
+    lose(sent.error());
+    return sent.error();
+  }
+  // Whether the message answers a DMA that was begun and not waited for.
+  [[nodiscard]] bool take_reply(const message& m) noexcept {
+    if (m.refused != 0 || !m.is_reply()) return false;
+    const dma_port::message_copy* const c = host_->dma.find_copy(m.header.message_id);
+    if (c == nullptr || m.command() != (c->write ? command::dma_write : command::dma_read)) {
+      return false;
+    }
+    const auto good = check_reply(m, {c->at, c->bytes.size()}, c->write ? 0 : c->bytes.size());
+    if (!good) last_error_ = good.error();
+    const auto data = good ? m.body().subspan(sizeof(dma_access)) : std::span<const std::byte>{};
+    host_->dma.end_copy(m.header.message_id, good.has_value(), data);
+    return true;
+  }
+  // Answers to DMA that was begun, also while the server holds other messages back.
+  unsigned take_copies() {
+    unsigned did = 0;
+    const bool all = holding_ != hold::nothing;
+    for (int i = 0; i != messages_per_round && !lost_; ++i) {
+      const bool answered = twin_ && receive(twin_, nested_);
+      if (answered && !take_reply(nested_)) {
+        ++counters_.refused;
+        static_cast<void>(
+            refuse(EINVAL, "a message arrived that was not waited for", nested_.header.command));
+        nested_.fds.clear();
+      }
+      const bool more = all && !lost_ && receive(main_, nested_);
+      if (more && !take_reply(nested_)) handle_within(nested_);
+      if (!answered && !more) break;
+      ++did;
+    }
+    const std::uint64_t limit = options_.message_dma_limit_ms * nanoseconds_per_ms;
+    const std::uint64_t now = posix::steady_clock::now();
+    if (now >= limit) host_->dma.fail_copies(now - limit);
+    return did;
+  }
   // Sends a command and waits for its reply, which is left in dma_reply_.
   [[nodiscard]] result<> transfer(command what, const dma_access& a,
                                   std::span<const std::byte> data) noexcept {
-    if (lost_) return failure(errc::removed, "the client has closed the connection", a.address);
-    message_channel& channel = twin_ ? twin_ : main_;
-    const std::uint16_t id = next_id_++;
-    const auto sent = channel.send({id, static_cast<std::uint16_t>(what), 0, type_command, 0},
-                                   wire_bytes(a), data);
-    if (!sent) {
-      lose(sent.error());
-      return sent;
-    }
+    message_channel& channel = dma_channel();
+    const auto sent = send_access(what, a, data);
+    if (!sent) return sent.error();
+    const std::uint16_t id = *sent;
     const std::uint64_t end =
         posix::steady_clock::now() + options_.message_dma_limit_ms * nanoseconds_per_ms;
     for (;;) {
@@ -850,8 +903,9 @@ class server final : private message_dma {
         const message_header& h = dma_reply_.header;
         if (dma_reply_.refused == 0 && dma_reply_.is_reply() && h.message_id == id &&
             dma_reply_.command() == what) {
-          return check_reply(a);
+          return check_reply(dma_reply_, a, what == command::dma_read ? a.count : 0);
         }
+        if (take_reply(dma_reply_)) continue;
         if (dma_reply_.is_reply() || twin_) {
           ++counters_.refused;
           static_cast<void>(refuse(EINVAL, "a message arrived that was not waited for", h.command));
@@ -874,8 +928,9 @@ class server final : private message_dma {
           ::poll(wait.data(), wait.size(), static_cast<int>((end - now) / nanoseconds_per_ms + 1)));
     }
   }
-  [[nodiscard]] result<> check_reply(const dma_access& a) const noexcept {
-    const message& m = dma_reply_;
+  // Whether it answers the access `a` with so much data.
+  [[nodiscard]] static result<> check_reply(const message& m, const dma_access& a,
+                                            std::uint64_t data) noexcept {
     if ((m.header.flags & flag_error) != 0) {
       return failure(errc::not_mapped, "the client refuses a DMA by messages", a.address);
     }
@@ -884,6 +939,9 @@ class server final : private message_dma {
         load_wire<dma_access>(m.body()).count != a.count) {
       return failure(errc::protocol, "the client answers another DMA than it was asked for",
                      a.address);
+    }
+    if (data != 0 && m.payload.size() != sizeof a + data) {
+      return failure(errc::protocol, "the client answered DMA_READ with the wrong size", a.address);
     }
     return {};
   }
