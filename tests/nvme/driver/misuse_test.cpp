@@ -464,6 +464,37 @@ TEST_CASE("after a lost admin answer nothing is posted before a reset") {
   CHECK(r.host->get_feature(feature_id::arbitration));
 }
 
+TEST_CASE("a request queue whose queue pair is destroyed first ends its requests, and refuses") {
+  rig r;
+  auto q = r.host->create_queue_pair({.depth = 4}, tokens<std::uint16_t>);
+  REQUIRE(q);
+  using queue = std::remove_reference_t<decltype(*q)>;
+  std::optional<queue> owned{std::move(*q)};
+  request_queue<queue, 8> requests{*owned};
+  const segment<bus_space> good[] = {{r.data->bus, 512}};
+  unsigned done = 0;
+  for (int i = 0; i != 6; ++i) {
+    REQUIRE(requests.submit({.command = nvm::read({.nsid = 1}), .segments = good},
+                            [&](completion c) noexcept { done += !c.ok(); }));
+  }
+  CHECK(requests.waiting() != 0);
+  owned.reset();
+  CHECK(done == 6);
+  CHECK(requests.under_way() == 0);
+  CHECK(
+      requests
+          .submit({.command = nvm::read({.nsid = 1}), .segments = good}, [](completion) noexcept {})
+          .status == submit_status::closed);
+  requests.ring();
+  CHECK(requests.poll() == 0);
+  requests.fail_all();
+  // The memory of the queue pair may hold another one meanwhile.
+  auto next = r.host->create_queue_pair({.depth = 4}, tokens<std::uint16_t>);
+  REQUIRE(next);
+  owned.emplace(std::move(*next));
+  CHECK(requests.poll() == 0);
+}
+
 TEST_CASE("a request queue refuses what it cannot end") {
   rig r;
   auto q = r.host->create_queue_pair({.depth = 4}, tokens<std::uint16_t>);

@@ -71,7 +71,8 @@ struct queue_layout {
 };
 
 // What happens to a queue that a layer above it must know of.
-enum class queue_event : std::uint8_t { completed, ended, moved };
+// `gone`: the queue object is destroyed, or becomes another queue; nothing may use it any more.
+enum class queue_event : std::uint8_t { completed, ended, moved, gone };
 
 // Posts commands and hands out completions. `Token` is what comes back with a completion: a callback
 // (poll()), or any small value of the caller's (poll(f)).
@@ -593,6 +594,10 @@ class queue_pair : public detail::queue_link {
     if (has_controller()) (void)ask_for_deletion();
     leave();
     if (!closed()) end(queue_end::deleted);
+    if (observer_ != nullptr) {
+      std::exchange(observer_, nullptr)(observer_context_, queue_event::gone, *this, nullptr,
+                                        completion{});
+    }
   }
   void take_over(queue_pair& other) noexcept {
     submission_ = other.submission_;

@@ -28,8 +28,8 @@ struct request {
 // with exactly one call of its callback: the completion of its last command, with the status of the
 // first that failed. A part that cannot be posted ends the request with invalid_field, after the
 // parts before it have ended. When the queue ends (deleted, reset, detached, removed) all requests end, those
-// that wait as well. `Queue` has 16-bit tokens and is used by nothing else; it may be moved. Destroying this
-// object ends its requests with aborted_by_host; the device may still use their buffers then.
+// that wait as well. `Queue` has 16-bit tokens and is used by nothing else; it may be moved, and destroyed
+// first: submit() answers `closed` from then on. Destroying this object ends its requests with aborted_by_host; the device may still use their buffers then.
 //
 // The command's reference tag is that of the request's first block; each part has its own (types 1 and 2). With
 // PRACT or PRCHK in the command it is the caller's, and for type 1 the LBA.
@@ -53,6 +53,7 @@ class request_queue {
   request_queue(const request_queue&) = delete;
   request_queue& operator=(const request_queue&) = delete;
   ~request_queue() {
+    if (queue_ == nullptr) return;
     queue_->observe(nullptr, nullptr);
     if (under_way() != 0) fail_all();
   }
@@ -62,6 +63,7 @@ class request_queue {
   // reach, no whole number of blocks, or has a segment that is empty or wraps; full where MaxRequests
   // are under way.
   submitted submit(const request& wanted, completion_callback done) noexcept {
+    if (queue_ == nullptr) return submitted::as_closed(text(queue_end::deleted));
     if (queue_->closed()) return submitted::as_closed(text(queue_->end_reason()));
     if (!done) {
       return submitted::as_refused(errc::invalid_argument, "a request needs a callback");
@@ -87,10 +89,13 @@ class request_queue {
                                           : submitted{.status = submit_status::queued};
   }
 
-  void ring() noexcept { queue_->ring(); }
+  void ring() noexcept {
+    if (queue_ != nullptr) queue_->ring();
+  }
 
   // Takes completions, posts what has been waiting, rings; returns how many requests have ended.
   unsigned poll() noexcept {
+    if (queue_ == nullptr) return 0;
     unsigned ended = 0;
     (void)queue_->poll(
         [&](std::uint16_t& index, completion c) noexcept { ended += finish(index, c); });
@@ -102,6 +107,7 @@ class request_queue {
 
   // Ends everything, posted or waiting, with `how`; for a device that is gone or was reset.
   void fail_all(nvme::status how = status_code::aborted_by_host) noexcept {
+    if (queue_ == nullptr) return;
     stop_waiting();
     (void)queue_->fail_all(
         how, [&](std::uint16_t& index, completion c) noexcept { (void)finish(index, c); });
@@ -136,6 +142,9 @@ class request_queue {
         break;
       case queue_event::moved:
         self.queue_ = &queue;
+        break;
+      case queue_event::gone:
+        self.queue_ = nullptr;
         break;
     }
   }
