@@ -499,7 +499,6 @@ TEST_CASE("a request queue refuses what it cannot end") {
   rig r;
   auto q = r.host->create_queue_pair({.depth = 4}, tokens<std::uint16_t>);
   REQUIRE(q);
-  std::remove_reference_t<decltype(*q)> moved;  // outlives the requests, as a queue has to
   request_queue<std::remove_reference_t<decltype(*q)>, 4> requests{*q};
   const segment<bus_space> good[] = {{r.data->bus, 512}};
   refused(requests.submit({.command = nvm::read({.nsid = 1}), .segments = good}, {}),
@@ -513,7 +512,7 @@ TEST_CASE("a request queue refuses what it cannot end") {
                           [](completion) noexcept {}),
           errc::invalid_argument);
   // Moved under it, the queue is found again.
-  moved = std::move(*q);
+  auto moved = std::move(*q);
   unsigned done = 0;
   REQUIRE(requests.submit({.command = nvm::read({.nsid = 1}), .segments = good},
                           [&](completion c) noexcept { done += c.ok(); }));
