@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: BSL-1.0
 // Copies a namespace to a file, or a file to a namespace. Both have the same size, or nothing is done. Of a
 // namespace with metadata the data alone is copied, unless --metadata names a file for it.
-#include "support/open_backend.hpp"
+#include "support/open_disk.hpp"
 #include "support/progress.hpp"
 #include "support/run_main.hpp"
 #include "support/units.hpp"
 
 #include <phasebit/hosted/file_media.hpp>
-#include <phasebit/nvme/driver/controller.hpp>
-#include <phasebit/nvme/driver/disk.hpp>
 
 #include <filesystem>
 #include <fstream>
@@ -62,15 +60,8 @@ struct copy_options {
   return file;
 }
 
-template <class Backend>
-[[nodiscard]] result<> copy(const opened<Backend>& opened_disk, const copy_options& o) {
-  using controller = nvme::driver::controller<Backend>;
-  auto host = controller::attach(opened_disk.function);
-  if (!host) return host.error();
-  auto disk = nvme::driver::disk<controller>::open(*host, o.nsid,
-                                                   static_cast<std::uint32_t>(o.timeout * 1000));
-  if (!disk) return disk.error();
-  const nvme::driver::namespace_info& ns = disk->info();
+[[nodiscard]] result<> copy(hosted::any_disk& disk, const copy_options& o) {
+  const nvme::driver::namespace_info& ns = disk.info();
   auto file = open_file(o, ns);
   if (!file) return file.error();
 
@@ -97,25 +88,25 @@ template <class Backend>
       auto* const text = reinterpret_cast<char*>(beside.data());
       const auto count = static_cast<std::streamsize>(beside.size());
       if (to_file) {
-        if (const auto read = disk->read(lba, part, beside); !read) return read;
+        if (const auto read = disk.read(lba, part, beside); !read) return read;
         metadata.write(text, count);
         if (const auto written = in_words(file->write(lba, part), path); !written) return written;
       } else {
         metadata.read(text, count);
         if (const auto read = in_words(file->read(lba, part), path); !read) return read;
         if (metadata) {
-          if (const auto written = disk->write(lba, part, beside); !written) return written;
+          if (const auto written = disk.write(lba, part, beside); !written) return written;
         }
       }
       if (!metadata) {
         return failure(errc::io, "the file could not be read or written to its end").of(o.metadata);
       }
     } else if (to_file) {
-      if (const auto read = disk->read(lba, part); !read) return read;
+      if (const auto read = disk.read(lba, part); !read) return read;
       if (const auto written = in_words(file->write(lba, part), path); !written) return written;
     } else {
       if (const auto read = in_words(file->read(lba, part), path); !read) return read;
-      if (const auto written = disk->write(lba, part); !written) return written;
+      if (const auto written = disk.write(lba, part); !written) return written;
     }
     lba += blocks;
     progress.show([&] {
@@ -124,13 +115,24 @@ template <class Backend>
     });
   }
   progress.clear();
-  const auto flushed = to_file ? in_words(file->flush(), path) : disk->flush();
+  const auto flushed = to_file ? in_words(file->flush(), path) : disk.flush();
   if (!flushed) return flushed;
   fmt::print("copied {} {} {}\n", size_text(ns.bytes()), to_file ? "to" : "from", path);
-  if (const auto closed = host->shut_down(); !closed) {
+  return {};
+}
+
+[[nodiscard]] result<> run(const copy_options& o) {
+  auto disk = open_disk(o.disk, o.nsid, static_cast<std::uint32_t>(o.timeout * 1000));
+  if (!disk) return disk.error();
+  const auto copied = copy(*disk, o);
+  if (!copied) {
+    // A QEMU that died looks like a device that was pulled out; check() knows better.
+    if (const auto alive = disk->check(); !alive) return alive;
+  }
+  if (const auto closed = disk->shut_down(); !closed) {
     fmt::print(stderr, "nvme_copy: warning: {}\n", closed.error());
   }
-  return {};
+  return copied;
 }
 
 }  // namespace
@@ -157,6 +159,6 @@ int main(int argc, char** argv) {
   add_backend_options(app, options.disk);
   return run_main(app, argc, argv, [&] {
     options.disk.read_only = options.from.empty();
-    return with_backend(options.disk, [&](const auto& disk) { return copy(disk, options); });
+    return run(options);
   });
 }

@@ -2,6 +2,7 @@
 // Which disk an example works on, as its command line says it.
 #pragma once
 
+#include "support/fault_plans.hpp"
 #include "support/option_kinds.hpp"
 
 #include <cstdint>
@@ -24,9 +25,10 @@ struct backend_options {
   bool read_only = false;                              // the example writes nothing
 };
 
-// The names of support/open_backend.hpp.
-[[nodiscard]] inline const std::vector<std::string>& backend_names();
-[[nodiscard]] inline const std::vector<std::string>& fault_names();
+[[nodiscard]] inline const std::vector<std::string>& backend_names() {
+  static const std::vector<std::string> names{"simulated", "qtest", "vfio", "mmio"};
+  return names;
+}
 
 inline void add_backend_options(CLI::App& app, backend_options& o) {
   constexpr const char* group = "The disk";

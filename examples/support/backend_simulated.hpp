@@ -3,36 +3,16 @@
 #pragma once
 
 #include "support/backend_options.hpp"
+#include "support/fault_plans.hpp"
 #include "support/opened.hpp"
 
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/hosted/file_media.hpp>
 
-#include <map>
-#include <string>
 #include <vector>
 
 namespace example {
-
-// A disk that fails when it has worked for a while, except where the name says never.
-[[nodiscard]] inline const std::map<std::string, phasebit::backend::simulated::fault_plan>&
-fault_plans() {
-  namespace sim = phasebit::backend::simulated;
-  constexpr std::uint64_t when = 500;  // completions, those of bring-up counted
-  static const std::map<std::string, sim::fault_plan> plans{
-      {"none", {}},
-      {"never-ready", sim::fault_plan{}.stick(sim::never_ready)},
-      {"fatal", sim::fault_plan{}.stick(sim::fatal)},
-      {"foreign-id", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_id, 0x8000)},
-      {"lost", sim::fault_plan{}.completion(when, sim::completion_fault::drop)},
-      {"phase", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_phase)},
-      {"status", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_status, 0x281)},
-      {"dma", sim::fault_plan{}.fail_dma(2 * when)},
-      {"removed", sim::fault_plan{}.remove_at_completion(when)},
-  };
-  return plans;
-}
 
 namespace detail {
 

@@ -75,3 +75,15 @@ TEST_CASE("what names no disk is refused with a sentence") {
   }
   CHECK_FALSE(hosted::open_disk("sim:/no/such/image"));
 }
+
+TEST_CASE("a simulated disk fails as its options say, and one that is read only takes no write") {
+  namespace sim = backend::simulated;
+  CHECK_FALSE(hosted::open_disk("sim:", {.faults = sim::fault_plan{}.remove_at_completion(0)}));
+  auto disk = hosted::open_disk("sim:", {.read_only = true});
+  REQUIRE(disk);
+  const std::vector<std::byte> block(512);
+  CHECK(disk->write(0, block).error().code == errc::permission);
+  CHECK(disk->write(0, block, {}).error().code == errc::permission);
+  std::vector<std::byte> read(512);
+  CHECK(disk->read(0, read));
+}

@@ -31,9 +31,12 @@ struct open_disk_options {
   std::uint32_t nsid = 1;
   std::uint32_t timeout_ms = 10'000;  // of each blocking command, its retries included
   std::uint32_t queue_depth = 128;    // of the asynchronous commands' queue
-  bool read_only = false;             // of "qtest:" and "sim:" with an image; write() is refused
+  bool read_only = false;             // write() is refused; an image is opened so
   std::size_t memory_bytes = std::size_t{64} << 20;     // for DMA, of "qtest:" and "sim:"
   std::size_t simulated_bytes = std::size_t{64} << 20;  // of the disk that "sim:" makes
+  std::string qemu_namespace =
+      {};  // "qtest:": properties of the namespace, such as "ms=8,mset=1,pi=1"
+  backend::simulated::fault_plan faults = {};  // "sim:": what goes wrong
   nvme::driver::controller_options controller = {};
 };
 
@@ -54,6 +57,10 @@ class disk_interface {
   virtual std::uint32_t max_transfer() const noexcept = 0;
   virtual result<> read(std::uint64_t lba, std::span<std::byte> bytes) noexcept = 0;
   virtual result<> write(std::uint64_t lba, std::span<const std::byte> bytes) noexcept = 0;
+  virtual result<> read(std::uint64_t lba, std::span<std::byte> bytes,
+                        std::span<std::byte> metadata) noexcept = 0;
+  virtual result<> write(std::uint64_t lba, std::span<const std::byte> bytes,
+                         std::span<const std::byte> metadata) noexcept = 0;
   virtual result<> flush() noexcept = 0;
   virtual result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept = 0;
   virtual void release(dma_region region) noexcept = 0;
@@ -114,6 +121,15 @@ class open_disk_of final : public disk_interface {
   result<> write(std::uint64_t lba, std::span<const std::byte> bytes) noexcept override {
     if (read_only_) return failure(errc::permission, "the disk was opened for reading only");
     return disk_->write(lba, bytes);
+  }
+  result<> read(std::uint64_t lba, std::span<std::byte> bytes,
+                std::span<std::byte> metadata) noexcept override {
+    return disk_->read(lba, bytes, metadata);
+  }
+  result<> write(std::uint64_t lba, std::span<const std::byte> bytes,
+                 std::span<const std::byte> metadata) noexcept override {
+    if (read_only_) return failure(errc::permission, "the disk was opened for reading only");
+    return disk_->write(lba, bytes, metadata);
   }
   result<> flush() noexcept override { return disk_->flush(); }
   result<dma_region> allocate(std::size_t bytes, std::size_t alignment) noexcept override {
@@ -229,6 +245,7 @@ template <class Media>
   auto added = backend::simulated::add_nvme_disk(p->fabric, p->media);
   if (!added) return added.error();
   p->f.emplace(std::move(*added));
+  p->f->inject(o.faults);
   if (const auto started = p->fabric.start(); !started) return started.error();
   return finish_open(std::move(p), o);
 }
@@ -239,10 +256,15 @@ template <class Media>
                    "QEMU needs a disk: write qtest:IMAGE (make one with truncate -s 64M IMAGE)");
   }
   constexpr std::uint64_t mebibyte = std::uint64_t{1} << 20;
+  // A property that the controller lacks makes the namespace a device of its own.
+  std::vector<std::string> devices{"nvme,serial=phasebit,drive=d0"};
+  if (!o.qemu_namespace.empty()) {
+    devices = {"nvme,serial=phasebit,id=c0", "nvme-ns,bus=c0,drive=d0," + o.qemu_namespace};
+  }
   auto machine = backend::qtest::machine::start(
       {.memory_bytes = (o.memory_bytes + 32 * mebibyte) & ~(mebibyte - 1),
        .drives = {{.id = "d0", .path = std::string{image}, .read_only = o.read_only}},
-       .devices = {"nvme,serial=phasebit,drive=d0"}});
+       .devices = std::move(devices)});
   if (!machine) return machine.error();
   auto p = std::make_unique<qtest_platform>(qtest_platform{std::move(*machine)});
   auto function = p->machine.open_class(0x01'08'02);
@@ -272,6 +294,15 @@ class any_disk {
   }
   [[nodiscard]] result<> write(std::uint64_t lba, std::span<const std::byte> bytes) noexcept {
     return d_->write(lba, bytes);
+  }
+  // The same with the metadata of all blocks, wherever the namespace keeps it.
+  [[nodiscard]] result<> read(std::uint64_t lba, std::span<std::byte> bytes,
+                              std::span<std::byte> metadata) noexcept {
+    return d_->read(lba, bytes, metadata);
+  }
+  [[nodiscard]] result<> write(std::uint64_t lba, std::span<const std::byte> bytes,
+                               std::span<const std::byte> metadata) noexcept {
+    return d_->write(lba, bytes, metadata);
   }
   [[nodiscard]] result<> flush() noexcept { return d_->flush(); }
 
