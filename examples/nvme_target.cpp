@@ -8,7 +8,8 @@
 //   qemu-system-x86_64 -object memory-backend-memfd,id=m,size=1G,share=on -machine q35,memory-backend=m
 //     -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"disk.sock"}}' ...
 //
-// One thread polls; threads of a pool read and write the disk. When the client leaves, the next one is
+// A disk is a file (threads of a pool read and write it, or io_uring), memory, or an NVMe disk of our own
+// driver: --disk file:PATH, uring:PATH, mem:1G, vfio:0000:01:00.0, qtest:IMAGE. One thread polls. When the client leaves, the next one is
 // awaited; --once ends then.
 #include <phasebit/block/bounce_pool.hpp>
 #include <phasebit/hosted/format.hpp>
@@ -72,11 +73,12 @@ struct statistics {
 // most `sleep_ms` where doorbells are shared memory, which announces nothing.
 class target final : public hosted::poller {
  public:
-  target(vfu::host& host, device_type& device, server_type& server, posix::unique_fd listener,
-         const options& o)
+  target(vfu::host& host, device_type& device, server_type& server,
+         const example::target_namespaces& namespaces, posix::unique_fd listener, const options& o)
       : host_(&host),
         device_(&device),
         server_(&server),
+        namespaces_(&namespaces),
         listener_(std::move(listener)),
         options_(&o) {}
 
@@ -92,7 +94,7 @@ class target final : public hosted::poller {
     return did;
   }
   [[nodiscard]] bool arm() noexcept override {
-    if (server_->busy()) return false;
+    if (server_->busy() || namespaces_->any_to_poll()) return false;
     const std::uint64_t now = posix::steady_clock::now();
     if (idle_since_ == 0) idle_since_ = now;
     return now - idle_since_ >= std::uint64_t{options_->spin_us} * 1000;
@@ -129,6 +131,7 @@ class target final : public hosted::poller {
   vfu::host* host_;
   device_type* device_;
   server_type* server_;
+  const example::target_namespaces* namespaces_;
   posix::unique_fd listener_;
   const options* options_;
   std::uint64_t idle_since_ = 0;
@@ -181,9 +184,10 @@ int run(const options& o) {
   for (auto& disk : disks) {
     const std::uint64_t each = disk->block_count() / o.namespaces;
     for (std::uint32_t i = 0; i != o.namespaces; ++i) {
-      namespaces.add(std::make_unique<example::target_media>(
-          example::disk_part{*disk, each * i, each}, disk->in_memory() ? 0 : o.threads,
-          [r = reactor->get()] { r->wake(); }));
+      auto media = example::target_media::make(*disk, each * i, each, o.threads,
+                                               [r = reactor->get()] { r->wake(); });
+      if (!media) return fail(media.error());
+      namespaces.add(std::move(*media));
     }
   }
 
@@ -204,7 +208,7 @@ int run(const options& o) {
   if (!server) return fail(server.error());
   auto listener = listen_at(o.socket);
   if (!listener) return fail(listener.error());
-  target served{host, **device, **server, std::move(*listener), o};
+  target served{host, **device, **server, namespaces, std::move(*listener), o};
   if (const auto added = (*reactor)->add(served); !added) return fail(added.error());
   fmt::print("serving {} namespaces at {}\n", namespaces.highest_nsid(), o.socket);
   std::fflush(stdout);
@@ -255,7 +259,10 @@ int main(int argc, char** argv) {
   options o;
   CLI::App app{"Serves an NVMe disk to a virtual machine over vfio-user."};
   app.add_option("--socket", o.socket, "path of the socket, which is created")->required();
-  app.add_option("--disk", o.disks, "file:PATH or mem:SIZE; several: one namespace after the other")
+  app.add_option(
+         "--disk", o.disks,
+         "file:PATH, uring:PATH, mem:SIZE, vfio:BDF, mmio:BDF, qtest:IMAGE; several: one namespace "
+         "after the other")
       ->required();
   app.add_option("--namespaces", o.namespaces, "divides each disk into so many namespaces")
       ->check(CLI::Range(1, 64));

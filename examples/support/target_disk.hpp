@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: BSL-1.0
-// The disks of nvme_target: files and memory, whole or divided into namespaces.
+// The disks of nvme_target: files, memory and NVMe disks behind our driver, whole or divided into namespaces.
 #pragma once
 
 #include <phasebit/block/async_media.hpp>
 #include <phasebit/block/memory_media.hpp>
+#include <phasebit/hosted/disk_media.hpp>
 #include <phasebit/hosted/file_media.hpp>
+#include <phasebit/hosted/open_disk.hpp>
 #include <phasebit/hosted/threaded_media.hpp>
+#include <phasebit/hosted/uring_media.hpp>
 #include <phasebit/posix/memory_mapping.hpp>
 #include <phasebit/posix/os_error.hpp>
 #include <phasebit/posix/unique_fd.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -33,11 +37,14 @@ struct target_disk_options {
   bool read_only = false;
 };
 
-// A file or block device, locked for this process, or memory that is zero at first. One BlockMedia for both.
+// A file or block device, locked for this process; memory that is zero at first; or an NVMe disk. One
+// BlockMedia for the first two.
 class target_disk {
  public:
-  // `where` is file:PATH or mem:SIZE, with a size like 64M or 1G. Errors name the disk: invalid_argument,
-  // not_found, permission, busy (another process uses the image), out_of_range.
+  // `where` is file:PATH (threads), uring:PATH (io_uring), mem:SIZE with a size like 64M or 1G, or a name of
+  // hosted::open_disk (vfio:, mmio:, qtest:, sim:); nvme: is another word for vfio:. Errors name the disk:
+  // invalid_argument, not_supported, not_found, permission, busy (another process uses the image),
+  // out_of_range.
   [[nodiscard]] static phasebit::result<std::unique_ptr<target_disk>> open(
       const std::string& where, const target_disk_options& options) {
     using phasebit::errc;
@@ -58,10 +65,29 @@ class target_disk {
       made->read_only_ = options.read_only;
       return made;
     }
-    if (!where.starts_with("file:")) {
-      return failure(errc::invalid_argument, "is neither file:PATH nor mem:SIZE").of(where);
+    for (const std::string_view scheme : {"nvme:", "vfio:", "mmio:", "qtest:", "sim:"}) {
+      if (!where.starts_with(scheme)) continue;
+      const std::string name = scheme == "nvme:" ? "vfio:" + where.substr(5) : where;
+      auto disk = phasebit::hosted::open_disk(name, {.read_only = options.read_only});
+      if (!disk) return disk.error();
+      if (disk->info().block_bytes != options.block_size) {
+        return failure(errc::invalid_argument,
+                       "the disk has another block size than --block-size says",
+                       disk->info().block_bytes)
+            .of(where);
+      }
+      made->nvme_.emplace(std::move(*disk));
+      made->read_only_ = options.read_only;
+      return made;
     }
-    const std::string path = where.substr(5);
+    made->by_uring_ = where.starts_with("uring:");
+    if (!made->by_uring_ && !where.starts_with("file:")) {
+      return failure(
+                 errc::invalid_argument,
+                 "is none of file:PATH, uring:PATH, mem:SIZE, vfio:BDF, mmio:BDF and qtest:IMAGE")
+          .of(where);
+    }
+    const std::string path = where.substr(where.find(':') + 1);
     auto file = phasebit::hosted::file_media::open(
         path, {.block_size = options.block_size, .read_only = options.read_only});
     if (!file) return file.error();
@@ -85,15 +111,27 @@ class target_disk {
       return phasebit::posix::os_error("the image cannot be locked").of(path);
     }
     made->lock_ = std::move(*lock);
+    made->path_ = path;
     made->in_file_.emplace(std::move(*file));
     made->read_only_ = options.read_only;
     return made;
   }
 
+  // An NVMe disk, or null; the rest of the class is for the others.
+  [[nodiscard]] phasebit::hosted::any_disk* nvme() noexcept { return nvme_ ? &*nvme_ : nullptr; }
+  // The file again, for one io_uring.
+  [[nodiscard]] bool by_uring() const noexcept { return by_uring_; }
+  [[nodiscard]] phasebit::result<phasebit::hosted::file_media> open_again() const {
+    return phasebit::hosted::file_media::open(
+        path_, {.block_size = in_file_->block_size(), .read_only = read_only_});
+  }
+
   [[nodiscard]] std::uint32_t block_size() const noexcept {
+    if (nvme_) return nvme_->info().block_bytes;
     return in_file_ ? in_file_->block_size() : in_memory_->block_size();
   }
   [[nodiscard]] std::uint64_t block_count() const noexcept {
+    if (nvme_) return nvme_->info().blocks;
     return in_file_ ? in_file_->block_count() : in_memory_->block_count();
   }
   [[nodiscard]] bool read_only() const noexcept { return read_only_; }
@@ -109,6 +147,10 @@ class target_disk {
     return in_file_ ? in_file_->write(lba, from) : in_memory_->write(lba, from);
   }
   [[nodiscard]] phasebit::block::media_status flush() noexcept {
+    if (nvme_) {
+      return nvme_->flush() ? phasebit::block::media_status::good
+                            : phasebit::block::media_status::write_failed;
+    }
     return in_file_ ? in_file_->flush() : in_memory_->flush();
   }
   [[nodiscard]] phasebit::block::media_status trim(std::uint64_t lba,
@@ -144,6 +186,9 @@ class target_disk {
   phasebit::posix::memory_mapping memory_;
   std::optional<phasebit::hosted::file_media> in_file_;
   std::optional<phasebit::block::memory_media> in_memory_;
+  std::optional<phasebit::hosted::any_disk> nvme_;
+  std::string path_;
+  bool by_uring_ = false;
   bool read_only_ = false;
 };
 static_assert(phasebit::block::TrimmableMedia<target_disk>);
@@ -188,35 +233,77 @@ class disk_part {
   std::uint64_t count_;
 };
 
-// A namespace's media: executed by threads, or at once where there are none.
+// A namespace's media: executed by threads, by io_uring, by an NVMe disk, or at once.
 class target_media {
+  // Calls use(media, whether its blocks are those of the whole disk).
+  template <class Use>
+  auto with(Use&& use) noexcept {
+    if (nvme_) return use(*nvme_, true);
+#if __has_include(<liburing.h>)
+    if (uring_) return use(*uring_, true);
+#endif
+    return pool_ ? use(*pool_, false) : use(direct_, false);
+  }
+
  public:
-  target_media(const disk_part& part, unsigned threads, std::function<void()> notify)
-      : part_(part), direct_(part_) {
-    if (threads != 0) {
-      pool_.emplace(part_, phasebit::hosted::threaded_media_options{.threads = threads,
-                                                                    .notify = std::move(notify)});
+  // `notify` is called by threads when an operation has ended. Errors: those of the kinds of media.
+  [[nodiscard]] static phasebit::result<std::unique_ptr<target_media>> make(
+      target_disk& disk, std::uint64_t first, std::uint64_t count, unsigned threads,
+      std::function<void()> notify) {
+    std::unique_ptr<target_media> made{new target_media{disk, first, count}};
+    if (phasebit::hosted::any_disk* const nvme = disk.nvme(); nvme != nullptr) {
+      auto media = phasebit::hosted::disk_media::make(*nvme, {.read_only = disk.read_only()});
+      if (!media) return media.error();
+      made->nvme_.emplace(std::move(*media));
+    } else if (disk.by_uring()) {
+#if __has_include(<liburing.h>)
+      auto file = disk.open_again();
+      if (!file) return file.error();
+      auto media = phasebit::hosted::uring_media::make(std::move(*file));
+      if (!media) return media.error();
+      made->uring_.emplace(std::move(*media));
+#else
+      return phasebit::failure(phasebit::errc::not_supported,
+                               "uring: this program was built without liburing");
+#endif
+    } else if (threads != 0 && !disk.in_memory()) {
+      made->pool_.emplace(made->part_, phasebit::hosted::threaded_media_options{
+                                           .threads = threads, .notify = std::move(notify)});
     }
+    return made;
   }
   target_media(const target_media&) = delete;
   target_media& operator=(const target_media&) = delete;
 
-  [[nodiscard]] disk_part& part() noexcept { return part_; }
   [[nodiscard]] std::uint32_t block_size() const noexcept { return part_.block_size(); }
   [[nodiscard]] std::uint64_t block_count() const noexcept { return part_.block_count(); }
   [[nodiscard]] bool read_only() const noexcept { return part_.read_only(); }
+  // Whether operations are in flight of which only poll() finds out that they have ended.
+  [[nodiscard]] bool has_to_be_polled() const noexcept { return !pool_ && !drained(); }
   [[nodiscard]] phasebit::block::media_answer submit(const phasebit::block::media_request& request,
                                                      phasebit::block::media_tag tag) noexcept {
-    return pool_ ? pool_->submit(request, tag) : direct_.submit(request, tag);
+    return with([&](auto& media, bool whole_disk) noexcept {
+      if (!whole_disk) return media.submit(request, tag);
+      if (request.operation != phasebit::block::media_operation::flush &&
+          !phasebit::block::in_range(*this, request.lba, request.blocks)) {
+        return phasebit::block::media_answer::done(phasebit::block::media_status::out_of_range);
+      }
+      auto moved = request;
+      moved.lba += first_;
+      return media.submit(moved, tag);
+    });
   }
   template <class Sink>
   std::size_t poll(Sink&& sink) noexcept {
-    return pool_ ? pool_->poll(sink) : 0;
+    return with([&](auto& media, bool) noexcept { return media.poll(sink); });
   }
   void cancel(phasebit::block::media_tag tag) noexcept {
-    if (pool_) pool_->cancel(tag);
+    with([&](auto& media, bool) noexcept { media.cancel(tag); });
   }
-  [[nodiscard]] bool drained() const noexcept { return !pool_ || pool_->drained(); }
+  [[nodiscard]] bool drained() const noexcept {
+    return const_cast<target_media*>(this)->with(
+        [](auto& media, bool) noexcept { return media.drained(); });
+  }
   [[nodiscard]] bool reaches(phasebit::memory_domain domain) const noexcept {
     return domain == phasebit::memory_domain::local;
   }
@@ -224,9 +311,17 @@ class target_media {
  private:
   using pool = phasebit::hosted::threaded_media<disk_part>;
 
+  target_media(target_disk& disk, std::uint64_t first, std::uint64_t count) noexcept
+      : part_(disk, first, count), direct_(part_), first_(first) {}
+
   disk_part part_;
   phasebit::block::immediate_media<disk_part> direct_;
+  std::uint64_t first_;
   std::optional<pool> pool_;
+  std::optional<phasebit::hosted::disk_media> nvme_;
+#if __has_include(<liburing.h>)
+  std::optional<phasebit::hosted::uring_media> uring_;
+#endif
 };
 static_assert(phasebit::block::AsyncBlockMedia<target_media>);
 
@@ -245,6 +340,9 @@ class target_namespaces {
   template <class Visit>
   void for_each_media(Visit&& visit) noexcept {
     for (auto& media : media_) visit(*media);
+  }
+  [[nodiscard]] bool any_to_poll() const noexcept {
+    return std::ranges::any_of(media_, [](const auto& m) { return m->has_to_be_polled(); });
   }
 
  private:

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
 """examples/nvme_target: what it says to mistakes, how it ends, and the first messages of a client.
-Usage: check_nvme_target.py mistakes|client FOLDER"""
+Usage: check_nvme_target.py mistakes|client|disks FOLDER TARGET_CLIENT"""
 import fcntl
 import os
+import random
+import shutil
 import signal
 import socket
 import struct
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 
 PROGRAM = None
+CLIENT = None
 failed = []
 
 
@@ -50,7 +53,7 @@ def mistakes(work):
     free = str(work / "free.sock")
     refuses("no such image", "no such file", "--socket", free, "--disk", f"file:{work}/nothing")
     refuses("a directory", "is a directory", "--socket", free, "--disk", f"file:{work}")
-    refuses("neither file nor memory", "is neither file:PATH nor mem:SIZE", "--socket", free, "--disk", str(image))
+    refuses("a disk of no kind", "is none of file:PATH", "--socket", free, "--disk", str(image))
     refuses("a size that is none", "is no size in whole blocks", "--socket", free, "--disk", "mem:1X")
     refuses("half a block of memory", "is no size in whole blocks", "--socket", free, "--disk", "mem:1000")
     odd = work / "odd.img"
@@ -60,6 +63,9 @@ def mistakes(work):
     odd.write_bytes(bytes((1 << 20) + 512))
     refuses("the same for blocks of 4096", "not a whole number of blocks", "--socket", free,
             "--disk", f"file:{odd}", "--block-size", "4096")
+    refuses("a function that is not there", "0000:ff:1f.7", "--socket", free, "--disk", "nvme:0000:ff:1f.7")
+    refuses("another block size than the disk's", "another block size", "--socket", free, "--disk", f"sim:{image}",
+            "--block-size", "4096")
     stale = work / "stale.sock"
     stale.write_text("")
     refuses("a path that exists", "the path exists already", "--socket", str(stale), "--disk", "mem:1M")
@@ -110,12 +116,40 @@ def client(work):
     check("its counters are printed", "connections 1 messages 5 refused 1" in said, said)
 
 
+def disks(work):
+    """A client of ours fills each kind of disk through the server; an image holds the same afterwards."""
+    kinds = ["mem:2M", "file", "uring", "sim"] + (["qtest"] if shutil.which("qemu-system-x86_64") else [])
+    for seed, kind in enumerate(kinds):
+        image = work / f"{seed}.img"
+        image.write_bytes(bytes(2 << 20))
+        name = kind if ":" in kind else f"{kind}:{image}"
+        server = Server(work / f"{seed}.sock", "--disk", name, "--namespaces", "2", "--queues", "2")
+        done = subprocess.run([CLIENT, server.path, str(seed), "2"], capture_output=True, text=True, timeout=100,
+                              check=False)
+        check(f"{kind}: a client reads what it wrote", done.returncode == 0, done.stderr)
+        check(f"{kind}: the server ends", server.end() == 0, server.said)
+        if ":" in kind:
+            continue
+        # The client's bytes, which come from std::mt19937.
+        check(f"{kind}: the image holds them", image.read_bytes() == mersenne(seed, 2 << 20))
+
+
+def mersenne(seed, count):
+    """The low bytes of the first `count` numbers of the 32-bit Mersenne Twister of this seed."""
+    state = [seed]
+    for i in range(1, 624):
+        state.append((1812433253 * (state[-1] ^ (state[-1] >> 30)) + i) & 0xffffffff)
+    generator = random.Random()
+    generator.setstate((3, (*state, 624), None))
+    return bytes(generator.getrandbits(32) & 0xff for _ in range(count))
+
+
 def main():
-    global PROGRAM
-    group, folder = sys.argv[1:3]
+    global PROGRAM, CLIENT
+    group, folder, CLIENT = sys.argv[1:4]
     PROGRAM = str(Path(folder) / "nvme_target")
     with tempfile.TemporaryDirectory() as work:
-        {"mistakes": mistakes, "client": client}[group](Path(work))
+        {"mistakes": mistakes, "client": client, "disks": disks}[group](Path(work))
     sys.exit(1 if failed else 0)
 
 

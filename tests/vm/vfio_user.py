@@ -49,7 +49,8 @@ def check_guest(report, work, root, qemu, program, shared):
     with open(image, "wb") as f:
         f.truncate(mib << 20)
     path = work / f"{name}.sock"
-    server = subprocess.Popen([program, "--socket", str(path), "--disk", f"file:{image}", "--queues", "4",
+    server = subprocess.Popen([program, "--socket", str(path), "--disk",
+                               f"{'file' if shared else 'uring'}:{image}", "--queues", "4",
                                "--serial", "VFU-4711", "--verbose",
                                *([] if shared else ["--trap-doorbells"])], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, text=True)
