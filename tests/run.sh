@@ -11,7 +11,7 @@ need_packages "the tests" \
   ccache pkg-config shellcheck clang-16 clang-19 clang-tidy-16 clang-format-16 libclang-rt-16-dev \
   g++-aarch64-linux-gnu g++-riscv64-linux-gnu gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib \
   libisal-dev libssl-dev liburing-dev \
-  libcli11-dev nlohmann-json3-dev libnvme-dev pciutils busybox-static file flex bison bc \
+  libcli11-dev nlohmann-json3-dev libnvme-dev pciutils sg3-utils busybox-static file flex bison bc \
   qemu-system-x86 qemu-system-arm qemu-system-misc qemu-utils qemu-system-common
 need_tools
 

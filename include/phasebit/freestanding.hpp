@@ -334,6 +334,7 @@
 #include <phasebit/virtio/device/inflight_packed.hpp>
 #include <phasebit/virtio/device/inflight_split.hpp>
 #include <phasebit/virtio/device/packed_queue.hpp>
+#include <phasebit/virtio/device/poll_result.hpp>
 #include <phasebit/virtio/device/queue_setup.hpp>
 #include <phasebit/virtio/device/resubmit_order.hpp>
 #include <phasebit/virtio/device/split_queue.hpp>
@@ -342,6 +343,11 @@
 #include <phasebit/virtio/driver/queue_setup.hpp>
 #include <phasebit/virtio/driver/split_queue.hpp>
 #include <phasebit/virtio/pci/transport.hpp>
+#include <phasebit/virtio/scsi/control_queue.hpp>
+#include <phasebit/virtio/scsi/event_queue.hpp>
+#include <phasebit/virtio/scsi/logical_unit.hpp>
+#include <phasebit/virtio/scsi/request_queue.hpp>
+#include <phasebit/virtio/scsi/target.hpp>
 #include <phasebit/virtio/spec/blk.hpp>
 #include <phasebit/virtio/spec/features.hpp>
 #include <phasebit/virtio/spec/inflight_record.hpp>
@@ -349,4 +355,5 @@
 #include <phasebit/virtio/spec/packed_ring.hpp>
 #include <phasebit/virtio/spec/pci.hpp>
 #include <phasebit/virtio/spec/scsi.hpp>
+#include <phasebit/virtio/spec/scsi_commands.hpp>
 #include <phasebit/virtio/spec/split_ring.hpp>

@@ -81,3 +81,4 @@
 #include <phasebit/transport/vhost_user/memory_table.hpp>
 #include <phasebit/transport/vhost_user/message_channel.hpp>
 #include <phasebit/transport/vhost_user/messages.hpp>
+#include <phasebit/transport/vhost_user/scsi_device.hpp>

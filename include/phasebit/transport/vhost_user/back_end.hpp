@@ -12,7 +12,7 @@
 #include <phasebit/transport/vhost_user/memory_table.hpp>
 #include <phasebit/transport/vhost_user/message_channel.hpp>
 #include <phasebit/transport/vhost_user/messages.hpp>
-#include <phasebit/virtio/blk/request_queue.hpp>
+#include <phasebit/virtio/device/poll_result.hpp>
 #include <phasebit/virtio/device/virtqueue.hpp>
 
 #include <algorithm>
@@ -52,7 +52,7 @@ concept BackEndDevice = requires(
   { device.queue_drained(queue) } noexcept -> std::same_as<bool>;
   { device.stop_queue(queue) } noexcept -> std::same_as<virtio::device::vring_base>;
   { device.rebind_queue(queue, setup.areas) } noexcept;
-  { device.poll_queue(queue, memory) } noexcept -> std::same_as<virtio::blk::poll_result>;
+  { device.poll_queue(queue, memory) } noexcept -> std::same_as<virtio::device::poll_result>;
   { device.arm_queue(queue) } noexcept -> std::same_as<bool>;
   { device.disarm_queue(queue) } noexcept;
 };

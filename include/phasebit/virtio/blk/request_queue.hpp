@@ -7,6 +7,7 @@
 #include <phasebit/core/wire.hpp>
 #include <phasebit/virtio/blk/device_config.hpp>
 #include <phasebit/virtio/device/dirty_log.hpp>
+#include <phasebit/virtio/device/poll_result.hpp>
 #include <phasebit/virtio/device/virtqueue.hpp>
 #include <phasebit/virtio/spec/blk.hpp>
 
@@ -41,12 +42,7 @@ struct request_slot {
   std::uint16_t next = 0;  // in the list of free or of parked slots
 };
 
-// What one poll() did.
-struct poll_result {
-  std::uint32_t taken = 0;      // buffers from the queue
-  std::uint32_t completed = 0;  // buffers returned to it
-  bool notify = false;          // the driver wants a notification
-};
+using device::poll_result;
 
 // Takes requests from a virtqueue, hands them to `Media` and returns them as the media delivers them,
 // in any order. Never waits, allocates nothing. One thread at a time; a device of several queues has

@@ -21,9 +21,9 @@ inline constexpr std::uint64_t t10_pi = 1ULL << 3;
 }  // namespace feature
 
 // Queues (5.6.2): control, events, then one or more for requests.
-inline constexpr std::uint16_t control_queue = 0;
-inline constexpr std::uint16_t event_queue = 1;
-inline constexpr std::uint16_t first_request_queue = 2;
+inline constexpr std::uint16_t control_queue_index = 0;
+inline constexpr std::uint16_t event_queue_index = 1;
+inline constexpr std::uint16_t first_request_queue_index = 2;
 
 inline constexpr std::uint32_t default_cdb_size = 32;
 inline constexpr std::uint32_t default_sense_size = 96;
