@@ -7,6 +7,9 @@
 #include <phasebit/virtio/device/split_queue.hpp>
 #include <phasebit/virtio/driver/packed_queue.hpp>
 #include <phasebit/virtio/driver/split_queue.hpp>
+#include <phasebit/virtio/scsi/control_queue.hpp>
+#include <phasebit/virtio/scsi/event_queue.hpp>
+#include <phasebit/virtio/scsi/request_queue.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -66,6 +69,22 @@ extern "C" unsigned use_virtio(std::byte* memory, device::buffer_state* states,
   virtio::blk::request_queue<decltype(media), device_order, 8> disk{media, requests, {}};
   if (disk.start({.size = 8, .areas = *areas, .buffers = buffers})) done += disk.poll(map).taken;
   done += static_cast<unsigned>(virtio::blk::make_config(media, {}).capacity.get());
+
+  // The same as a SCSI unit.
+  namespace scsi = virtio::scsi;
+  scsi::logical_unit units[1] = {scsi::logical_unit{scsi::logical_unit_options{}}};
+  scsi::target target{units};
+  scsi::request_slot<8> commands[2];
+  using command_queue = scsi::request_queue<decltype(media), device_order, 8>;
+  command_queue requests_of{target, {&media, 1}, commands};
+  command_queue* const all[] = {&requests_of};
+  scsi::control_queue<command_queue, device_order> control{target, all};
+  scsi::event_queue<device_order> events;
+  events.report_unit(0, true);
+  const device::queue_setup setup{.size = 8, .areas = *areas, .buffers = buffers};
+  if (requests_of.start(setup)) done += requests_of.poll(map).taken;
+  if (control.start(setup)) done += control.poll(map).taken;
+  if (events.start(setup)) done += events.poll(map).taken;
 
   const dma_region region{{memory, 2048}, bus_addr{base}};
   driver::split_queue<device_order> split_driver;
