@@ -8,6 +8,7 @@
 #include <phasebit/core/clock.hpp>
 #include <phasebit/memory/dma_arena.hpp>
 #include <phasebit/nvme/driver.hpp>
+#include <phasebit/systems/mediated/local_function.hpp>
 #include <phasebit/systems/mediated/memory_from.hpp>
 #include <phasebit/systems/mediated_nvme.hpp>
 
@@ -29,16 +30,6 @@ struct small_policy : systems::mediated_policy {
   static constexpr std::size_t functions = 16;
   static constexpr unsigned table_page_shift = 16;
   static constexpr std::uint16_t max_in_flight = 127;
-};
-
-struct silent_config {
-  std::uint8_t read8(std::uint16_t) noexcept { return 0; }
-  std::uint16_t read16(std::uint16_t) noexcept { return 0; }
-  std::uint32_t read32(std::uint16_t) noexcept { return 0; }
-  void write8(std::uint16_t, std::uint8_t) noexcept {}
-  void write16(std::uint16_t, std::uint16_t) noexcept {}
-  void write32(std::uint16_t, std::uint32_t) noexcept {}
-  std::uint32_t size_bytes() const noexcept { return 4096; }
 };
 
 // The engine's place on the bus: its on-chip memory is BAR 2.
@@ -139,81 +130,58 @@ struct mediated_rig {
   }
 };
 
-// A host: memory of its own, at guest addresses of its own; models PcieBackend for its function.
-template <class Policy = small_policy>
-class guest {
- public:
+template <class Rig>
+struct rig_clock {
+  Rig* rig;
+  std::uint64_t now() noexcept { return rig->now; }
+  void relax() noexcept { rig->step(); }
+};
+
+// A host: memory of its own, at guest addresses of its own; a backend for its function.
+template <class Policy>
+struct guest_parts {
   using rig_type = mediated_rig<Policy>;
   using table_type = systems::function_table_of<Policy>;
   static constexpr std::size_t page = std::size_t{1} << Policy::table_page_shift;
   static constexpr std::uint64_t base = 4 * page;  // of the memory, as the host sees it
-
-  struct bell {
-    std::uint32_t* word = nullptr;
-    void ring(std::uint32_t value) noexcept {
-      thread_order::store(*word, le<std::uint32_t>::to_wire(value));
-    }
-  };
-  struct bar_type {
-    guest* g;
-    std::uint32_t read32(std::uint32_t offset) noexcept {
-      return g->rig_->engine->read32(g->id_, offset);
-    }
-    void write32(std::uint32_t offset, std::uint32_t value) noexcept {
-      g->rig_->engine->write32(g->id_, offset, value);
-    }
-    std::uint64_t read64(std::uint32_t offset) noexcept {
-      return read32(offset) | std::uint64_t{read32(offset + 4)} << 32;
-    }
-    void write64_lo_hi(std::uint32_t offset, std::uint64_t value) noexcept {
-      write32(offset, static_cast<std::uint32_t>(value));
-      write32(offset + 4, static_cast<std::uint32_t>(value >> 32));
-    }
-    std::uint64_t size_bytes() const noexcept { return 0x2000; }
-    bell doorbell(std::uint32_t offset) noexcept {
-      return bell{&g->words[(offset - nvme::first_doorbell) / 4]};
-    }
-  };
-  using ring_order = thread_order;
-  struct clock_type {
-    guest* g;
-    std::uint64_t now() noexcept { return g->rig_->now; }
-    void relax() noexcept { g->rig_->step(); }
-  };
 
   std::array<std::uint32_t, 16> words{};
   std::vector<std::uint64_t> entries = std::vector<std::uint64_t>(64);
   table_type table{std::as_writable_bytes(std::span{entries})};
   dma_region memory;  // the bus address is the machine's
   std::optional<dma_arena<>> arena;
+  rig_clock<rig_type> time;
 
-  guest(rig_type& rig, std::uint16_t id, std::size_t bytes) : rig_(&rig), id_(id) {
+  guest_parts(rig_type& rig, std::size_t bytes) : time{&rig} {
     const auto got = rig.fabric.memory().allocate(bytes, page);
     REQUIRE(got);
     memory = *got;
     REQUIRE(table.map(bus_addr{base}, host_phys{memory.bus.value()}, bytes, access::read_write));
     arena.emplace(dma_region{memory.bytes, bus_addr{base}});
   }
+};
+template <class Policy = small_policy>
+class guest : public guest_parts<Policy>,
+              public systems::local_function<engine_of<Policy>, dma_arena<>,
+                                             rig_clock<mediated_rig<Policy>>> {
+  using parts = guest_parts<Policy>;
+  using backend =
+      systems::local_function<engine_of<Policy>, dma_arena<>, rig_clock<mediated_rig<Policy>>>;
+
+ public:
+  guest(mediated_rig<Policy>& rig, std::uint16_t id, std::size_t bytes)
+      : parts(rig, bytes),
+        backend(*rig.engine, id, this->words, *this->arena, this->time),
+        id_(id) {}
   guest(const guest&) = delete;
 
   [[nodiscard]] systems::mediated_function<Policy> function(std::uint64_t first,
                                                             std::uint64_t blocks) {
-    return {.table = &table, .doorbells = words, .first_lba = first, .blocks = blocks};
+    return {.table = &this->table, .doorbells = this->words, .first_lba = first, .blocks = blocks};
   }
-  [[nodiscard]] silent_config config() noexcept { return {}; }
-  [[nodiscard]] result<bar_type> map_bar(unsigned index) noexcept {
-    if (index != 0) return failure(errc::not_found, "a function has BAR 0 only").at(index);
-    return bar_type{this};
-  }
-  [[nodiscard]] result<dma_region> allocate(std::size_t n, std::size_t alignment) noexcept {
-    return arena->allocate(n, alignment);
-  }
-  void release(dma_region r) noexcept { arena->release(r); }
-  [[nodiscard]] clock_type clock() noexcept { return {this}; }
   [[nodiscard]] std::uint16_t id() const noexcept { return id_; }
 
  private:
-  rig_type* rig_;
   std::uint16_t id_;
 };
 
