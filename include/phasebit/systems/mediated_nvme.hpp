@@ -516,21 +516,23 @@ class mediated_nvme {
     v.next_sq = static_cast<std::uint16_t>(q + 1 == queues ? 1 : q + 1);
     nvme::device::submission_queue& sq = v.sq[q];
     memory guest = memory_of(v);
-    const auto command = nvme::device::fetch_command(guest, sq.next_entry());
-    if (!command) [[unlikely]] {
+    const auto* const entry = nvme::device::local_object<const nvme::submission_entry>(
+        guest, sq.next_entry(), access::read);
+    if (entry == nullptr) [[unlikely]] {
       fail(id);
       return false;
     }
+    const detail::io_fields command = detail::io_fields::of(*entry);
     sq.advance();
     ++sq.in_flight;
     ++v.cq[sq.completion_queue].reserved;
     std::uint32_t bytes = 0;
-    const code bad = post(id, v, static_cast<std::uint16_t>(q), *command, guest, bytes);
+    const code bad = post(id, v, static_cast<std::uint16_t>(q), command, guest, bytes);
     if (bad == code::success) [[likely]] {
       ++posted;
     } else {
       ++counters_.refused;
-      complete(id, static_cast<std::uint16_t>(q), command->command_id(), answer{bad}.status, 0, 0);
+      end(id, static_cast<std::uint16_t>(q), command.command_id(), answer{bad});
     }
     // A refused command and one without data cost a block.
     if (bytes < 4096) bytes = 4096;
@@ -540,7 +542,7 @@ class mediated_nvme {
   }
 
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE code post(std::uint16_t id, controller& v, std::uint16_t q,
-                                                 const nvme::submission_entry& c, memory& guest,
+                                                 const detail::io_fields& c, memory& guest,
                                                  std::uint32_t& bytes) noexcept {
     detail::io_request made;
     if (const code bad = detail::check_io(c, v, drive_, made); bad != code::success) [[unlikely]] {
@@ -549,20 +551,30 @@ class mediated_nvme {
     forwarded_command token{id, q, c.command_id(), no_list};
     if (made.bytes != 0) {
       bytes = made.bytes;
-      nvme::prp::pointers p{c.prp1, c.prp2};
-      dma_region list;
-      if (nvme::prp::has_list(
-              nvme::prp::entries_after_first(p.prp1, made.bytes, detail::guest_page_shift))) {
-        token.list = list_stack_[free_lists_ - 1U];
-        list = lists_.subregion(token.list * list_bytes_, list_bytes_);
+      const std::uint64_t in_page = 4096 - (c.prp1 & 4095);
+      if (made.bytes <= in_page + 4096 && (c.prp1 & 3) == 0) [[likely]] {
+        const bool two = made.bytes > in_page;
+        const auto first =
+            v.table->translate(bus_addr{c.prp1}, two ? in_page : made.bytes, made.wanted);
+        if (!first) [[unlikely]] {
+          return code::data_transfer_error;
+        }
+        made.command.prp1 = first->begin.value();
+        if (two) {
+          if ((c.prp2 & 4095) != 0) [[unlikely]] {
+            return code::prp_offset_invalid;
+          }
+          const auto second =
+              v.table->translate(bus_addr{c.prp2}, made.bytes - in_page, made.wanted);
+          if (!second) [[unlikely]] {
+            return code::data_transfer_error;
+          }
+          made.command.prp2 = second->begin.value();
+        }
+      } else if (const code bad = rewrite(v, c, guest, made, token); bad != code::success)
+          [[unlikely]] {
+        return bad;
       }
-      const nvme::prp::build_result rewritten = nvme::prp::rewrite(
-          guest, *v.table, made.wanted, p, made.bytes, detail::guest_page_shift, list);
-      if (!rewritten) [[unlikely]] {
-        return nvme::prp::status_of(rewritten);
-      }
-      made.command.prp1 = p.prp1;
-      made.command.prp2 = p.prp2;
     }
     if (!queue_->submit(made.command, token)) [[unlikely]] {
       // The drive is gone, or its queue was deleted.
@@ -571,6 +583,26 @@ class mediated_nvme {
     if (token.list != no_list) --free_lists_;
     ++v.at_drive;
     ++counters_.forwarded;
+    return code::success;
+  }
+
+  // More than one page.
+  [[nodiscard]] code rewrite(controller& v, const detail::io_fields& c, memory& guest,
+                             detail::io_request& made, forwarded_command& token) noexcept {
+    nvme::prp::pointers p{c.prp1, c.prp2};
+    dma_region list;
+    if (nvme::prp::has_list(
+            nvme::prp::entries_after_first(p.prp1, made.bytes, detail::guest_page_shift))) {
+      token.list = list_stack_[free_lists_ - 1U];
+      list = lists_.subregion(token.list * list_bytes_, list_bytes_);
+    }
+    const nvme::prp::build_result rewritten = nvme::prp::rewrite(
+        guest, *v.table, made.wanted, p, made.bytes, detail::guest_page_shift, list);
+    if (!rewritten) [[unlikely]] {
+      return nvme::prp::status_of(rewritten);
+    }
+    made.command.prp1 = p.prp1;
+    made.command.prp2 = p.prp2;
     return code::success;
   }
 
@@ -628,20 +660,27 @@ class mediated_nvme {
                                          std::uint16_t q, std::uint16_t command_id,
                                          nvme::status how, std::uint32_t dw0,
                                          std::uint32_t dw1) noexcept {
-    const nvme::completion_entry entry{
-        .dw0 = dw0,
-        .dw1 = dw1,
-        .sq_head = static_cast<std::uint16_t>(head),
-        .sq_id = q,
-        .dw3 = nvme::completion_dw3::of(command_id, how, cq.phase).raw};
     memory guest = memory_of(v);
-    if (!nvme::device::post_completion<Order>(guest, cq.next_slot(), entry)) [[unlikely]] {
+    auto* const slot =
+        nvme::device::local_object<nvme::completion_entry>(guest, cq.next_slot(), access::write);
+    if (slot == nullptr) [[unlikely]] {
       fail(id);
       return false;
     }
+    slot->dw0 = dw0;
+    slot->dw1 = dw1;
+    slot->sq_head = static_cast<std::uint16_t>(head);
+    slot->sq_id = q;
+    Order::store(slot->dw3, nvme::completion_dw3::of(command_id, how, cq.phase).raw);
     cq.advance();
     set(touched_, id);
     return true;
+  }
+
+  // The same for commands that the drive did not have.
+  [[gnu::noinline]] void end(std::uint16_t id, std::uint16_t q, std::uint16_t command_id,
+                             answer a) noexcept {
+    complete(id, q, command_id, a.status, a.dw0, 0);
   }
 
   void raise() noexcept {
@@ -715,7 +754,7 @@ class mediated_nvme {
         ++done;
         ++counters_.admin;
         const answer a = execute(id, v, *command, guest);
-        if (!a.later) complete(id, 0, command->command_id(), a.status, a.dw0, 0);
+        if (!a.later) end(id, 0, command->command_id(), a);
         if (!v.regs.running()) return;
       }
     });

@@ -3,6 +3,7 @@
 // PRPs translated.
 #pragma once
 
+#include <phasebit/core/copy.hpp>
 #include <phasebit/nvme/prp/list_reader.hpp>
 #include <phasebit/nvme/prp/rewrite.hpp>
 #include <phasebit/nvme/spec/nvm_commands.hpp>
@@ -16,6 +17,28 @@ namespace phasebit::systems::detail {
 
 inline constexpr unsigned guest_page_shift = 12;  // CC.MPS is 0: nothing else is offered
 
+// The fields of an entry that an I/O command is made of, each read once.
+struct io_fields {
+  std::uint32_t cdw0 = 0;
+  std::uint32_t nsid = 0;
+  std::uint64_t prp1 = 0;
+  std::uint64_t prp2 = 0;
+  std::uint32_t cdw10 = 0;
+  std::uint32_t cdw11 = 0;
+  std::uint32_t cdw12 = 0;
+  std::uint32_t cdw13 = 0;
+
+  // Of an entry in the host's memory, which the host may be changing.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE static io_fields of(
+      const nvme::submission_entry& e) noexcept {
+    return {snapshot(e.cdw0),  snapshot(e.nsid),  snapshot(e.prp1),  snapshot(e.prp2),
+            snapshot(e.cdw10), snapshot(e.cdw11), snapshot(e.cdw12), snapshot(e.cdw13)};
+  }
+  [[nodiscard]] std::uint16_t command_id() const noexcept {
+    return static_cast<std::uint16_t>(cdw0 >> 16);
+  }
+};
+
 // What is checked beside the PRPs. `bytes` is the length of the transfer, 0 where the command has none.
 struct io_request {
   nvme::submission_entry command{};  // for the drive; no data pointer and no id yet
@@ -26,7 +49,7 @@ struct io_request {
 // The entry for the drive is built anew from the fields that were checked: nothing else of what the host
 // wrote reaches the drive. Statuses are those that the specification names.
 template <class Function>
-[[nodiscard]] PHASEBIT_ALWAYS_INLINE nvme::status_code check_io(const nvme::submission_entry& c,
+[[nodiscard]] PHASEBIT_ALWAYS_INLINE nvme::status_code check_io(const io_fields& c,
                                                                 const Function& f,
                                                                 const drive_namespace& drive,
                                                                 io_request& made) noexcept {
@@ -78,7 +101,7 @@ template <class Function>
     return code::invalid_namespace_or_format;
   }
   const std::uint32_t dw12 = c.cdw12;
-  const std::uint64_t lba = c.cdw10_11();
+  const std::uint64_t lba = c.cdw10 | std::uint64_t{c.cdw11} << 32;
   const std::uint64_t blocks = std::uint64_t{dw12 & 0xffffU} + 1;
   if (blocks > f.blocks || lba > f.blocks - blocks) [[unlikely]] {
     return code::lba_out_of_range;
