@@ -3,19 +3,19 @@
 """Puts mistakes into a copy of the headers, one at a time, and reports which tests notice.
 
 All mistakes of a run are compiled into one build and selected at run time, so that many cost little more than
-one. mutations.json lists them:
+one. The lists beside this script (*.json) name them:
 
   {"file": "phasebit/ring/event_index.hpp",     below include/
    "from": "new_index - event_index - 1",       text that stands there exactly once
    "to": "new_index - event_index",             the mistake
    "kind": "expression",                        or "statement": from and to are whole statements
-   "tests": ["ring"],                           folders of tests/ one of which should notice
+   "tests": ["ring"],                           folders or files of tests/ one of which should notice
    "equivalent": "why"}                         optional: it changes no behaviour
 
-Places of one file do not overlap. A folder's tests run until their first failure, and at most a few times as
-long as without a mistake.
+Places of one file do not overlap, whichever lists name them. Tests run until their first failure, and at most a
+few times as long as without a mistake.
 
-Usage: mutate.py [--only SUBSTRING]... [--sample N] [--jobs N] [--compiler g++] [--work DIR]
+Usage: mutate.py [--list NAME]... [--only SUBSTRING]... [--sample N] [--jobs N] [--compiler g++] [--work DIR]
 Ends with status 1 if a mistake that is not equivalent stays unnoticed.
 """
 import argparse
@@ -92,16 +92,28 @@ def write_copy(mutations, copy):
         raise SystemExit("\n".join(complaints))
 
 
+def read_lists(names):
+    """The mistakes of the named lists, or of all."""
+    paths = [HERE / f"{n.removesuffix('.json')}.json" for n in names] or sorted(HERE.glob("*.json"))
+    listed = []
+    for path in paths:
+        if not path.is_file():
+            raise SystemExit(f"there is no list {path.stem} beside mutate.py")
+        listed += json.loads(path.read_text())
+    return listed
+
+
 def build(folder, copy, args):
-    """The executable of a folder's tests."""
+    """The executable of a folder's tests, or of one file's."""
     name = folder.replace("/", "_")
-    sources = sorted((ROOT / "tests" / folder).rglob("*_test.cpp"))
+    path = ROOT / "tests" / folder
+    sources = [path] if path.is_file() else sorted(path.rglob("*_test.cpp"))
     if not sources:
         raise SystemExit(f"tests/{folder} has no tests")
 
     def compiled(source):
         target = args.work / f"{name}.{source.parent.name}.{source.stem}.o"
-        command = [args.compiler, "-std=c++20", "-O1", f"-I{copy}", f"-I{ROOT}/tests", "-include",
+        command = [args.compiler, "-std=c++20", "-O1", "-w", f"-I{copy}", f"-I{ROOT}/tests", "-include",
                    str(copy / "phasebit_mutation.hpp"), f'-DPHASEBIT_TEST_SOURCE_DIR="{ROOT}/tests"',
                    "-DPHASEBIT_TEST_VERSION=0,1,0", "-c", str(source), "-o", str(target)]
         if shutil.which("ccache"):
@@ -146,6 +158,7 @@ def run_folder(folder, copy, left, args):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--list", action="append", default=[], help="read only this list, such as iommu")
     parser.add_argument("--only", action="append", default=[], help="mistakes of files whose path contains this")
     parser.add_argument("--sample", type=int, default=0, help="every n-th mistake, for CI")
     parser.add_argument("--jobs", type=int, default=1, help="compilers and tests at a time")
@@ -154,7 +167,7 @@ def main():
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
 
-    listed = json.loads((HERE / "mutations.json").read_text())
+    listed = read_lists(args.list)
     copy = args.work / "include"
     write_copy(listed, copy)  # all of them, which says which are out of date
     (args.work / "selected.cpp").write_text(DEFINITION)
