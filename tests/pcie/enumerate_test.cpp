@@ -636,6 +636,29 @@ TEST_CASE("what lies behind an I/O window of sixteen bits is placed below 64 KiB
   CHECK(read_command(config)[command_register::memory_space]);
 }
 
+TEST_CASE("I/O that could lie anywhere does not give way to what has to lie below 64 KiB") {
+  // Above 64 KiB no place is left for what is behind the narrow bridge, however much is left out elsewhere.
+  fabric f;
+  function_description large{.vendor_id = 1, .device_id = 1};
+  large.bars[0] = {bar_kind::io, 0x1000};
+  function_description small = large;
+  small.bars[0].size = 0x100;
+  f.root.add_function(1, 0, large);
+  f.root.add_bridge(2, 0).add_function(0, 0, small);
+  f.root.add_bridge(3, 0).add_function(0, 0, large);
+  host_resources host = plenty;
+  host.io = {0x1'0000, 0x1'0000};
+  std::vector<enumerated_function> list(8);
+  const auto all = must(f, list, host);
+  REQUIRE(all.size() == 5);
+  for (const enumerated_function& e : all) {
+    if (e.is_bridge()) continue;
+    const bool on_root = e.bridge == enumerated_function::on_root_bus;
+    CHECK(e.left_out.has_value() != on_root);
+    CHECK((e.bars[0].address != 0) == on_root);
+  }
+}
+
 TEST_CASE("bridges forward DMA although functions may not do it yet, and ROMs are off") {
   fabric f;
   f.root.add_bridge(1, 0).add_function(0, 0, disk());

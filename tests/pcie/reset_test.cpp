@@ -23,19 +23,22 @@ struct test_clock {
 // A function that forgets its header when its reset is started, and is not there for a while.
 class resettable {
  public:
-  enum class silence { all_ones, retry_status };
+  // What is read while it is not there. With retry_status_alone the root complex answers other reads with zeros.
+  enum class silence { all_ones, retry_status, retry_status_alone };
 
   resettable(space_image& config, test_clock& clock, std::uint16_t start, std::uint16_t mask)
       : config_(&config), clock_(&clock), start_(start), mask_(mask) {}
 
-  std::uint8_t read8(std::uint16_t at) noexcept { return away() ? 0xff : config_->read8(at); }
+  std::uint8_t read8(std::uint16_t at) noexcept {
+    return away() ? static_cast<std::uint8_t>(nothing()) : config_->read8(at);
+  }
   std::uint16_t read16(std::uint16_t at) noexcept {
-    if (away()) return retries(at) ? 0x0001 : 0xffff;
+    if (away()) return retries(at) ? std::uint16_t{0x0001} : static_cast<std::uint16_t>(nothing());
     if (at == busy_at && clock_->time < busy_until) return config_->read16(at) | busy_mask;
     return config_->read16(at);
   }
   std::uint32_t read32(std::uint16_t at) noexcept {
-    if (away()) return retries(at) ? retry_ids : 0xffff'ffff;
+    if (away()) return retries(at) ? retry_ids : nothing();
     return config_->read32(at);
   }
   void write8(std::uint16_t at, std::uint8_t value) noexcept {
@@ -65,7 +68,10 @@ class resettable {
  private:
   [[nodiscard]] bool away() const noexcept { return clock_->time < back_; }
   [[nodiscard]] bool retries(std::uint16_t at) const noexcept {
-    return how == silence::retry_status && at == header::vendor_id;
+    return how != silence::all_ones && at == header::vendor_id;
+  }
+  [[nodiscard]] std::uint32_t nothing() const noexcept {
+    return how == silence::retry_status_alone ? 0 : 0xffff'ffff;
   }
   void reset() noexcept {
     ++resets;
@@ -117,7 +123,8 @@ TEST_CASE("a reset function is as it was, and did no DMA when its reset began") 
 }
 
 TEST_CASE("a function that asks for retries after its reset is waited for, not called removed") {
-  for (const auto how : {resettable::silence::all_ones, resettable::silence::retry_status}) {
+  using silence = resettable::silence;
+  for (const auto how : {silence::all_ones, silence::retry_status, silence::retry_status_alone}) {
     for (const std::uint64_t ms : {101U, 900U, 20'000U}) {
       CAPTURE(ms);
       express_function f;

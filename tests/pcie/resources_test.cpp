@@ -197,10 +197,59 @@ TEST_CASE("buses and windows are kept free behind slots, and not behind other po
   CHECK_FALSE(plain.hot_plug);
   CHECK(plain.secondary_bus == plain.subordinate_bus);
   CHECK(plain.windows[1].size == 0x10'0000);
+  // Registers of a slot mean nothing in a port that implements none.
+  space_image& config = image(f.root, 1);
+  const std::uint16_t capabilities = express_of(config) + express::capabilities;
+  config.set16(capabilities, express_capabilities{config.read16(capabilities)}
+                                 .with(express_capabilities::slot_implemented, false)
+                                 .raw);
+  const auto without = found_in(f, host);
+  CHECK_FALSE(without[0].hot_plug);
+  CHECK(without[0].subordinate_bus == without[0].secondary_bus);
+  CHECK(without[1].hot_plug);
   // Nothing is kept unless that is asked for.
   const auto usual = found_in(f, plenty);
   CHECK(usual[0].subordinate_bus == usual[0].secondary_bus);
   CHECK(usual[0].windows[1].size == 0);
+}
+
+TEST_CASE("buses that appear while slots are counted do not run the numbers over") {
+  // The fabric is enumerated twice where slots keep buses, and devices may answer otherwise the second time.
+  struct growing {
+    fabric f;
+    bus* grows = nullptr;
+    unsigned looked_at = 0;
+
+    phasebit_test::view function(requester_id id) noexcept {
+      if (id == requester_id{0, 0, 0} && ++looked_at == second_scan) {
+        for (unsigned device = 0; device != 20; ++device) grows->add_bridge(device, 0);
+      }
+      return f.function(id);
+    }
+    unsigned second_scan = 0;
+  };
+  for (const unsigned last : {6U, 20U, 255U}) {
+    for (unsigned second_scan = 0; second_scan != 6; ++second_scan) {
+      CAPTURE(last);
+      CAPTURE(second_scan);
+      growing g;
+      g.grows = &add_slot(g.f.root, 1, port_type::downstream_port);
+      add_slot(g.f.root, 2);
+      g.second_scan = second_scan;
+      host_resources host = plenty;
+      host.last_bus = static_cast<std::uint8_t>(last);
+      host.slots = {.buses = 255};
+      std::vector<entry> list(64);
+      const auto found = enumerate(g, host, list);
+      REQUIRE(found);
+      for (const entry& e : *found) {
+        if (e.fault || !e.is_bridge()) continue;
+        CHECK(e.secondary_bus > e.id.bus());
+        CHECK(e.subordinate_bus >= e.secondary_bus);
+        CHECK(e.subordinate_bus <= last);
+      }
+    }
+  }
 }
 
 TEST_CASE("what is there comes before what is kept for slots: buses, memory and I/O") {
