@@ -61,19 +61,15 @@ class invalidations {
   // Tables that wait for complete().
   [[nodiscard]] std::size_t retired_tables() const noexcept { return retired_; }
 
-  void add(address<Space> first, address<Space> last, std::uint64_t page_sizes,
-           bool tables) noexcept {
-    for (std::size_t i = 0; i != count_; ++i) {
-      range& r = ranges_[i];
-      // Touching or overlapping; the differences do not wrap where the comparison before holds.
-      const bool below = last < r.first && r.first - last > 1;
-      const bool above = first > r.last && first - r.last > 1;
-      if (below || above) continue;
-      widen(r, {first, last, page_sizes, tables});
-      return;
+  PHASEBIT_ALWAYS_INLINE void add(address<Space> first, address<Space> last,
+                                  std::uint64_t page_sizes, bool tables) noexcept {
+    const range added{first, last, page_sizes, tables};
+    if (count_ == 0) [[likely]] {
+      ranges_[0] = added;
+      count_ = 1;
+    } else {
+      join(added);
     }
-    if (count_ == capacity) make_room();
-    ranges_[count_++] = {first, last, page_sizes, tables};
   }
 
   // Carries the gathered ranges out now. There is a flush function.
@@ -98,6 +94,20 @@ class invalidations {
   }
 
  private:
+  // Beside the ranges that are there already.
+  [[gnu::noinline]] void join(const range& added) noexcept {
+    for (std::size_t i = 0; i != count_; ++i) {
+      range& r = ranges_[i];
+      // Touching or overlapping; the differences do not wrap where the comparison before holds.
+      const bool below = added.last < r.first && r.first - added.last > 1;
+      const bool above = added.first > r.last && added.first - r.last > 1;
+      if (below || above) continue;
+      widen(r, added);
+      return;
+    }
+    if (count_ == capacity) make_room();
+    ranges_[count_++] = added;
+  }
   static void widen(range& r, const range& by) noexcept {
     if (by.first < r.first) r.first = by.first;
     if (by.last > r.last) r.last = by.last;

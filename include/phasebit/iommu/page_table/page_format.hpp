@@ -95,6 +95,17 @@ struct page_format : F {
       return 0;
     }
   }
+  // Whether a leaf of the lowest level is one of several that form a page. Default: by leaf_shift.
+  [[nodiscard]] constexpr bool joined(std::uint64_t e) const noexcept {
+    if constexpr (requires(const F& f) { f.joined(e); }) {
+      return F::joined(e);
+    } else if constexpr (contiguous) {
+      return F::leaf_shift(e, 0) > F::granule_shift;
+    } else {
+      static_cast<void>(e);
+      return false;
+    }
+  }
   // Address of a leaf whose page has 2^shift bytes. Default: table_address without the bits below.
   [[nodiscard]] constexpr std::uint64_t leaf_address(std::uint64_t e,
                                                      unsigned shift) const noexcept {

@@ -127,6 +127,23 @@ class page_table : public page_table_view<Format, Tables, From> {
   // lies only partly in the range is split or refused (invalid_argument), as the options say.
   result<std::uint64_t> unmap(address<From> begin, std::uint64_t bytes,
                               changes_type& changes) noexcept {
+    // A single page that is not part of a larger one. What is left is a call of its own, so that this one builds no
+    // frame for it.
+    if (bytes == geometry::table_bytes) {
+      if (table_word* const slot = this->plain_slot_of(begin.value())) [[likely]] {
+        const std::uint64_t e = detail::load_entry_relaxed(slot);
+        if (!this->present(e)) {
+          if (e != 0) detail::store_entry_relaxed(slot, 0);
+          return std::uint64_t{0};
+        }
+        if (!this->format_.joined(e)) [[likely]] {
+          detail::store_entry_relaxed(slot, 0);
+          written(slot);
+          changes.add(begin, begin + (geometry::table_bytes - 1), geometry::table_bytes, false);
+          return std::uint64_t{geometry::table_bytes};
+        }
+      }
+    }
     return unmap_pages(begin, bytes, changes, detail::nothing_dirty{});
   }
   result<std::uint64_t> unmap(address<From> begin, std::uint64_t bytes) noexcept {
@@ -262,28 +279,13 @@ class page_table : public page_table_view<Format, Tables, From> {
   }
 
   template <class Dirty>
-  [[nodiscard]] result<std::uint64_t> unmap_pages(address<From> begin, std::uint64_t bytes,
-                                                  changes_type& changes,
-                                                  const Dirty& dirty) noexcept {
+  [[nodiscard, gnu::noinline]] result<std::uint64_t> unmap_pages(address<From> begin,
+                                                                 std::uint64_t bytes,
+                                                                 changes_type& changes,
+                                                                 const Dirty& dirty) noexcept {
     if (bytes == 0) return std::uint64_t{0};
     if (auto fit = check(begin.value(), bytes); !fit) return fit.error();
     const std::uint64_t last = begin.value() + (bytes - 1);
-    if constexpr (std::is_same_v<Dirty, detail::nothing_dirty>) {
-      // A single page that is not part of a larger one.
-      if (bytes == geometry::table_bytes) {
-        if (table_word* const slot = this->plain_slot(begin.value())) {
-          const std::uint64_t e = detail::load_entry_relaxed(slot);
-          if (!this->present(e) || this->format_.leaf_shift(e, 0) == Format::granule_shift)
-              [[likely]] {
-            if (e != 0) detail::store_entry_relaxed(slot, 0);
-            if (!this->present(e)) return std::uint64_t{0};
-            written(slot);
-            changes.add(begin, address<From>{last}, geometry::table_bytes, false);
-            return std::uint64_t{geometry::table_bytes};
-          }
-        }
-      }
-    }
     // The operation finds by itself what is cut at the beginning, or by a single granule.
     if (options_.cut == large_pages::split) {
       if (auto edges = prepare(begin.value(), last, changes); !edges) return edges.error();

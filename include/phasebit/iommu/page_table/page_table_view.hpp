@@ -41,7 +41,8 @@ class page_table_view {
         tables_(&tables),
         root_at_(root),
         root_(tables.find(root, geometry::root_bytes(format))),
-        root_mask_(geometry::root_entries(format) - 1) {}
+        root_mask_(geometry::root_entries(format) - 1),
+        top_(format.top_level()) {}
 
   [[nodiscard]] const Format& format() const noexcept { return format_; }
   [[nodiscard]] address<to> root() const noexcept { return root_at_; }
@@ -139,7 +140,7 @@ class page_table_view {
     }
     if (root_ == nullptr) return fault(walk_status::unreadable, begin.value());
     bool more = true;
-    return visit_table(root_, format_.top_level(), begin.value(), last, 3U, more, visit);
+    return visit_table(root_, top_, begin.value(), last, 3U, more, visit);
   }
 
  protected:
@@ -150,8 +151,7 @@ class page_table_view {
   };
 
   [[nodiscard]] unsigned index(std::uint64_t a, unsigned level) const noexcept {
-    const std::uint64_t mask =
-        level == format_.top_level() ? root_mask_ : std::uint64_t{geometry::entries - 1};
+    const std::uint64_t mask = level == top_ ? root_mask_ : std::uint64_t{geometry::entries - 1};
     return static_cast<unsigned>((a >> geometry::shift(level)) & mask);
   }
   [[nodiscard]] table_word* child(std::uint64_t e) const noexcept {
@@ -159,7 +159,7 @@ class page_table_view {
   }
   // Entries from `i` to the table's end.
   [[nodiscard]] unsigned entries_of(unsigned level) const noexcept {
-    return level == format_.top_level() ? root_mask_ + 1 : geometry::entries;
+    return level == top_ ? root_mask_ + 1 : geometry::entries;
   }
   [[nodiscard]] static constexpr bool present(std::uint64_t e) noexcept {
     return (e & Format::present_mask) != 0;
@@ -180,7 +180,7 @@ class page_table_view {
 
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE position find(std::uint64_t a) const noexcept {
     position p;
-    unsigned level = format_.top_level();
+    unsigned level = top_;
     if (!geometry::reaches(format_, a, a)) [[unlikely]] {
       p.page.status = walk_status::beyond_width;
       return p;
@@ -272,7 +272,7 @@ class page_table_view {
         found[i] = v.find(a).page;
         continue;
       }
-      const unsigned level = v.format_.top_level();
+      const unsigned level = v.top_;
       walks[i] = {v.root_, level,
                   static_cast<unsigned>((a >> geometry::shift(level)) & v.root_mask_)};
       detail::prefetch_entry(walks[i].table + walks[i].slot);
@@ -306,7 +306,7 @@ class page_table_view {
   // longer what they were.
   [[nodiscard]] bool mark_tables(std::uint64_t a, unsigned leaf) const noexcept {
     table_word* table = root_;
-    unsigned level = format_.top_level();
+    unsigned level = top_;
     while (level > leaf) {
       table_word* const slot = table + index(a, level);
       std::uint64_t e = detail::load_entry(slot);
@@ -323,7 +323,7 @@ class page_table_view {
   // The slot of the lowest level for `a`, where the tables on the way are there and plain.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE table_word* plain_slot(std::uint64_t a) const noexcept {
     table_word* table = root_;
-    unsigned level = format_.top_level();
+    unsigned level = top_;
     unsigned slot = static_cast<unsigned>((a >> geometry::shift(level)) & root_mask_);
     const std::uint64_t mask = format_.plain_mask();
     while (level != 0) {
@@ -336,6 +336,12 @@ class page_table_view {
       slot = static_cast<unsigned>(a >> geometry::shift(level)) & (geometry::entries - 1);
     }
     return table + slot;
+  }
+
+  // The same, or nullptr where `a` is not the begin of a granule that the tables can map.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE table_word* plain_slot_of(std::uint64_t a) const noexcept {
+    if ((a & (geometry::table_bytes - 1)) != 0 || !geometry::reaches(format_, a, a)) return nullptr;
+    return plain_slot(a);
   }
 
   // Where an entry skips levels, the address bits that these would have translated are zero.
@@ -419,6 +425,7 @@ class page_table_view {
   address<to> root_at_;
   table_word* root_;
   unsigned root_mask_;
+  unsigned top_;
 };
 
 }  // namespace phasebit::iommu

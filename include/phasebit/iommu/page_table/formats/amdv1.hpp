@@ -45,6 +45,7 @@ struct amd_v1 {
     const auto shift = 13 + lowest_bit(~((e & address_mask) >> 12));
     return shift >= own && shift < own + 9 ? shift : 0;
   }
+  [[nodiscard]] static constexpr bool joined(std::uint64_t e) noexcept { return next(e) != 0; }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned level) const noexcept {
     return (e & beyond()) == 0 && next(e) <= level;
   }

@@ -54,6 +54,9 @@ struct arm_stage2 {
     if ((e & address_mask & (beyond() | ((std::uint64_t{1} << own) - 1))) != 0) return 0;
     return (e & contiguous_bit) != 0 ? own + hint_order(level) : own;
   }
+  [[nodiscard]] static constexpr bool joined(std::uint64_t e) noexcept {
+    return (e & contiguous_bit) != 0;
+  }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
     return (e & address_mask & beyond()) == 0;
   }

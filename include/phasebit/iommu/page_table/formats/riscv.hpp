@@ -51,6 +51,7 @@ struct riscv_second_stage {
     const unsigned shift = 9 * level;
     return (number & ((std::uint64_t{1} << shift) - 1)) == 0 ? 12 + shift : 0;
   }
+  [[nodiscard]] static constexpr bool joined(std::uint64_t e) noexcept { return (e & napot) != 0; }
   [[nodiscard]] constexpr bool table_valid(std::uint64_t e, unsigned) const noexcept {
     return (e & (reserved() | user | accessed_bit | dirty_bit | pbmt | napot)) == 0;
   }
