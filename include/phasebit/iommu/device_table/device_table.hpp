@@ -135,8 +135,10 @@ class device_table {
   // Gives all tables back: the hardware uses them no more.
   void release() noexcept {
     if (root_.words == nullptr) return;
+    const std::size_t size = bytes(layout_, layout_.levels() - 1);
     release_below(root_.words, layout_.levels() - 1);
-    tables_->release(root_, bytes(layout_, layout_.levels() - 1));
+    __builtin_memset(root_.words, 0, size);
+    tables_->release(root_, size);
     root_ = {};
   }
   ~device_table() { release(); }
@@ -188,7 +190,6 @@ class device_table {
       __builtin_memset(below, 0, size);
       tables_->release({below, address<space>{link.table}}, size);
     }
-    __builtin_memset(const_cast<table_word*>(table), 0, bytes(layout_, level));
   }
 
   Layout layout_;
