@@ -333,4 +333,175 @@ TEST_CASE("memory that a port does not map is copied, and written back where it 
   CHECK_FALSE(memory.translate(host_phys{0}, 8, phasebit::access::read));
 }
 
+TEST_CASE("the interrupt of a VT-d's wait is held back while it is masked, and comes once") {
+  scalable_machine s{{}};
+  const std::uint64_t ring = s.pages.allocate(4096)->at.value();
+  auto* const words = reinterpret_cast<table_word*>(s.m.bytes + (ring - base));
+  constexpr std::uint32_t ics = 0x9c;
+  constexpr std::uint32_t iectl = 0xa0;
+  const auto wait = [&](unsigned index) {
+    words[2 * index] = 0x15;  // type 5, IF
+    s.bar.write32(vtd::iqt::offset, 16 * (index + 1));
+  };
+  s.bar.write64_lo_hi(vtd::iqa::offset, ring);
+  s.bar.write32(vtd::gcmd::offset, vtd::gcmd::qie.of(true));
+  wait(0);
+  CHECK(s.bar.read32(ics) == 1);
+  CHECK(s.bar.read32(iectl) == 0xc000'0000);  // IM and IP
+  CHECK(s.m.interrupts == 0);
+  s.bar.write32(iectl, 0);
+  CHECK(s.m.interrupts == 1);
+  CHECK(s.bar.read32(iectl) == 0);
+  wait(1);
+  CHECK(s.m.interrupts == 2);
+  // Cleared before it was unmasked: nothing comes.
+  s.bar.write32(iectl, 1U << 31);
+  wait(2);
+  s.bar.write32(ics, 1);
+  s.bar.write32(iectl, 0);
+  CHECK(s.m.interrupts == 2);
+}
+
+TEST_CASE("an AMD event log that is full stops, and its tail is the IOMMU's while it runs") {
+  machine m;
+  amd_device emulated{m.host, m.host, m.host};
+  direct_bar<amd_device> bar{&emulated};
+  using namespace amd;
+  const std::uint64_t log = base + 0x1'0000;
+  const std::uint64_t commands = base + 0x2'0000;
+  auto* const words = reinterpret_cast<table_word*>(m.bytes + 0x2'0000);
+  const auto state = [&] { return amd::status{bar.read64(amd::status::offset)}; };
+  bar.write64_lo_hi(event_log_base::offset, log | std::uint64_t{8} << 56);
+  bar.write64_lo_hi(command_buffer_base::offset, commands | std::uint64_t{8} << 56);
+  bar.write64_lo_hi(device_table_base::offset, 0x1000);  // no memory: each access is an event
+  const std::uint32_t on =
+      control::iommuen.of(true) | control::eventlogen.of(true) | control::cmdbufen.of(true);
+  bar.write32(control::offset, on);
+  CHECK(state()[amd::status::eventlogrun]);
+  // A command that is refused is one event, whatever else is written meanwhile.
+  words[0] = std::uint64_t{0xf} << 60;
+  bar.write32(command_tail_offset, 0x10);
+  CHECK(bar.read32(event_tail_offset) == 0x10);
+  bar.write32(command_tail_offset, 0x20);
+  bar.write32(command_tail_offset, 0x30);
+  CHECK(bar.read32(event_tail_offset) == 0x10);
+  bar.write32(event_tail_offset, 0x80);
+  CHECK(bar.read32(event_tail_offset) == 0x10);
+  const auto access = [&] {
+    CHECK_FALSE(emulated.translate({.requester = disk, .address = 0x1000}, 16));
+  };
+  while (!state()[amd::status::eventoverflow]) access();
+  CHECK_FALSE(state()[amd::status::eventlogrun]);
+  CHECK(bar.read32(event_tail_offset) == 0xff0);
+  // Off and on again, with the overflow cleared.
+  bar.write32(control::offset, on & ~control::eventlogen.of(true));
+  bar.write32(event_tail_offset, 0x40);
+  CHECK(bar.read32(event_tail_offset) == 0x40);
+  bar.write32(event_tail_offset, 0);
+  bar.write32(amd::status::offset, amd::status::eventoverflow.of(true));
+  bar.write32(control::offset, on);
+  CHECK(state()[amd::status::eventlogrun]);
+  access();
+  CHECK(bar.read32(event_tail_offset) == 0x10);
+}
+
+TEST_CASE("a RISC-V fence's interrupt is pending until it is cleared by a one") {
+  machine m;
+  riscv_device emulated{m.host, m.host, m.host};
+  direct_bar<riscv_device> bar{&emulated};
+  using namespace riscv;
+  auto* const words = reinterpret_cast<table_word*>(m.bytes + 0x1'0000);
+  bar.write64_lo_hi(queue_base::cqb_offset, (base + 0x1'0000) >> 2 | 3);
+  bar.write32(cqcsr_offset, 3);
+  const auto pending = [&] { return cqcsr::fence_w_ip.get(bar.read32(cqcsr_offset)); };
+  CHECK_FALSE(pending());
+  words[0] = 2 | 1 << 11;  // IOFENCE.C, WSI
+  bar.write32(cqt_offset, 1);
+  CHECK(pending());
+  CHECK(m.interrupts == 1);
+  bar.write32(cqcsr_offset, 3);
+  CHECK(pending());
+  bar.write32(cqcsr_offset, 3 | cqcsr::fence_w_ip.of<std::uint32_t>(true));
+  CHECK_FALSE(pending());
+}
+
+namespace {
+
+// Functions behind an SMMU, as the link to them.
+struct noted_functions {
+  std::vector<pri_response> responses;
+  std::vector<ats_invalidate> invalidations;
+  void invalidate(const ats_invalidate& message) noexcept { invalidations.push_back(message); }
+  void respond(const pri_response& message) noexcept { responses.push_back(message); }
+};
+
+struct smmu_with_functions {
+  using device_type = smmuv3::device<callbacks, callbacks, callbacks, noted_functions>;
+  machine m;
+  noted_functions functions;
+  device_type emulated{m.host, m.host, m.host, functions};
+  direct_bar<device_type> bar{&emulated};
+};
+
+}  // namespace
+
+TEST_CASE("an SMMU keeps no page request after an overflow until that is acknowledged") {
+  smmu_with_functions s;
+  using namespace smmuv3;
+  s.bar.write64_lo_hi(priq_base_offset, (base + 0x1'0000) | 1);  // two requests
+  s.bar.write32(cr0::offset, cr0::smmuen.of(true) | cr0::priqen.of<std::uint32_t>(true));
+  const auto ask = [&](std::uint16_t group, bool last) {
+    CHECK(s.emulated.request_page({.requester = disk,
+                                   .body = pri_body{0x5000}
+                                               .with(pri_body::r, true)
+                                               .with(pri_body::l, last)
+                                               .with(pri_body::prg_index, group)}));
+  };
+  const auto producer = [&] { return s.bar.read32(priq_prod_offset); };
+  ask(1, false);
+  ask(1, true);
+  CHECK(producer() == 2);
+  CHECK(s.functions.responses.empty());
+  // The beginning of a group is lost. Its end may not stand for the whole, though there is a place again.
+  ask(2, false);
+  CHECK(producer() == (2 | 1U << 31));
+  s.bar.write32(priq_cons_offset, 2);
+  ask(2, true);
+  CHECK(producer() == (2 | 1U << 31));
+  REQUIRE(s.functions.responses.size() == 1);
+  CHECK(s.functions.responses[0].group == 2);
+  CHECK(s.functions.responses[0].code == page_response_code::success);
+  s.bar.write32(priq_cons_offset, 2 | 1U << 31);
+  ask(3, true);
+  CHECK((producer() & 3) == 3);
+  CHECK(s.functions.responses.size() == 1);
+}
+
+TEST_CASE("an SMMU answers translation requests only of functions whose accesses it translates") {
+  smmu_with_functions s;
+  using namespace smmuv3;
+  using ste = stream_table_entry;
+  auto* const words = reinterpret_cast<table_word*>(s.m.bytes + 0x1'0000 + disk.raw() * 64);
+  s.bar.write64_lo_hi(strtab_base::offset, base + 0x1'0000);
+  s.bar.write32(strtab_base_cfg::offset, 8);
+  s.bar.write32(cr0::offset, cr0::smmuen.of(true));
+  const auto answer = [&](const ste& e) {
+    replace_entry(words, e, []() noexcept {});
+    return s.emulated.translate(ats_request{disk, 5, {}, 0x5000, true}).status;
+  };
+  tables pages{{s.m.bytes + 0x4'0000, 64 * 4096}, host_phys{base + 0x4'0000}};
+  auto table = *page_table<arm_stage2<12>, tables>::create({.ipa_bits = 40}, pages);
+  REQUIRE(table.map(bus_addr{0x5000}, host_phys{base}, 0x1000));
+  const auto stage2 = ste::translated(stage2_of(table.format(), table.root().value(), 3));
+  CHECK(answer(stage2.with(ste::eats, 1)) == ats_status::success);
+  CHECK(answer(stage2) == ats_status::unsupported);
+  CHECK(answer(ste::bypass().with(ste::eats, 1)) == ats_status::unsupported);
+  CHECK(answer(ste::aborted().with(ste::eats, 1)) == ats_status::unsupported);
+  CHECK(answer(ste{}) == ats_status::unsupported);
+  // An answer to an invalidation that nobody sent is counted.
+  CHECK(s.emulated.unexpected_completions() == 0);
+  s.emulated.complete({disk, 1, 1});
+  CHECK(s.emulated.unexpected_completions() == 1);
+}
+
 }  // namespace phasebit::iommu

@@ -150,6 +150,8 @@ TEST_CASE("VT-d: an interrupt's source is verified as far as its entry says") {
   CHECK(with(requester, 2, first) == 0xaa);
   CHECK(with(requester, 3, first) == 0xff);
   CHECK(with(bus_range, 0, 0x0305) == 0xff);
+  CHECK(with(bus_range, 0, 0x0304) == 0xff);  // both ends are part of it
+  CHECK(with(bus_range, 0, 0x0405) == 0xff);
   CHECK(with(bus_range, 0, 0x0503) == 0);
   CHECK(with(bus_range, 0, 0x0506) == 0);
 }

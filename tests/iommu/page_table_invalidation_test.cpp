@@ -142,6 +142,23 @@ TEST_CASE("with a cache of absent entries, a map that makes tables names them") 
   table->complete(changes);
 }
 
+TEST_CASE("a range is refused exactly where it shares a byte with a reserved region") {
+  for (std::uint64_t begin = 0; begin != 8; ++begin) {
+    for (std::uint64_t end = begin; end != 8; ++end) {
+      const reserved_region region[] = {{begin, end, reserved_kind::firmware}};
+      for (std::uint64_t first = 0; first != 8; ++first) {
+        for (std::uint64_t last = first; last != 8; ++last) {
+          bool shared = false;
+          for (std::uint64_t byte = first; byte <= last; ++byte) {
+            shared |= begin <= byte && byte <= end;
+          }
+          CHECK(check_reserved(region, first, last).has_value() != shared);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a map into a reserved region is refused by the region's name, up to its last byte") {
   using format = vtd_second_stage;
   table_store<format, 256> store;

@@ -281,8 +281,15 @@ TEST_CASE("memory that the hardware reads past the caches is written back, entry
   tables.words_written = 0;
   REQUIRE(table->unmap(bus_addr{0}, 0x10000));
   CHECK(tables.words_written == 16);
+  // A single page is written back when it comes and when it goes, and not when there is none.
+  REQUIRE(table->map(bus_addr{0x3000}, host_phys{0x1000}, 0x1000));
+  CHECK(tables.words_written == 17);
+  REQUIRE(table->unmap(bus_addr{0x3000}, 0x1000));
+  CHECK(tables.words_written == 18);
+  REQUIRE(table->unmap(bus_addr{0x3000}, 0x1000));
+  CHECK(tables.words_written == 18);
   table->trim();
-  CHECK(tables.words_written == 16 + 3);
+  CHECK(tables.words_written == 18 + 3);
 }
 
 TEST_CASE("entries that somebody else has written end a walk, and reach nothing outside") {
@@ -424,6 +431,26 @@ TEST_CASE("a table that is emptied piecewise stays until trim, or until memory r
   CHECK(changes.retired_tables() == 3);
   table->complete(changes);
   CHECK(store.arena.used() == 1);
+}
+
+TEST_CASE("many mappers: a map without memory leaves emptied tables to those who may be inside") {
+  table_store<vtd_second_stage> store(4);
+  auto table = vtd_table::create({}, store.arena, {.who = mappers::concurrent});
+  REQUIRE(table);
+  invalidations<bus_space> changes{
+      [](void*, std::span<const invalidation_range<bus_space>>) noexcept {}, nullptr};
+  REQUIRE(table->map(bus_addr{0x1000}, host_phys{0x1000}, 0x1000, {}, changes));
+  REQUIRE(table->unmap(bus_addr{0x1000}, 0x1000, changes));
+  table->complete(changes);
+  const auto full = table->map(bus_addr{1ULL << 40}, host_phys{0x1000}, 0x1000, {}, changes);
+  REQUIRE_FALSE(full);
+  CHECK(full.error().code == errc::exhausted);
+  CHECK(changes.retired_tables() == 0);
+  CHECK(store.arena.used() == 4);
+  table->complete(changes);
+  // Another thread's map into the emptied table, which it had found before.
+  REQUIRE(table->map(bus_addr{0x2000}, host_phys{0x1000}, 0x1000));
+  CHECK(table->lookup(bus_addr{0x2000}).status == walk_status::mapped);
 }
 
 TEST_CASE("many mappers: an empty table left behind gives way to a large page") {

@@ -257,6 +257,10 @@ TEST_CASE("SMMUv3: each reason has its event") {
     b.set(b.good().with(ste::s2affd, true));
     b.m.iommu.invalidate_all();
     CHECK(b.m.read(page));
+    // An SMMU that does not set the flag (IDR0.HTTU = 0) does not look at S2HA (5.2).
+    b.set(b.good().with(ste::s2ha, true));
+    b.m.iommu.invalidate_all();
+    CHECK(is(b.code(), event_code::f_access));
     b.set(b.good());
   }
   {

@@ -265,6 +265,16 @@ TEST_CASE("a RISC-V MSI page table sends writes to interrupt files elsewhere") {
   // An address beside them is translated like any other.
   CHECK_FALSE(raise(0x2800'1004));
   CHECK(m.faults.last().code == 23);
+  // A segment of a large page goes on as far as the first of them, and after the last one.
+  REQUIRE(m.pages.map(bus_addr{0x2780'0000}, host_phys{0x6000'0000}, 0x0100'0000));
+  const auto reach = [&](std::uint64_t address) {
+    return m.iommu.translate(m.disk, bus_addr{address}, 0x10'0000, phasebit::access::read)->bytes;
+  };
+  CHECK(reach(0x27ff'0010) == 0x1'0000 - 0x10);
+  CHECK(reach(0x27ff'0010) == 0x1'0000 - 0x10);  // cached
+  CHECK(reach(0x2800'8000) == 0x10'0000);
+  REQUIRE(m.pages.unmap(bus_addr{0x2780'0000}, 0x0100'0000));
+  m.iommu.invalidate_all();
   // Without a second stage, too.
   REQUIRE(m.table.set(
       m.disk.raw(),

@@ -184,6 +184,26 @@ TEST_CASE("a unit tells which tables it walks") {
     REQUIRE(wide);
     CHECK(unit->attach(pcie::requester_id{8}, 1, wide->view()).error().code == errc::not_supported);
   }
+  SUBCASE("SMMUv3") {
+    b.bar.write32(0x00, 0x0d40'101b);  // without VMID16
+    b.bar.write32(0x04, 0x0273'0010);
+    b.bar.write32(0x14, 0x74);  // 44 bits
+    auto unit = smmu_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(unit);
+    CHECK(unit->format().ipa_bits == 44);
+    using format = arm_stage2<12>;
+    const auto code = [&](std::uint16_t domain, const format& f) {
+      auto table = page_table<format, tables>::create(f, b.pages);
+      REQUIRE(table);
+      return unit->attach(pcie::requester_id{8}, domain, table->view()).error().code;
+    };
+    // What is not refused is a matter of the command ring, which does not move here.
+    CHECK(code(0xff, unit->format()) == errc::timed_out);
+    CHECK(code(0x100, unit->format()) == errc::out_of_range);
+    CHECK(code(1, {.ipa_bits = 48, .address_bits = 44}) == errc::not_supported);
+    CHECK(code(1, {.ipa_bits = 44, .address_bits = 48}) == errc::not_supported);
+    CHECK(code(1, {.ipa_bits = 40, .address_bits = 44}) == errc::timed_out);
+  }
   SUBCASE("AMD") {
     b.set64(0x30, 0x29d3);
     auto unit = amd_driver::open(b.bar, b.pages, *b.host);

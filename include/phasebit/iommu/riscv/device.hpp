@@ -41,7 +41,8 @@ class device final
   device(Port& memory, Interrupts& interrupts, Clock& clock, unsigned address_bits = 56,
          bool msi_flat = true) noexcept
       : base(memory, interrupts, clock, nullptr,
-             {.address_bits = address_bits, .msi_flat = msi_flat}, {.device_tlbs = false}) {}
+             {.address_bits = address_bits, .msi_flat = msi_flat},
+             {.device_tlbs = false, .wired_interrupts = true}) {}
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) const noexcept {
     switch (offset) {
