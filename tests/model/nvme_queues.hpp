@@ -46,6 +46,7 @@ struct nvme_memory {
     for (std::size_t i = 0; i != data->size(); ++i) {
       p.name((*data)[i], "buffer " + std::to_string(i));
     }
+    p.atomic(*doorbells);
     p.name((*doorbells)[0], "the SQ tail doorbell");
     p.name((*doorbells)[1], "the CQ head doorbell");
     for (std::uint32_t i = 0; i != depth; ++i) {

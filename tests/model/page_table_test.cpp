@@ -44,12 +44,6 @@ TEST_CASE("mutants of page tables") {
   const report r = explorer::explore({}, unmap_and_walk(false));
   REQUIRE(r.failure);
   MESSAGE("a table is released before the invalidation is done\n" << r.failure->text());
-
-  // Not needed here.
-  fault("enter: the entry that was absent is acquired", operation::atomic_exchange,
-        effect::not_acquired, none_of_them, two_mappers(true));
-  fault("dirty bits and permissions hand over nothing", operation::atomic_exchange,
-        effect::unordered, none_of_them, dirty_and_protect());
 }
 
 TEST_CASE("mutants of entries in halves") {

@@ -313,6 +313,8 @@ auto pending_commands(pending_setup setup) {
     for (std::size_t i = 0; i != host.buffers.size(); ++i) {
       p.name(host.buffers[i], "buffer " + std::to_string(i));
     }
+    p.atomic(host.doorbells);
+    p.atomic(host.events);
     p.name(host.doorbells[0], "the admin SQ tail");
     p.name(host.doorbells[1], "the admin CQ head");
     p.name(host.doorbells[2], "the SQ tail");

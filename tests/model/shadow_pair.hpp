@@ -98,6 +98,7 @@ inline auto shadow_pair(nvme_setup setup, bool interrupts = true, without step =
     auto& words = p.make<shadow_words>();
     words.shadow = {};
     words.events = {};
+    p.atomic(words.events);
     memory.doorbells->fill(nvme::device::doorbell_seen);
     p.name(words.shadow[0], "the shadow of the SQ tail");
     p.name(words.shadow[1], "the shadow of the CQ head");
@@ -139,9 +140,11 @@ auto shadow_indices_wrap() {
     auto& doorbells = p.make<std::array<std::uint32_t, 2>>();
     auto& words = p.make<shadow_words>();
     doorbells.fill(nvme::device::doorbell_seen);
+    p.atomic(doorbells);
     constexpr std::uint32_t start = 65533;
     words.shadow = {};
     words.events = {};
+    p.atomic(words.events);
     words.events[0] = start;
     words.interrupt = start;
     p.name(words.shadow[0], "the shadow of the SQ tail");

@@ -69,15 +69,6 @@ TEST_CASE_TEMPLATE("mutants of virtqueues", Format, split, packed) {
   with_fault("device: event index before index",
              {{operation::full, device, "enable_notifications", effect::unordered}}, all_of_them,
              asleep);
-  // Not needed: an event index hands over nothing but itself, and full() follows its store.
-  with_fault("driver: event index is released",
-             {{operation::store, driver,
-               is_packed<Format> ? "store_events" : "enable_notifications", effect::unordered}},
-             none_of_them, asleep);
-  with_fault("device: event index is released",
-             {{operation::store, device,
-               is_packed<Format> ? "store_events" : "enable_notifications", effect::unordered}},
-             none_of_them, asleep);
   if (is_packed<Format>) {
     // One function stores what either side hands over, and one loads it.
     with_fault("descriptor before its flags",

@@ -88,6 +88,18 @@ struct virtqueue_sides {
   typename Format::template device<Order> device;
 };
 
+// The words that are read and written without an order, and hand over nothing but themselves.
+inline void declare_event_words(program& p, std::byte* base,
+                                const virtio::driver::queue_layout& layout) {
+  std::byte* const driver = base + layout.driver_offset();
+  std::byte* const device = base + layout.device_offset();
+  p.atomic_bytes(driver, 4);  // flags and index, or the event structure of a packed queue
+  p.atomic_bytes(device, 4);
+  if (layout.packed) return;
+  p.atomic_bytes(driver + 4 + 2 * layout.size, 2);
+  p.atomic_bytes(device + 4 + 8 * layout.size, 2);
+}
+
 template <class Format, class Order>
 auto virtqueue_pair(queue_options setup) {
   return [setup, earlier = past{},
@@ -113,6 +125,7 @@ auto virtqueue_pair(queue_options setup) {
       // Length, id and flags are one word, of which only the first of a buffer is ordered.
       for (std::uint32_t i = 0; i != setup.size; ++i) p.atomic_bytes(base + 16 * i + 8, 8);
     }
+    declare_event_words(p, base, layout);
     const std::uint64_t features = setup.features |
                                    (is_packed<Format> ? virtio::feature::ring_packed : 0) |
                                    (setup.indirect ? virtio::feature::indirect_desc : 0);

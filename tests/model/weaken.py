@@ -122,26 +122,26 @@ FAULTS = [
      "    ++free_count_;"),
     # -- shadow doorbells --
     ("nvme/device/doorbells.hpp",
-     "    if (!store_word<Order>(*dma_, events_ + at(qid, side), index)) return std::nullopt;\n"
+     "    if (!store_word(*dma_, events_ + at(qid, side), index)) return std::nullopt;\n"
      "    Order::full();\n",
      "    std::optional<std::uint32_t> early;\n"
      "    if (@shadow doorbell, controller: event index before second look@) {\n"
      "      early = load(qid, side);\n"
      "    }\n"
-     "    if (!store_word<Order>(*dma_, events_ + at(qid, side), index)) return std::nullopt;\n"
+     "    if (!store_word(*dma_, events_ + at(qid, side), index)) return std::nullopt;\n"
      "    Order::full();\n"
      "    if (early) return early;\n"),
     ("ring/doorbell.hpp",
      "    Order::store(*shadow_, le<std::uint32_t>{value});\n"
      "    Order::full();\n"
-     "    const std::uint32_t event = Order::load(*event_index_).get();",
+     "    const std::uint32_t event = snapshot(*event_index_).get();",
      "    bool early = @shadow doorbell, driver: shadow before event index@;\n"
-     "    std::uint32_t event = early ? Order::load(*event_index_).get() : 0;\n"
+     "    std::uint32_t event = early ? snapshot(*event_index_).get() : 0;\n"
      "    if (@shadow doorbell, driver: shadow before register@) sink_.ring(value);\n"
      "    Order::store(*shadow_, le<std::uint32_t>{value});\n"
      "    Order::full();\n"
      "    if (@shadow doorbell, driver: shadow before register@) return;\n"
-     "    if (!early) event = Order::load(*event_index_).get();"),
+     "    if (!early) event = snapshot(*event_index_).get();"),
     ("ring/event_index.hpp",
      "return static_cast<std::uint16_t>(new_index - event_index - 1) <",
      "return static_cast<std::uint16_t>(new_index - event_index -"
@@ -163,17 +163,17 @@ FAULTS = [
     ("virtio/driver/split_queue.hpp",
      "    Order::store(avail_->idx, le<std::uint16_t>{avail_next_});\n",
      "    bool early = @split driver: index before event index@;\n"
-     "    std::uint16_t event = early ? Order::load(*avail_event_).get() : std::uint16_t{0};\n"
+     "    std::uint16_t event = early ? snapshot(*avail_event_).get() : std::uint16_t{0};\n"
      "    Order::store(avail_->idx, le<std::uint16_t>{avail_next_});\n"),
     ("virtio/driver/split_queue.hpp",
-     "      return ring::need_event(Order::load(*avail_event_), avail_next_, old);",
-     "      if (!early) event = Order::load(*avail_event_);\n"
+     "      return ring::need_event(snapshot(*avail_event_), avail_next_, old);",
+     "      if (!early) event = snapshot(*avail_event_);\n"
      "      return ring::need_event(event, avail_next_, old);"),
     ("virtio/driver/split_queue.hpp",
-     "return fault_ ? false : Order::load(used_->idx) != last_used_;",
+     "return fault_ ? false : snapshot(used_->idx) != last_used_;",
      "return fault_ || @split driver: second look before it sleeps@\n"
      "               ? false\n"
-     "               : Order::load(used_->idx) != last_used_;"),
+     "               : snapshot(used_->idx) != last_used_;"),
     ("virtio/driver/split_queue.hpp",
      "if (returned > in_flight_ || returned > ring::distance(last_used_, avail_published_))",
      "if (!@split driver: used index within what was published@ &&\n"
@@ -198,11 +198,11 @@ FAULTS = [
     ("virtio/device/split_queue.hpp",
      "    Order::store(used_->idx, le<std::uint16_t>{used_next_});\n",
      "    bool early = @split device: index before event index@;\n"
-     "    std::uint16_t event = early ? Order::load(*used_event_).get() : std::uint16_t{0};\n"
+     "    std::uint16_t event = early ? snapshot(*used_event_).get() : std::uint16_t{0};\n"
      "    Order::store(used_->idx, le<std::uint16_t>{used_next_});\n"),
     ("virtio/device/split_queue.hpp",
-     "      return ring::need_event(Order::load(*used_event_), used_next_, old);",
-     "      if (!early) event = Order::load(*used_event_);\n"
+     "      return ring::need_event(snapshot(*used_event_), used_next_, old);",
+     "      if (!early) event = snapshot(*used_event_);\n"
      "      return ring::need_event(event, used_next_, old);"),
     ("virtio/device/split_queue.hpp",
      "    return available();",
@@ -238,11 +238,11 @@ FAULTS = [
      "    ring_.template publish_tail<Order>(first_.index(), first_tail_);\n",
      "    bool early = @packed driver: flags before event structure@;\n"
      "    le<std::uint32_t> events{0};\n"
-     "    if (early) events = Order::load(*device_events_);\n"
+     "    if (early) events = snapshot(*device_events_);\n"
      "    ring_.template publish_tail<Order>(first_.index(), first_tail_);\n"),
     ("virtio/driver/packed_queue.hpp",
-     "    const auto wanted = virtio::detail::event_word::of(Order::load(*device_events_));",
-     "    if (!early) events = Order::load(*device_events_);\n"
+     "    const auto wanted = virtio::detail::event_word::of(snapshot(*device_events_));",
+     "    if (!early) events = snapshot(*device_events_);\n"
      "    const auto wanted = virtio::detail::event_word::of(events);"),
     ("virtio/driver/packed_queue.hpp",
      "if (fault_ || in_flight_ == 0) return false;",
@@ -261,11 +261,11 @@ FAULTS = [
      "    ring_.template publish_tail<Order>(first_.index(), first_tail_);\n",
      "    bool early = @packed device: flags before event structure@;\n"
      "    le<std::uint32_t> events{0};\n"
-     "    if (early) events = Order::load(*driver_events_);\n"
+     "    if (early) events = snapshot(*driver_events_);\n"
      "    ring_.template publish_tail<Order>(first_.index(), first_tail_);\n"),
     ("virtio/device/packed_queue.hpp",
-     "    const auto wanted = virtio::detail::event_word::of(Order::load(*driver_events_));",
-     "    if (!early) events = Order::load(*driver_events_);\n"
+     "    const auto wanted = virtio::detail::event_word::of(snapshot(*driver_events_));",
+     "    if (!early) events = snapshot(*driver_events_);\n"
      "    const auto wanted = virtio::detail::event_word::of(events);"),
     ("virtio/device/packed_queue.hpp",
      "      first_ = used_;\n      first_tail_ = tail;",
@@ -347,12 +347,14 @@ FAULTS = [
      "    while (!@mailbox: runs what was accepted@ && run(argument) != 0) {\n    }"),
     # -- page tables --
     ("iommu/page_table/table_word.hpp",
-     "    const bool done = std::atomic_ref{*word}.compare_exchange_strong(",
+     "[[nodiscard]] inline bool exchange_entry(table_word* word, std::uint64_t& expected,\n"
+     "                                         std::uint64_t value) noexcept {\n",
+     "[[nodiscard]] inline bool exchange_entry(table_word* word, std::uint64_t& expected,\n"
+     "                                         std::uint64_t value) noexcept {\n"
      "    if (@page table: an entry is exchanged, not stored@) {\n"
      "      std::atomic_ref{*word}.store(wire(value), std::memory_order_release);\n"
      "      return true;\n"
-     "    }\n"
-     "    const bool done = std::atomic_ref{*word}.compare_exchange_strong("),
+     "    }\n"),
     ("iommu/page_table/table_word.hpp",
      "    record_.count.store(count + 1, std::memory_order_release);",
      "    if (!@halves: the count is odd during a write@) {\n"

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <phasebit/core/byte_order.hpp>
+#include <phasebit/core/copy.hpp>
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/ring/event_index.hpp>
 
@@ -44,7 +45,7 @@ class shadow_doorbell {
     old_ = value;
     Order::store(*shadow_, le<std::uint32_t>{value});
     Order::full();
-    const std::uint32_t event = Order::load(*event_index_).get();
+    const std::uint32_t event = snapshot(*event_index_).get();
     if (need_event(static_cast<std::uint16_t>(event), static_cast<std::uint16_t>(value), old)) {
       sink_.ring(value);
     }

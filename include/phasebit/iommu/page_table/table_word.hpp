@@ -136,24 +136,44 @@ inline void store_entry_relaxed(table_word* word, std::uint64_t value) noexcept 
   }
 }
 
+// On a machine without 64-bit atomics there is one writer.
+[[nodiscard]] inline bool exchange_in_halves(table_word* word, std::uint64_t& expected,
+                                             std::uint64_t value) noexcept {
+  const std::uint64_t there = wire(halves{word}.load());
+  if (there != expected) {
+    expected = there;
+    return false;
+  }
+  halves{word}.store(wire(value));
+  return true;
+}
+
 // Replaces `expected`, and otherwise puts into it what is there. Hardware that sets accessed and dirty
-// bits meanwhile loses nothing. On a machine without 64-bit atomics there is one writer.
+// bits meanwhile loses nothing. A table's words are seen before the entry that points at it: by walkers
+// of the new entry, and by the caller where another mapper's entry is there.
 [[nodiscard]] inline bool exchange_entry(table_word* word, std::uint64_t& expected,
                                          std::uint64_t value) noexcept {
   if constexpr (whole_words) {
     std::uint64_t there = wire(expected);
     const bool done = std::atomic_ref{*word}.compare_exchange_strong(
-        there, wire(value), std::memory_order_acq_rel, std::memory_order_acquire);
+        there, wire(value), std::memory_order_release, std::memory_order_acquire);
     expected = wire(there);
     return done;
   } else {
-    const std::uint64_t there = wire(halves{word}.load());
-    if (there != expected) {
-      expected = there;
-      return false;
-    }
-    halves{word}.store(wire(value));
-    return true;
+    return exchange_in_halves(word, expected, value);
+  }
+}
+// For leaves and zeros, which point at nothing that a walker would read: orders nothing.
+[[nodiscard]] inline bool exchange_entry_relaxed(table_word* word, std::uint64_t& expected,
+                                                 std::uint64_t value) noexcept {
+  if constexpr (whole_words) {
+    std::uint64_t there = wire(expected);
+    const bool done = std::atomic_ref{*word}.compare_exchange_strong(
+        there, wire(value), std::memory_order_relaxed, std::memory_order_relaxed);
+    expected = wire(there);
+    return done;
+  } else {
+    return exchange_in_halves(word, expected, value);
   }
 }
 

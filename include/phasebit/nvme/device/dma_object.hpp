@@ -63,10 +63,12 @@ template <RingOrder Order, AnyDma Dma>
   return value;
 }
 
-template <RingOrder Order, AnyDma Dma>
+// Writes a word that hands over nothing but itself, such as an event index: once and whole, in no order with
+// other accesses. False where the memory cannot be reached.
+template <AnyDma Dma>
 [[nodiscard]] bool store_word(Dma& dma, bus_addr where, std::uint32_t value) noexcept {
   if (auto* const word = local_object<le<std::uint32_t>>(dma, where, access::write)) {
-    Order::store(*word, le<std::uint32_t>{value});
+    overwrite(*word, le<std::uint32_t>{value});
     return true;
   }
   if constexpr (DmaPort<Dma>) {

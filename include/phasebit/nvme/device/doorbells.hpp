@@ -38,8 +38,9 @@ class doorbell_words {
     Order::after_load();
     return value;
   }
+  // Orders nothing: the register hands over nothing but itself.
   void store(std::size_t qid, ring_side side, std::uint32_t value) noexcept {
-    Order::store(words_[at(qid, side)], le<std::uint32_t>::to_wire(value));
+    overwrite(words_[at(qid, side)], le<std::uint32_t>::to_wire(value));
   }
   void clear_all() noexcept {
     for (std::size_t q = 0; q != pairs(); ++q) {
@@ -92,14 +93,14 @@ class shadow_doorbells {
   }
   // Both words as for a queue whose index is `index`: before the host uses them.
   [[nodiscard]] bool begin(std::size_t qid, ring_side side, std::uint32_t index) noexcept {
-    return store_word<Order>(*dma_, shadow_ + at(qid, side), index) &&
-           store_word<Order>(*dma_, events_ + at(qid, side), index);
+    return store_word(*dma_, shadow_ + at(qid, side), index) &&
+           store_word(*dma_, events_ + at(qid, side), index);
   }
   // Sets the event index, beyond which the host writes the register, and loads the shadow again: the
   // host may have gone beyond it before it could see the event index.
   [[nodiscard]] std::optional<std::uint32_t> arm(std::size_t qid, ring_side side,
                                                  std::uint32_t index) noexcept {
-    if (!store_word<Order>(*dma_, events_ + at(qid, side), index)) return std::nullopt;
+    if (!store_word(*dma_, events_ + at(qid, side), index)) return std::nullopt;
     Order::full();
     return load(qid, side);
   }

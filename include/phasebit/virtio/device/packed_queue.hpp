@@ -106,7 +106,7 @@ class packed_queue {
   [[nodiscard]] bool available() noexcept {
     if (resubmitted_ != resubmits_) return true;
     if (fault_ || size_ == 0) return false;
-    const auto tail = ring_.template load_tail<Order>(avail_.index());
+    const auto tail = ring_.peek_tail(avail_.index());
     return is_available(virtio::detail::packed_ring::flags(tail), avail_.wrap());
   }
 
@@ -134,7 +134,7 @@ class packed_queue {
       notify_next_ = false;
       return true;
     }
-    const auto wanted = virtio::detail::event_word::of(Order::load(*driver_events_));
+    const auto wanted = virtio::detail::event_word::of(snapshot(*driver_events_));
     return virtio::detail::packed_event_due(wanted, event_idx_, used_, moved, size_);
   }
 
@@ -327,7 +327,7 @@ class packed_queue {
   }
 
   void store_events(virtio::detail::event_word word) noexcept {
-    Order::store(*device_events_, le<std::uint32_t>{word.word()});
+    overwrite(*device_events_, le<std::uint32_t>{word.word()});
   }
   [[gnu::cold]] bool refuse(fault_code code, std::uint64_t value) noexcept {
     fault_.code = code;

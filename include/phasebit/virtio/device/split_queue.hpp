@@ -153,22 +153,22 @@ class split_queue {
       return true;
     }
     if (event_idx_) {
-      return ring::need_event(Order::load(*used_event_), used_next_, old);
+      return ring::need_event(snapshot(*used_event_), used_next_, old);
     }
-    return (Order::load(avail_->flags) & avail_no_interrupt) == 0;
+    return (snapshot(avail_->flags) & avail_no_interrupt) == 0;
   }
 
   // The driver need not notify: the queue is polled. A hint; notifications may still arrive.
   void disable_notifications() noexcept {
-    if (!event_idx_) Order::store(used_->flags, le<std::uint16_t>{used_no_notify});
+    if (!event_idx_) overwrite(used_->flags, le<std::uint16_t>{used_no_notify});
   }
   // The driver shall notify of the next buffer. True when one is there already: pop again instead of
   // sleeping.
   [[nodiscard]] bool enable_notifications() noexcept {
     if (event_idx_) {
-      Order::store(*avail_event_, le<std::uint16_t>{last_avail_});
+      overwrite(*avail_event_, le<std::uint16_t>{last_avail_});
     } else {
-      Order::store(used_->flags, le<std::uint16_t>{0});
+      overwrite(used_->flags, le<std::uint16_t>{0});
     }
     Order::full();
     return available();

@@ -101,7 +101,7 @@ class packed_queue {
     added_ = 0;
     // The descriptors are visible before the device's wish is read; otherwise both could sleep.
     Order::full();
-    const auto wanted = virtio::detail::event_word::of(Order::load(*device_events_));
+    const auto wanted = virtio::detail::event_word::of(snapshot(*device_events_));
     return virtio::detail::packed_event_due(wanted, event_idx_, next_, moved, size_);
   }
   [[nodiscard]] std::uint16_t notification_data() const noexcept { return next_.packed(); }
@@ -139,7 +139,7 @@ class packed_queue {
     }
     Order::full();
     if (fault_ || in_flight_ == 0) return false;
-    const auto tail = ring_.template load_tail<Order>(used_.index());
+    const auto tail = ring_.peek_tail(used_.index());
     return is_used(virtio::detail::packed_ring::flags(tail), used_.wrap());
   }
 
@@ -248,7 +248,7 @@ class packed_queue {
   }
 
   void store_events(virtio::detail::event_word word) noexcept {
-    Order::store(*driver_events_, le<std::uint32_t>{word.word()});
+    overwrite(*driver_events_, le<std::uint32_t>{word.word()});
   }
   [[gnu::cold]] bool fail(fault_code code, std::uint64_t value) noexcept {
     fault_ = {code, value};

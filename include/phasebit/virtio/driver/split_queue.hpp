@@ -128,9 +128,9 @@ class split_queue {
     // The index is visible before the device's wish is read; otherwise both sides could sleep.
     Order::full();
     if (event_idx_) {
-      return ring::need_event(Order::load(*avail_event_), avail_next_, old);
+      return ring::need_event(snapshot(*avail_event_), avail_next_, old);
     }
-    return (Order::load(used_->flags) & used_no_notify) == 0;
+    return (snapshot(used_->flags) & used_no_notify) == 0;
   }
   // The second half of a notification with VIRTIO_F_NOTIFICATION_DATA.
   [[nodiscard]] std::uint16_t notification_data() const noexcept { return avail_published_; }
@@ -160,19 +160,19 @@ class split_queue {
 
   // The device need not notify: the queue is polled. A hint.
   void disable_notifications() noexcept {
-    if (!event_idx_) Order::store(avail_->flags, le<std::uint16_t>{avail_no_interrupt});
+    if (!event_idx_) overwrite(avail_->flags, le<std::uint16_t>{avail_no_interrupt});
   }
   // The device shall notify when `buffers` more were returned (1: of the next). True when some are
   // there already: poll again instead of sleeping.
   [[nodiscard]] bool enable_notifications(std::uint16_t buffers = 1) noexcept {
     if (event_idx_) {
       const auto event = static_cast<std::uint16_t>(last_used_ + (buffers - 1));
-      Order::store(*used_event_, le<std::uint16_t>{event});
+      overwrite(*used_event_, le<std::uint16_t>{event});
     } else {
-      Order::store(avail_->flags, le<std::uint16_t>{0});
+      overwrite(avail_->flags, le<std::uint16_t>{0});
     }
     Order::full();
-    return fault_ ? false : Order::load(used_->idx) != last_used_;
+    return fault_ ? false : snapshot(used_->idx) != last_used_;
   }
 
   // Ends everything in flight, calling sink(token); only after the device was reset.

@@ -11,8 +11,8 @@ namespace phasebit::iommu::detail {
 // Rewrites one slot with change(entry); what hardware sets meanwhile is taken along.
 template <class Change>
 inline std::uint64_t update_entry(table_word* slot, Change change) noexcept {
-  std::uint64_t e = load_entry(slot);
-  while (!exchange_entry(slot, e, change(e))) {
+  std::uint64_t e = load_entry_relaxed(slot);
+  while (!exchange_entry_relaxed(slot, e, change(e))) {
   }
   return e;
 }

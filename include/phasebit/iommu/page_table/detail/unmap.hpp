@@ -122,7 +122,7 @@ class clear_operation {
   [[nodiscard]] taken take_entry(table_word* slot) const noexcept {
     std::uint64_t e = load_entry_relaxed(slot);
     if constexpr (reports) {
-      while (e != 0 && !exchange_entry(slot, e, 0)) {
+      while (e != 0 && !exchange_entry_relaxed(slot, e, 0)) {
       }
       return {e, Editor::present(e), Editor::present(e) && format_.dirty(e)};
     } else {
