@@ -2,6 +2,7 @@
 // Virtqueues, explored: split and packed, with notifications by flag and by event index, indirect
 // tables and in-order use, both sides asleep when they have nothing to do.
 #include <doctest/doctest.h>
+#include <model/hostile_chains.hpp>
 #include <model/mutants.hpp>
 #include <model/virtqueues.hpp>
 
@@ -32,6 +33,11 @@ TEST_CASE_TEMPLATE("virtqueues return every buffer once, and neither side sleeps
         virtqueue_pair<Format, explorer::device_order>({4, 3, 0, false, false, true}));
   holds(name + "size 2, returned in pairs, polled, two laps (device)",
         virtqueue_pair<Format, explorer::device_order>({2, 4, 0, false, false, false, 2}));
+}
+
+TEST_CASE_TEMPLATE("a device refuses a buffer that there cannot be", Format, split, packed) {
+  const std::string name = is_packed<Format> ? "packed, " : "split, ";
+  holds(name + "chains and indirect tables", hostile_chains<Format, explorer::device_order>());
 }
 
 TEST_CASE("split virtqueues across the wrap of their indices at 2^16") {

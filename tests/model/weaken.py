@@ -198,6 +198,9 @@ FAULTS = [
     ("virtio/device/split_queue.hpp",
      "    Order::store(used_->idx, le<std::uint16_t>{used_next_});\n",
      "    bool early = @split device: index before event index@;\n"
+     "    if (@in-flight split: the used index before the record@ && record_) {\n"
+     "      record_.commit(used_next_);\n"
+     "    }\n"
      "    std::uint16_t event = early ? snapshot(*used_event_).get() : std::uint16_t{0};\n"
      "    Order::store(used_->idx, le<std::uint16_t>{used_next_});\n"),
     ("virtio/device/split_queue.hpp",
@@ -290,6 +293,139 @@ FAULTS = [
      "if (!is_available(virtio::detail::packed_ring::flags(tail), at.wrap())) [[unlikely]] {",
      "if (!is_available(virtio::detail::packed_ring::flags(tail), at.wrap()) &&\n"
      "          !@packed device: a chain is available whole@) [[unlikely]] {"),
+    # -- in-flight records --
+    ("virtio/device/inflight_split.hpp",
+     "    overwrite(e.counter, counter_++);\n    Order::store(e.inflight, std::uint8_t{1});",
+     "    if (@in-flight split: age before mark@) Order::store(e.inflight, std::uint8_t{1});\n"
+     "    overwrite(e.counter, counter_++);\n    Order::store(e.inflight, std::uint8_t{1});"),
+    ("virtio/device/inflight_split.hpp",
+     "    std::uint16_t head = last_batch_head_;\n    for (; batch_ != 0; --batch_) {\n"
+     "      if (head >= size_) break;",
+     "    if (@in-flight split: marks are cleared before the position@) {\n"
+     "      Order::store(header_->used_idx, used_idx);\n"
+     "    }\n"
+     "    std::uint16_t head = last_batch_head_;\n    for (; batch_ != 0; --batch_) {\n"
+     "      if (head >= size_ && !@in-flight split: a link within the record@) break;"),
+    ("virtio/device/inflight_split.hpp",
+     "if (unfinished > size_) {",
+     "if (unfinished > size_ && !@in-flight split: the last batch within the queue@) {"),
+    ("virtio/device/inflight_split.hpp",
+     "    for (std::uint16_t i = 0; i != unfinished; ++i) {\n      if (head >= size_) {",
+     "    for (std::uint16_t i = 0;\n"
+     "         i != unfinished && !@in-flight split: the last batch is completed@; ++i) {\n"
+     "      if (head >= size_ && !@in-flight split: a link of the last batch within the record@) {"),
+    ("virtio/device/split_queue.hpp",
+     "    if (record_) record_.take(head);",
+     "    if (record_ && !@in-flight split: a buffer is marked when it is taken@) record_.take(head);"),
+    ("virtio/device/inflight_packed.hpp",
+     "    if (at >= size_) {\n      intact_ = false;",
+     "    if (at >= size_ && !@in-flight packed: a free entry within the record@) {\n"
+     "      intact_ = false;"),
+    ("virtio/device/inflight_packed.hpp",
+     "    overwrite(e.counter, counter_++);\n    Order::store(e.inflight, std::uint8_t{1});",
+     "    if (@in-flight packed: age before free list@) Order::store(e.inflight, std::uint8_t{1});\n"
+     "    if (@in-flight packed: age before free list@ ||\n"
+     "        @in-flight packed: mark before free list@) {\n"
+     "      Order::store(header_->free_head, next_);\n"
+     "      Order::store(header_->old_free_head, next_);\n"
+     "    }\n"
+     "    overwrite(e.counter, counter_++);\n    Order::store(e.inflight, std::uint8_t{1});"),
+    ("virtio/device/inflight_packed.hpp",
+     "    if (last >= size_) {\n      intact_ = false;\n      return;\n    }\n"
+     "    Order::store(entries_[last].next, free_head_);",
+     "    if (last >= size_ && !@in-flight packed: a chain's end within the record@) {\n"
+     "      intact_ = false;\n      return;\n    }\n"
+     "    Order::store(entries_[last].next, free_head_);"),
+    ("virtio/device/inflight_packed.hpp",
+     "      if (last >= size_) {\n        intact_ = false;\n        return;\n      }\n"
+     "      entry = Order::load(entries_[last].next);",
+     "      if (last >= size_ && !@in-flight packed: a returned chain's end within the record@) {\n"
+     "        intact_ = false;\n        return;\n      }\n"
+     "      entry = Order::load(entries_[last].next);"),
+    ("virtio/device/inflight_packed.hpp",
+     "      if (entry >= size_) {\n        intact_ = false;\n        return;\n      }\n"
+     "      Order::store(entries_[entry].inflight, std::uint8_t{0});",
+     "      if (entry >= size_ && !@in-flight packed: a returned buffer within the record@) {\n"
+     "        intact_ = false;\n        return;\n      }\n"
+     "      Order::store(entries_[entry].inflight, std::uint8_t{0});"),
+    ("virtio/device/inflight_packed.hpp",
+     "    Order::store(header_->old_free_head, free_head_);\n    old_used_ = used_;",
+     "    if (@in-flight packed: free list before position@) {\n"
+     "      old_used_ = used_;\n"
+     "      store_positions();\n"
+     "    }\n"
+     "    Order::store(header_->old_free_head, free_head_);\n    old_used_ = used_;"),
+    ("virtio/device/inflight_packed.hpp",
+     "    if (h.used_idx >= size_ || h.old_used_idx >= size_ || h.free_head > size_ ||\n"
+     "        h.old_free_head > size_) {",
+     "    if (((h.used_idx >= size_ || h.old_used_idx >= size_) &&\n"
+     "         !@in-flight packed: a position within the queue@) ||\n"
+     "        ((h.free_head > size_ || h.old_free_head > size_) &&\n"
+     "         !@in-flight packed: the free list within the record@)) {"),
+    ("virtio/device/inflight_packed.hpp",
+     "      if (!is_available(flags, wrap)) {",
+     "      if (!is_available(flags, wrap) && !@in-flight packed: a batch that became visible@) {"),
+    ("virtio/device/inflight_packed.hpp",
+     "if (descriptors > size_) {",
+     "if (descriptors > size_ && !@in-flight packed: no more descriptors than the queue@) {"),
+    ("virtio/device/inflight_packed.hpp",
+     "if (num == 0 || num > size_) return false;",
+     "if ((num == 0 && !@in-flight packed: a buffer has descriptors@) || num > size_) return false;"),
+    ("virtio/device/inflight_packed.hpp",
+     "      if (entry >= size_) return false;\n      const inflight_packed_entry e",
+     "      if (entry >= size_ && !@in-flight packed: a link within the record@) return false;\n"
+     "      const inflight_packed_entry e"),
+    ("virtio/device/packed_queue.hpp",
+     "    if (record_) prepare_record();\n",
+     "    if (@in-flight packed: position before descriptors@ && record_) {\n"
+     "      ring_.template publish_tail<Order>(first_.index(), first_tail_);\n"
+     "    }\n"
+     "    if (record_) prepare_record();\n"),
+    ("virtio/device/packed_queue.hpp",
+     "    if (record_) record_.commit();\n",
+     "    if (record_ && !@in-flight packed: a returned buffer is free@) record_.commit();\n"),
+    # -- chains and indirect tables --
+    ("virtio/device/chain.hpp",
+     "if (len == 0 || total > std::uint64_t{1} << 32 || (!write && count_ != readable_) ||\n"
+     "        addr + len < addr) [[unlikely]] {",
+     "if ((len == 0 && !@chain: a descriptor has bytes@) ||\n"
+     "        (total > std::uint64_t{1} << 32 && !@chain: no more than 4 GiB@) ||\n"
+     "        (!write && count_ != readable_ && !@chain: readable before writable@) ||\n"
+     "        (addr + len < addr && !@chain: an address does not wrap@)) [[unlikely]] {"),
+    ("virtio/device/chain.hpp",
+     "      if (count_ == capacity_) [[unlikely]] {",
+     "      if (count_ == capacity_ && !@chain: no more segments than places@) [[unlikely]] {"),
+    ("virtio/device/indirect.hpp",
+     "if (bytes == 0 || bytes % sizeof(split_descriptor) != 0) {",
+     "if ((bytes == 0 || bytes % sizeof(split_descriptor) != 0) &&\n"
+     "      !@indirect: a table has whole entries@) {"),
+    ("virtio/device/indirect.hpp",
+     "if (entries > limit) {",
+     "if (entries > limit && !@indirect: no more entries than the limit@) {"),
+    ("virtio/device/indirect.hpp",
+     "if (addr + bytes < addr) {",
+     "if (addr + bytes < addr && !@indirect: a table does not wrap@) {"),
+    ("virtio/device/indirect.hpp",
+     "if ((flags & descriptor_flag::indirect) != 0) [[unlikely]] {",
+     "if ((flags & descriptor_flag::indirect) != 0 && !@indirect: no table in a table@) [[unlikely]] {"),
+    ("virtio/device/indirect.hpp",
+     "if (at >= entries) [[unlikely]] {",
+     "if (at >= entries && !@indirect: next within the table@) [[unlikely]] {"),
+    ("virtio/device/indirect.hpp",
+     "seen != entries; ++seen) {",
+     "seen != entries || @indirect: a table ends@; ++seen) {"),
+    ("virtio/device/split_queue.hpp",
+     "    if (!indirect_) {",
+     "    if (!indirect_ && !@split device: tables were negotiated@) {"),
+    ("virtio/device/split_queue.hpp",
+     "    if ((d.flags & descriptor_flag::next) != 0) {",
+     "    if ((d.flags & descriptor_flag::next) != 0 && !@split device: a table ends a chain@) {"),
+    ("virtio/device/packed_queue.hpp",
+     "    if (!indirect_) {",
+     "    if (!indirect_ && !@packed device: tables were negotiated@) {"),
+    ("virtio/device/packed_queue.hpp",
+     "    if ((d.flags & descriptor_flag::next) != 0) {",
+     "    if ((d.flags & descriptor_flag::next) != 0 && !@packed device: a table ends a chain@) {"),
     # -- IOMMU command queues --
     ("iommu/command_queue/producer.hpp",
      "if (available() == 0) return posted::full;",

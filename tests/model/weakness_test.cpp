@@ -12,8 +12,10 @@
 #include <doctest/doctest.h>
 #include <model/command_rings.hpp>
 #include <model/hosted_mailboxes.hpp>
+#include <model/hostile_chains.hpp>
 #include <model/hostile_controllers.hpp>
 #include <model/hostile_virtqueues.hpp>
+#include <model/inflight_records.hpp>
 #include <model/mutants.hpp>
 #include <model/page_tables.hpp>
 #include <model/pending_commands.hpp>
@@ -339,6 +341,58 @@ TEST_CASE("packed virtqueues without a bound, a second look, or with two steps t
        {"packed device: a chain within the free descriptors", "packed device: id within the queue",
         "packed device: id is not in flight", "packed device: a chain is available whole"}) {
     caught(name, hostile_driver<packed, device>());
+  }
+}
+
+TEST_CASE("in-flight records without a bound, or with two steps turned around") {
+  for (const char* const name : {"in-flight split: age before mark",
+                                 "in-flight split: marks are cleared before the position",
+                                 "in-flight split: the last batch is completed",
+                                 "in-flight split: the used index before the record"}) {
+    caught(name, process_that_ends<split>(true));
+  }
+  caught("in-flight split: a buffer is marked when it is taken", process_that_ends<split>(false));
+  caught("in-flight split: a link within the record", changing_record<split>());
+  for (const char* const name : {"in-flight split: the last batch within the queue",
+                                 "in-flight split: a link of the last batch within the record"}) {
+    caught(name, changed_record<split>());
+  }
+  for (const char* const name :
+       {"in-flight packed: age before free list", "in-flight packed: mark before free list",
+        "in-flight packed: free list before position",
+        "in-flight packed: a batch that became visible",
+        "in-flight packed: position before descriptors",
+        "in-flight packed: a returned buffer is free"}) {
+    caught(name, process_that_ends<packed>(true));
+  }
+  for (const char* const name : {"in-flight packed: a position within the queue",
+                                 "in-flight packed: the free list within the record",
+                                 "in-flight packed: no more descriptors than the queue",
+                                 "in-flight packed: a buffer has descriptors",
+                                 "in-flight packed: a link within the record"}) {
+    caught(name, changed_record<packed>());
+  }
+  for (const char* const name : {"in-flight packed: a free entry within the record",
+                                 "in-flight packed: a chain's end within the record",
+                                 "in-flight packed: a returned chain's end within the record",
+                                 "in-flight packed: a returned buffer within the record"}) {
+    caught(name, changing_record<packed>());
+  }
+}
+
+TEST_CASE("chains and indirect tables without a bound") {
+  for (const char* const name :
+       {"chain: a descriptor has bytes", "chain: no more than 4 GiB",
+        "chain: readable before writable", "chain: an address does not wrap",
+        "chain: no more segments than places", "indirect: a table has whole entries",
+        "indirect: no more entries than the limit", "indirect: no table in a table",
+        "indirect: next within the table", "indirect: a table ends",
+        "split device: tables were negotiated", "split device: a table ends a chain"}) {
+    caught(name, hostile_chains<split, device>());
+  }
+  for (const char* const name :
+       {"packed device: tables were negotiated", "packed device: a table ends a chain"}) {
+    caught(name, hostile_chains<packed, device>());
   }
 }
 
