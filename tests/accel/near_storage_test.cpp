@@ -267,3 +267,19 @@ TEST_CASE("a request that waits beyond the bound starts before later ones of a m
   CHECK(slow_ended > 20'000'000);
   CHECK(slow_ended < 25'000'000);
 }
+
+TEST_CASE("a class without a target has the latest deadline, not the earliest") {
+  overlay_options options;
+  options.target_ns[1] = ~std::uint64_t{0};
+  overlay<1, 64> o{options};
+  std::vector<std::uint32_t> ended;
+  const auto note = [&](const request& r, std::uint64_t) noexcept { ended.push_back(r.id); };
+  CHECK(o.submit(simple(1, 0), 1000));
+  o.advance(1000, note);
+  request patient = simple(2, 0);
+  patient.service_class = 1;
+  CHECK(o.submit(patient, 1000));
+  CHECK(o.submit(simple(3, 0), 1000));
+  while (o.pending() != 0) o.advance(o.next_event(), note);
+  CHECK(ended == std::vector<std::uint32_t>{1, 3, 2});
+}

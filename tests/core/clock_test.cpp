@@ -68,3 +68,25 @@ TEST_CASE("the origin of time does not matter, even where it wraps") {
   }));
   CHECK(asked == 8);
 }
+
+TEST_CASE("time limits are converted without wrapping, and no limit stays no limit") {
+  constexpr std::uint64_t never = ~std::uint64_t{0};
+  static_assert(to_nanoseconds(0) == 0 && to_nanoseconds(1) == 1'000'000);
+  std::uint64_t last = never / 1'000'000;
+  CHECK(to_nanoseconds(last) == last * 1'000'000);
+  // One more wraps to a moment.
+  CHECK(to_nanoseconds(last + 1) == never);
+  CHECK(to_nanoseconds(never) == never);
+
+  static_assert(to_milliseconds(0) == 0 && to_milliseconds(1) == 1);
+  CHECK(to_milliseconds(1'000'000) == 1);
+  CHECK(to_milliseconds(1'000'001) == 2);
+  CHECK(to_milliseconds(never - 1) == last + 1);
+  CHECK(to_milliseconds(never) == never);
+
+  CHECK(deadline_after(5, 7) == 12);
+  CHECK(deadline_after(5, never - 5) == never);
+  CHECK(deadline_after(6, never - 5) == never);
+  CHECK(deadline_after(never, 1) == never);
+  CHECK(deadline_after(1, never) == never);
+}

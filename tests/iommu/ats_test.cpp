@@ -262,6 +262,15 @@ TEST_CASE("the agent answers with the page that the tables hold") {
   CHECK(ats_answer_of(read, found).entry.raw == 0);
 }
 
+TEST_CASE("an invalidation without a time limit does not expire as it begins") {
+  for (const std::uint64_t limit : {~std::uint64_t{0}, std::uint64_t{1} << 63}) {
+    ats_invalidations<2> under_way{limit};
+    REQUIRE(under_way.begin(nvme, {0x1000, 12}, 2, 1000));
+    CHECK_FALSE(under_way.expire(1000));
+    CHECK_FALSE(under_way.expire(std::uint64_t{1} << 62));
+  }
+}
+
 TEST_CASE("invalidations under way: limits, copies, answers that nobody waits for, time") {
   ats_invalidations<2> under_way{100};
   const pcie::requester_id other{2, 0, 0};

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -72,6 +73,23 @@ TEST_CASE("waiting for input ends when there is some, at the end of the stream, 
   ends.a.reset();
   CHECK(*posix::wait_readable(ends.b.get(), 60'000));
   CHECK(*posix::read_some(ends.b.get(), store) == 0);
+}
+
+TEST_CASE("a wait without end ends when there is input, and poll(2) is given no negative time") {
+  for (const std::uint64_t forever : {~std::uint64_t{0}, ~std::uint64_t{0} / 1'000'000 + 1}) {
+    auto ends = connected();
+    std::thread other{[&] {
+      std::this_thread::sleep_for(std::chrono::milliseconds{20});
+      (void)posix::write_full(ends.a.get(), std::array<std::byte, 1>{});
+    }};
+    CHECK(*posix::wait_readable(ends.b.get(), forever));
+    other.join();
+  }
+  CHECK(posix::poll_timeout(5, 5) == 0);
+  CHECK(posix::poll_timeout(6, 5) == 0);
+  CHECK(posix::poll_timeout(0, 1) == 1);
+  CHECK(posix::poll_timeout(0, 3'000'000'000ULL * 1'000'000) == 0x7fff'ffff);
+  CHECK(posix::poll_timeout(1, ~std::uint64_t{0}) == 0x7fff'ffff);
 }
 
 TEST_CASE("files are written as well as sockets, and a descriptor that is none is an error") {

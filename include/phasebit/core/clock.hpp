@@ -19,6 +19,21 @@ concept PollClock = requires(T& clock) {
 
 inline constexpr std::uint64_t nanoseconds_per_ms = 1'000'000;
 
+// Conversions for time limits; ~0, no limit, stays ~0. Milliseconds are rounded up.
+[[nodiscard]] constexpr std::uint64_t to_nanoseconds(std::uint64_t milliseconds) noexcept {
+  constexpr std::uint64_t never = ~std::uint64_t{0};
+  return milliseconds > never / nanoseconds_per_ms ? never : milliseconds * nanoseconds_per_ms;
+}
+[[nodiscard]] constexpr std::uint64_t to_milliseconds(std::uint64_t nanoseconds) noexcept {
+  if (nanoseconds == ~std::uint64_t{0}) return nanoseconds;
+  return nanoseconds / nanoseconds_per_ms + (nanoseconds % nanoseconds_per_ms != 0 ? 1 : 0);
+}
+// The time `nanoseconds` after `now`; ~0 where that lies beyond what a clock can show.
+[[nodiscard]] constexpr std::uint64_t deadline_after(std::uint64_t now,
+                                                     std::uint64_t nanoseconds) noexcept {
+  return nanoseconds > ~now ? ~std::uint64_t{0} : now + nanoseconds;
+}
+
 // Calls `done` until it returns true (returns true) or `nanoseconds` have passed (returns false). `done`
 // is called at least once, and once more after the time is over, so that a preempted caller does not
 // report a time-out for a condition that holds. `done` is noexcept. ~0 nanoseconds is no limit.

@@ -17,17 +17,21 @@
 
 namespace phasebit::posix {
 
-// Waits at most `milliseconds` until `fd` can be read, or is at its end; false: nothing came.
-[[nodiscard]] inline result<bool> wait_readable(int fd, std::uint32_t milliseconds) noexcept {
-  const std::uint64_t end = steady_clock::now() + milliseconds * nanoseconds_per_ms;
+// The time-out of a poll(2) that ends at `end`, rounded up: at most 2^31 - 1 ms, and never "no limit".
+[[nodiscard]] constexpr int poll_timeout(std::uint64_t now, std::uint64_t end) noexcept {
+  const std::uint64_t left = now < end ? to_milliseconds(end - now) : 0;
+  return left > 0x7fff'ffff ? 0x7fff'ffff : static_cast<int>(left);
+}
+
+// Waits at most `milliseconds` until `fd` can be read, or is at its end; false: nothing came. ~0 is no limit.
+[[nodiscard]] inline result<bool> wait_readable(int fd, std::uint64_t milliseconds) noexcept {
+  const std::uint64_t end = deadline_after(steady_clock::now(), to_nanoseconds(milliseconds));
   for (;;) {
-    const std::uint64_t now = steady_clock::now();
-    const std::uint64_t left =
-        now < end ? (end - now + nanoseconds_per_ms - 1) / nanoseconds_per_ms : 0;
+    const int left = poll_timeout(steady_clock::now(), end);
     ::pollfd one{fd, POLLIN, 0};
-    const int ready = ::poll(&one, 1, left > 0x7fff'ffff ? 0x7fff'ffff : static_cast<int>(left));
+    const int ready = ::poll(&one, 1, left);
     if (ready > 0) return true;
-    if (ready == 0 && left <= 0x7fff'ffff) return false;
+    if (ready == 0 && left != 0x7fff'ffff) return false;
     if (ready < 0 && errno != EINTR) return os_error("waiting for input failed");
   }
 }

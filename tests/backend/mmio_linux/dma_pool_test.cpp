@@ -92,6 +92,37 @@ TEST_CASE("more pages than are asked for at a time are looked up all the same") 
   CHECK(p.runs(machine)->size() == 3);
 }
 
+TEST_CASE(
+    "where the kernel tells the addresses of fewer pages, those of earlier ones are not taken") {
+  const fake_sysfs machine;
+  const pages p{513};
+  std::vector<std::uint64_t> entries;
+  for (std::uint64_t i = 0; i != 512; ++i) entries.push_back(present | (0x1000 + i));
+  p.tell(machine, entries);
+  const auto runs = p.runs(machine);
+  REQUIRE_FALSE(runs);
+  CHECK(runs.error().code == errc::not_mapped);
+}
+
+TEST_CASE("of runs of pages one is long enough, or it is said how long the longest is") {
+  std::vector<std::byte> memory(8192);
+  const auto run = [&](std::uint64_t at, std::size_t bytes) {
+    return dma_region{std::span{memory}.first(bytes), bus_addr{at}};
+  };
+  const std::array runs{run(0x1000, 4096), run(0x8000, 8192), run(0x4000, 4096)};
+  CHECK(backend::mmio_linux::detail::has_run(runs, 8192));
+  const auto lacks = backend::mmio_linux::detail::has_run(runs, 8193);
+  REQUIRE_FALSE(lacks);
+  CHECK(lacks.error().code == errc::exhausted);
+  CHECK(lacks.error().value == 8192);
+  CHECK(backend::mmio_linux::detail::has_run({}, 1).error().value == 0);
+}
+
+TEST_CASE("an allocation that wraps is refused") {
+  dma_pool pool{huge_pages{}};
+  CHECK_FALSE(pool.allocate(~std::size_t{0} - 4096, 64));
+}
+
 TEST_CASE("an address that the kernel hides is an error that says who may see it") {
   const fake_sysfs machine;
   const pages p{2};

@@ -59,6 +59,17 @@ TEST_CASE("a wait without end for an interrupt ends when it comes") {
   CHECK(events->disable());
 }
 
+TEST_CASE("memory of a size or an alignment that no machine has is refused, and nothing wraps") {
+  posix::unique_fd file{::open("/dev/null", O_RDWR | O_CLOEXEC)};
+  REQUIRE(file);
+  auto pool = vfio::dma_pool::over(vfio::dma_space::of_container(std::move(file)));
+  REQUIRE(pool);
+  CHECK(pool->allocate(~std::size_t{0}, 64).error().code == errc::exhausted);
+  CHECK(pool->allocate(~std::size_t{0} - (2U << 20), 4096).error().code == errc::exhausted);
+  CHECK(pool->allocate(64, std::size_t{1} << 63).error().code == errc::exhausted);
+  CHECK(pool->allocate(64, 64));
+}
+
 TEST_CASE("DMA memory is aligned in the program as it is on the bus") {
   posix::unique_fd file{::open("/dev/null", O_RDWR | O_CLOEXEC)};
   REQUIRE(file);

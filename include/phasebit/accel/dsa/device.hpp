@@ -155,7 +155,8 @@ class simulated_device {
     }
     const std::uint64_t a = d.source.get();
     const std::uint64_t b = d.destination.get();
-    const bool overlapping = a < b + out && b < a + bytes;
+    // Differences, which do not wrap where a buffer ends at 2^64.
+    const bool overlapping = a < b ? b - a < bytes : a - b < out;
     if (overlapping && (insert || code == opcode::dif_strip || code == opcode::copy_with_crc)) {
       return completion_status::overlapping_buffers;
     }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <phasebit/accel/near_storage/command.hpp>
+#include <phasebit/core/clock.hpp>
 
 #include <array>
 #include <cstddef>
@@ -247,7 +248,7 @@ class overlay {
       for (std::size_t g = 0; g != Regions && !found; ++g) {
         const region& x = regions_[g];
         if (x.held != r.chain[k] || (taken >> g & 1U) != 0) continue;
-        if (x.busy && x.busy_until >= now + options_.reconfiguration_ns) continue;
+        if (x.busy && x.busy_until >= deadline_after(now, options_.reconfiguration_ns)) continue;
         found = true;
         taken |= std::uint64_t{1} << g;
       }
@@ -270,15 +271,18 @@ class overlay {
         if (free_holder || best == nullptr) continue;
         best->held = e.what.chain[k];
         best->busy = best->loading = true;
-        best->busy_until = now + options_.reconfiguration_ns;
+        best->busy_until = deadline_after(now, options_.reconfiguration_ns);
         ++accounts_[e.what.service_class & 3U].reconfigurations;
       }
     }
   }
   [[nodiscard]] bool earlier(const entry& a, const entry& b, bool by_age) const noexcept {
     if (by_age) return a.order < b.order;
-    const std::uint64_t x = a.arrived + options_.target_ns[a.what.service_class & 3U];
-    const std::uint64_t y = b.arrived + options_.target_ns[b.what.service_class & 3U];
+    const auto due = [this](const entry& e) noexcept {
+      return deadline_after(e.arrived, options_.target_ns[e.what.service_class & 3U]);
+    };
+    const std::uint64_t x = due(a);
+    const std::uint64_t y = due(b);
     return x != y ? x < y : a.order < b.order;
   }
   void start(entry& e, std::uint64_t now) noexcept {
@@ -291,7 +295,7 @@ class overlay {
     std::uint64_t time = e.what.blocks * options_.block_ns;
     if (e.what.type != command_type::compute) time += options_.ssd_ns;
     if (loads != 0) time += options_.reconfiguration_ns;  // regions are loaded side by side
-    e.end = now + time;
+    e.end = deadline_after(now, time);
     for (std::uint8_t k = 0; k != e.what.operators; ++k) {
       region& r = regions_[where[k]];
       r.busy = true;

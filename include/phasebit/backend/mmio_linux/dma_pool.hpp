@@ -38,6 +38,25 @@ struct udmabuf_memory {
 // No DMA memory: for a device without DMA, or with memory of the caller.
 struct no_dma {};
 
+namespace detail {
+
+// Whether one of the runs of huge pages has `least` bytes.
+[[nodiscard]] inline result<> has_run(std::span<const dma_region> runs,
+                                      std::size_t least) noexcept {
+  const auto longest = std::max_element(
+      runs.begin(), runs.end(),
+      [](const dma_region& a, const dma_region& b) { return a.size() < b.size(); });
+  if (longest == runs.end() || longest->size() < least) {
+    return failure(errc::exhausted,
+                   "the huge pages that are left do not lie next to each other: use pages of 1 "
+                   "GiB, or set them aside at boot (hugepages=); the longest run",
+                   longest == runs.end() ? 0 : longest->size());
+  }
+  return {};
+}
+
+}  // namespace detail
+
 // A dma_region is memory of the caller's that outlives the pool: DRAM of an FPGA behind a BAR.
 using dma_source = std::variant<huge_pages, udmabuf_memory, dma_region, no_dma>;
 
@@ -112,6 +131,9 @@ class dma_pool {
 
   [[nodiscard]] result<> take_huge_pages(std::uint64_t page, std::size_t least) {
     PHASEBIT_EXPECTS(is_power_of_two(page) && page > page_bytes(), "a huge page is 2 MiB or 1 GiB");
+    if (least > ~std::size_t{0} >> 1) {
+      return failure(errc::exhausted, "the system has no memory of this size", least);
+    }
     // Physical addresses are checked first: without permission to read them, pages are useless.
     const auto map = pagemap::open(paths_);
     if (!map) return map.error();
@@ -124,15 +146,7 @@ class dma_pool {
     }
     const auto runs = map->runs(memory->bytes());
     if (!runs) return runs.error();
-    const auto longest = std::max_element(
-        runs->begin(), runs->end(),
-        [](const dma_region& a, const dma_region& b) { return a.size() < b.size(); });
-    if (longest == runs->end() || longest->size() < least) {
-      return failure(errc::exhausted,
-                     "the huge pages that are left do not lie next to each other: use pages of 1 "
-                     "GiB, or set them aside at boot (hugepages=); the longest run",
-                     longest == runs->end() ? 0 : longest->size());
-    }
+    if (const auto enough = detail::has_run(*runs, least); !enough) return enough;
     for (const dma_region& run : *runs) arenas_.emplace_back(run);
     pages_.push_back(std::move(*memory));
     return {};

@@ -73,9 +73,7 @@ class uio_interrupt {
     PHASEBIT_EXPECTS(vector == 0 && enabled_, "the vector was not enabled");
     if (!armed_ && !arm(true)) return false;
     armed_ = true;
-    const std::uint64_t ms = nanoseconds / 1'000'000 + (nanoseconds % 1'000'000 != 0 ? 1 : 0);
-    const auto ready = posix::wait_readable(
-        file_.get(), ms > 0xffff'ffff ? 0xffff'ffffU : static_cast<std::uint32_t>(ms));
+    const auto ready = posix::wait_readable(file_.get(), to_milliseconds(nanoseconds));
     std::uint32_t count = 0;
     if (!ready || !*ready || ::read(file_.get(), &count, sizeof count) != sizeof count) {
       return false;

@@ -150,6 +150,11 @@ class dma_pool {
   explicit dma_pool(dma_space space) noexcept : space_(std::move(space)) {}
 
   [[nodiscard]] result<chunk*> add_chunk(std::size_t bytes, std::size_t alignment) {
+    // No address space has as much, and the sums below wrap.
+    constexpr std::size_t most = ~std::size_t{0} >> 2;
+    if (bytes > most || alignment > most) {
+      return failure(errc::exhausted, "the system has no memory of this size", bytes);
+    }
     const std::size_t size = align_up(std::max(bytes, alignment), chunk_bytes);
     auto memory = huge(size);
     if (!memory) memory = ordinary(size);

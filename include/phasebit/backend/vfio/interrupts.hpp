@@ -98,10 +98,7 @@ class event_set {
   }
   [[nodiscard]] bool wait(unsigned vector, std::uint64_t nanoseconds) const noexcept {
     if (poll(vector)) return true;
-    // Rounded up, without a sum that wraps for a wait without end.
-    const std::uint64_t ms = nanoseconds / 1'000'000 + (nanoseconds % 1'000'000 != 0 ? 1 : 0);
-    const auto ready = posix::wait_readable(
-        descriptor(vector), ms > 0xffff'ffff ? 0xffff'ffffU : static_cast<std::uint32_t>(ms));
+    const auto ready = posix::wait_readable(descriptor(vector), to_milliseconds(nanoseconds));
     return ready && *ready && poll(vector);
   }
 

@@ -57,8 +57,9 @@ template <class Space>
 template <std::size_t Devices = 8>
 class ats_invalidations {
  public:
+  // Deadlines are compared modulo 2^64: a limit beyond half of that, as "none", becomes half.
   constexpr explicit ats_invalidations(std::uint64_t timeout_ns = ats_timeout_ns) noexcept
-      : timeout_(timeout_ns) {}
+      : timeout_(timeout_ns >> 63 != 0 ? ~std::uint64_t{0} >> 1 : timeout_ns) {}
 
   // The message to be sent; nothing where the device has as many under way as it takes at once
   // (`depth`, 0 is 32), or all places for devices are taken: later.

@@ -213,8 +213,7 @@ class client_link {
                        static_cast<std::uint64_t>(what));
       }
       std::array<::pollfd, 2> wait{{{main_.fd(), POLLIN, 0}, {twin_.fd(), POLLIN, 0}}};
-      static_cast<void>(
-          ::poll(wait.data(), wait.size(), static_cast<int>((end - now) / nanoseconds_per_ms + 1)));
+      static_cast<void>(::poll(wait.data(), wait.size(), posix::poll_timeout(now, end)));
     }
   }
   [[nodiscard]] bool receive(message_channel& from, message& to) {
@@ -532,9 +531,7 @@ class client {
   }
   [[nodiscard]] bool wait_interrupt(unsigned vector, std::uint64_t nanoseconds) noexcept {
     if (vector >= events_.size()) return false;
-    const auto ready = posix::wait_readable(
-        events_[vector].get(), static_cast<std::uint32_t>(std::min<std::uint64_t>(
-                                   (nanoseconds + 999'999) / nanoseconds_per_ms, 0xffff'ffff)));
+    const auto ready = posix::wait_readable(events_[vector].get(), to_milliseconds(nanoseconds));
     return ready && *ready && poll_interrupt(vector);
   }
 

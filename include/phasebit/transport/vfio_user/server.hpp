@@ -924,8 +924,7 @@ class server final : private message_dma {
       }
       if (arrived || more) continue;
       std::array<::pollfd, 2> wait{{{channel.fd(), POLLIN, 0}, {main_.fd(), POLLIN, 0}}};
-      static_cast<void>(
-          ::poll(wait.data(), wait.size(), static_cast<int>((end - now) / nanoseconds_per_ms + 1)));
+      static_cast<void>(::poll(wait.data(), wait.size(), posix::poll_timeout(now, end)));
     }
   }
   // Whether it answers the access `a` with so much data.

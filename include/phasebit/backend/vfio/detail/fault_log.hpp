@@ -126,7 +126,7 @@ class fault_log {
   // The next fault of this function; none if none is logged within `nanoseconds`.
   [[nodiscard]] result<std::optional<dma_fault>> next(std::uint64_t nanoseconds = 0) noexcept {
     if (!file_) return failure(errc::not_ready, "the log of DMA faults is not open");
-    const std::uint64_t ms = (nanoseconds + 999'999) / 1'000'000;
+    const std::uint64_t ms = to_milliseconds(nanoseconds);
     bool waited = false;
     for (;;) {
       std::array<char, 2048> record{};
@@ -141,8 +141,7 @@ class fault_log {
       if (got < 0 && (errno == EPIPE || errno == EINTR || errno == EINVAL)) continue;
       if (got < 0 && errno != EAGAIN) return posix::os_error("the kernel's log cannot be read");
       if (ms == 0 || waited) return std::optional<dma_fault>{};
-      const auto more = posix::wait_readable(
-          file_.get(), ms > 0xffff'ffff ? 0xffff'ffffU : static_cast<std::uint32_t>(ms));
+      const auto more = posix::wait_readable(file_.get(), ms);
       if (!more) return more.error();
       waited = !*more;
     }
