@@ -29,9 +29,11 @@
 #include <cstdlib>
 #include <cstring>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <tuple>
 #include <utility>
 #include <vector>
@@ -91,6 +93,12 @@ struct nvme_quirk_plan {
   bool event_storm = false;      // an event is reported whenever a request for one is there
   bool descending_list = false;  // CNS 02h answers in descending order
   std::uint8_t guard = 0;        // with 1 or 2 CTRATT.ELBAS is set and CNS 05h names that guard
+  std::optional<std::uint16_t> io_status =
+      {};                      // raw status of every I/O command, which does nothing
+  bool no_admin_data = false;  // Identify and Get Log Page succeed and transfer nothing
+  // Change what the driver reads: a register's dword, and the page of an Identify data structure.
+  std::function<std::uint32_t(std::uint32_t offset, std::uint32_t value)> edit_register = {};
+  std::function<void(nvme::cns which, std::span<std::byte> page)> edit_identify = {};
 };
 
 // A namespace of the model. Metadata is kept beside the data.
@@ -236,6 +244,14 @@ class nvme_quirk_function {
     event_ids_.pop_front();
     post(0, 0, id, how, dw0);
   }
+  // The memory of a completion queue, which a device may write to as it likes; empty where there is none.
+  [[nodiscard]] std::span<nvme::completion_entry> completion_ring(std::uint16_t qid) {
+    const auto it = cqs_.find(qid);
+    if (it == cqs_.end()) return {};
+    std::byte* const p = at(it->second.base, 16ULL * it->second.entries);
+    if (p == nullptr) return {};
+    return {reinterpret_cast<nvme::completion_entry*>(p), it->second.entries};
+  }
   // Completes an I/O command by hand: for ids that are not in flight, and doubles.
   void complete_by_hand(std::uint16_t qid, std::uint16_t id, nvme::status how = {}) {
     post(qid, qid, id, how, 0);
@@ -317,6 +333,10 @@ class nvme_quirk_function {
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t o) noexcept {
     if (plan.removed || now_ < ones_until_) return ~0U;
+    const std::uint32_t value = register_at(o);
+    return plan.edit_register ? plan.edit_register(o, value) : value;
+  }
+  [[nodiscard]] std::uint32_t register_at(std::uint32_t o) noexcept {
     switch (o) {
       case 0x00:
         if (plan.cap_is_zero) return 0;
@@ -554,7 +574,7 @@ class nvme_quirk_function {
         return;
       case admin_opcode::get_log_page: {
         const std::vector<std::byte> zeros((std::size_t{e.cdw10 >> 16} + 1U) * 4U);
-        how = to_host(e, zeros);
+        if (!plan.no_admin_data) how = to_host(e, zeros);
         break;
       }
       case admin_opcode::doorbell_buffer_config:
@@ -635,7 +655,10 @@ class nvme_quirk_function {
       default:
         return status_code::invalid_field;
     }
-    return to_host(e, page);
+    if (plan.edit_identify) {
+      plan.edit_identify(static_cast<nvme::cns>(e.cdw10 & 0xffU), page);
+    }
+    return plan.no_admin_data ? status_code::success : to_host(e, page);
   }
 
   [[nodiscard]] std::uint64_t next_random() noexcept {
@@ -653,7 +676,9 @@ class nvme_quirk_function {
     ++io_commands;
     if (record) seen.push_back(e);
     const bool fails = plan.fail_every != 0 && io_commands % plan.fail_every == 0;
-    nvme::status how = fails ? nvme::status_code::internal_error : execute(e);
+    nvme::status how = plan.io_status ? nvme::status{*plan.io_status}
+                       : fails        ? nvme::status_code::internal_error
+                                      : execute(e);
     if (plan.not_ready_ms != 0) {
       if (!first_io_) first_io_ = now_;
       if (now_ - *first_io_ < plan.not_ready_ms * 1'000'000ULL) {

@@ -266,6 +266,71 @@ TEST_CASE(
   CHECK_FALSE(describe_namespace(1, ns).is_protected());
 }
 
+TEST_CASE(
+    "a namespace's handle has its boundary, and the reference tag that the storage tag leaves") {
+  struct identify_namespace ns {};
+  ns.nsze = 8;
+  ns.lbaf[0].lbads = 9;
+  ns.lbaf[0].ms = 16;
+  ns.dps = 1;
+  ns.noiob = 0x1234;
+  CHECK(describe_namespace(1, ns).boundary_blocks == 0x1234);
+  CHECK(describe_namespace(1, ns).reference_tag_bits == 32);
+  const auto bits = [&](unsigned guard, unsigned storage) {
+    nvm_identify_namespace nvm{};
+    nvm.elbaf[0] = guard << 7 | storage;
+    return describe_namespace(1, ns, &nvm).reference_tag_bits;
+  };
+  CHECK(bits(0, 0) == 32);
+  CHECK(bits(0, 12) == 20);
+  CHECK(bits(0, 32) == 0);
+  CHECK(bits(0, 33) == 0);  // more than there are
+  CHECK(bits(1, 16) == 64);
+  CHECK(bits(1, 30) == 50);
+  CHECK(bits(2, 0) == 48);
+  CHECK(bits(2, 48) == 0);
+}
+
+TEST_CASE("the length of a log page is counted in both halves of NUMD") {
+  nvme_quirk_function f;
+  f.plan.mdts = 8;
+  auto host = attach(f, {.max_transfer = 1U << 20});
+  REQUIRE(host);
+  const auto data = allocate(f, 512 << 10);
+  REQUIRE(data);
+  const auto whole = admin::get_log_page({.lid = log_page_id::telemetry_host, .bytes = 512 << 10});
+  const auto half = (**data).subregion(0, 256 << 10);
+  const auto refused = host->execute(whole, half);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code == errc::invalid_argument);
+  CHECK(refused.error().value == 512 << 10);
+  // Of the right length; more than the admin queue's lists hold.
+  CHECK(host->execute(admin::get_log_page({.lid = log_page_id::telemetry_host, .bytes = 256 << 10}),
+                      half)
+            .error()
+            .code == errc::out_of_range);
+}
+
+TEST_CASE("a command's length counts inline metadata, unless PRACT strips it") {
+  nvme_quirk_function f;
+  f.namespaces[0].metadata_bytes = 8;
+  f.namespaces[0].metadata_inline = true;
+  f.namespaces[0].protection = protection_type::type3;
+  auto host = attach(f);
+  REQUIRE(host);
+  auto queue = host->create_queue_pair({.depth = 4}, tokens<unsigned>);
+  REQUIRE(queue);
+  const auto plain = allocate(f, 1024);
+  const auto both = allocate(f, 1040);
+  REQUIRE(both);
+  submission_entry e = nvm::read({.nsid = 1, .blocks = 2});
+  CHECK_FALSE(queue->submit(e, *plain, 0U));
+  CHECK(queue->submit(e, *both, 0U));
+  e = nvm::read({.nsid = 1, .blocks = 2, .pi = {.action = true}});
+  CHECK_FALSE(queue->submit(e, *both, 0U));
+  CHECK(queue->submit(e, *plain, 0U));
+}
+
 TEST_CASE("a reference tag replaces its own bits and keeps the storage tag") {
   submission_entry e{};
   e.cdw14 = 0xaabb'ccddU;

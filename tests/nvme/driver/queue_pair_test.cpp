@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 #include <phasebit/nvme/driver/queue_pair.hpp>
+#include <phasebit/nvme/driver/wait.hpp>
 
 #include <algorithm>
 #include <cstdlib>
@@ -47,6 +48,16 @@ TEST_CASE("a read is posted as the specification lays it out") {
   CHECK(e.cdw10 == 0x2345'6789);
   CHECK(e.cdw11 == 1);
   CHECK(e.cdw12 == 15);
+}
+
+TEST_CASE("waiting on a queue without a controller is refused: it has no clock") {
+  resident_controller device{8};
+  queue<std::uint32_t> q{device.layout(), device.tail(), device.head()};
+  REQUIRE(q.submit(nvm::flush(1), 1));
+  q.ring();
+  const auto ended = wait(q, 1, [](std::uint32_t&, driver::completion) noexcept {});
+  REQUIRE_FALSE(ended);
+  CHECK(ended.error().code == errc::invalid_argument);
 }
 
 TEST_CASE("a long transfer gets a list of its own, by its bus address") {

@@ -77,6 +77,16 @@ TEST_CASE("quirks are known by vendor and device, and each has its reason") {
     CHECK((q.quiet_ms != 0 || q.submission_entry_shift != 0 || q.list_alignment != 0 ||
            q.assume_nvm || q.no_shutdown_status));
   }
+  // What a user asks for and what is known are added up, whichever comes first.
+  constexpr quirks some{.quiet_ms = 5, .submission_entry_shift = 7, .assume_nvm = true};
+  constexpr quirks others{.quiet_ms = 3, .list_alignment = 512, .no_shutdown_status = true};
+  for (const quirks& q : {some | others, others | some}) {
+    CHECK(q.quiet_ms == 5);
+    CHECK(q.submission_entry_shift == 7);
+    CHECK(q.list_alignment == 512);
+    CHECK(q.assume_nvm);
+    CHECK(q.no_shutdown_status);
+  }
   CHECK(quirks_of(0x144d, 0xa821).quiet_ms == 2300);
   CHECK(quirks_of(0x144d, 0xa820).quiet_ms == 0);
 }
@@ -177,6 +187,22 @@ TEST_CASE("PRP lists begin on 512 bytes where an option asks for it") {
   nvme_quirk_function f{{.list_alignment = 512}};
   check_disk(f, {.max_transfer = 64 << 10, .quirks = {.list_alignment = 512}});
   CHECK(f.bad_prp_lists == 0);
+  // Several lists at a time, which lie side by side.
+  for (const std::uint16_t asked : {std::uint16_t{0}, std::uint16_t{512}}) {
+    f.bad_prp_lists = 0;
+    auto host = attach(f, {.max_transfer = 64 << 10, .quirks = {.list_alignment = asked}});
+    REQUIRE(host);
+    auto queue = host->create_queue_pair({.depth = 8}, tokens<unsigned>);
+    REQUIRE(queue);
+    const auto data = allocate(f, 64 << 10);
+    REQUIRE(data);
+    for (unsigned i = 0; i != 7; ++i) REQUIRE(queue->read({.blocks = 128}, *data, i));
+    queue->ring();
+    while (queue->in_flight() != 0) {
+      REQUIRE(wait(*queue, 1000, [](unsigned&, completion) noexcept {}));
+    }
+    CHECK((f.bad_prp_lists == 0) == (asked == 512));
+  }
 }
 
 TEST_CASE("CAP is read as two dwords") {

@@ -56,7 +56,7 @@ class admin_queue {
     // answer to the next.
     csts last{};
     bool gone = false;
-    (void)poll_until(clock, milliseconds * nanoseconds_per_ms, [&]() noexcept {
+    (void)poll_until(clock, to_nanoseconds(milliseconds), [&]() noexcept {
       (void)poll();
       if (answer_) return true;
       // Registers are slow to read, and a healthy device answers within a few turns.

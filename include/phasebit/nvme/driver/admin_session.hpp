@@ -86,6 +86,11 @@ class admin_session {
     return quirks_.submission_entry_shift != 0 ? quirks_.submission_entry_shift : std::uint8_t{6};
   }
   [[nodiscard]] const dma_region& scratch() const noexcept { return scratch_; }
+  // Before a command that fills it: a device that transfers less than it was asked for must not leave the
+  // bytes of an earlier answer there.
+  void clear_scratch() noexcept {
+    if (scratch_.size() != 0) __builtin_memset(scratch_.data(), 0, scratch_.size());
+  }
 
   // Disables the controller, enables it with an admin queue of its own, and identifies it. The memory of an
   // earlier session was released.
@@ -145,8 +150,9 @@ class admin_session {
   // Sets CC.SHN and waits for CSTS.SHST. After a time-out it may be called again, which waits again.
   [[nodiscard]] result<> shut_down(shutdown_notification how) noexcept {
     if (!running() && state_ != state::shutting_down) return not_running();
-    // RTD3E is in microseconds and may be 0 for unknown.
-    const std::uint64_t reported = identity_.rtd3e.get() / 1000;
+    // RTD3E is in microseconds and may be 0 for unknown. What is beyond a minute is not waited for.
+    const std::uint64_t told = identity_.rtd3e.get() / 1000;
+    const std::uint64_t reported = told < 60'000 ? told : 60'000;
     const std::uint64_t wait = reported < 5000 ? 5000 : reported;
     state_ = state::shutting_down;
     const auto down = driver::shut_down(bar_, backend_->clock(),
@@ -208,6 +214,7 @@ class admin_session {
       return failure(errc::invalid_argument, "an Identify data structure has 4096 bytes",
                      out.size());
     }
+    clear_scratch();
     const auto answer =
         execute_checked("Identify was refused; status", admin::identify(what), scratch_);
     if (!answer) return answer.error();
@@ -236,6 +243,7 @@ class admin_session {
                      "a log page is read in dwords, 4 to 4096 bytes at a time", out.size());
     }
     if (!running()) return not_running();
+    clear_scratch();
     const auto answer = execute_checked(
         "Get Log Page was refused; status",
         admin::get_log_page(

@@ -86,7 +86,7 @@ template <Mmio Bar, PollClock Clock, class Gone, class Good>
                                        Good good) noexcept {
   csts last{};
   bool gone = false;
-  const bool done = poll_until(clock, milliseconds * nanoseconds_per_ms, [&]() noexcept {
+  const bool done = poll_until(clock, to_nanoseconds(milliseconds), [&]() noexcept {
     last = read_register<csts>(bar);
     if (last.removed()) return gone = is_gone();
     return (fatal_ends && last[csts::cfs]) || good(last);
@@ -178,8 +178,12 @@ template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
 template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
 [[nodiscard]] result<> shut_down(Bar& bar, Clock&& clock, std::uint64_t milliseconds,
                                  shutdown_notification how, Gone&& is_gone = {}) noexcept {
-  const auto config = read_register<cc>(bar);
-  if (config.raw == 0xffff'ffffU) return removed_error();
+  cc config{};
+  const bool there = poll_until(clock, to_nanoseconds(milliseconds), [&]() noexcept {
+    config = read_register<cc>(bar);
+    return config.raw != 0xffff'ffffU || is_gone();
+  });
+  if (!there || config.raw == 0xffff'ffffU) return removed_error();
   write_register(bar, config.with(cc::shn, how));
   return detail::wait_for_status(
       bar, clock, milliseconds, true, "the controller did not finish its shutdown, in ms", is_gone,

@@ -101,8 +101,10 @@ class controller {
   // still write to it. Nothing but detached() is of use then.
   void detach() noexcept {
     if (session_.detached()) return;
-    if (session_.running() && session_.options().shut_down_on_detach && session_.check()) {
-      (void)shut_down();
+    if (session_.running() && session_.options().shut_down_on_detach) {
+      // A controller that broke the protocol is notified too: it may have data in its cache.
+      const auto well = session_.check();
+      if (well || well.error().code != errc::removed) (void)shut_down();
     }
     const auto stopped = session_.stop();
     const bool safe = stopped || stopped.error().code == errc::removed;
@@ -231,6 +233,9 @@ class controller {
       return failure(errc::protocol, "the namespace has an impossible block size; its log2",
                      ns.format().lbads);
     }
+    if (ns.nsze.get() > ~std::uint64_t{0} >> ns.format().lbads) {
+      return failure(errc::protocol, "the namespace has more than 2^64 bytes; its blocks", ns.nsze);
+    }
     namespace_info info = describe_namespace(nsid, ns);
     if (info.is_protected() && extended_formats()) {
       nvm_identify_namespace nvm;
@@ -272,6 +277,7 @@ class controller {
                                                       std::uint32_t after = 0) noexcept {
     std::size_t count = 0;
     while (count != out.size()) {
+      session_.clear_scratch();
       const auto answer = execute(
           admin::identify({.cns = cns::active_namespace_list, .nsid = after}), session_.scratch());
       if (!answer) return answer.error();
@@ -289,6 +295,11 @@ class controller {
         // The list is ascending; one that is not would be read for ever.
         if (nsid <= after) {
           return failure(errc::protocol, "the list of active namespaces is not ascending", nsid);
+        }
+        // A command with such an id would be for all namespaces.
+        if (nsid > last_namespace) {
+          return failure(errc::protocol,
+                         "the list of active namespaces has an id that none can have", nsid);
         }
         out[count++] = after = nsid;
       }
@@ -399,6 +410,7 @@ class controller {
 
  private:
   static constexpr std::uint32_t max_probes = 1024;
+  static constexpr std::uint32_t last_namespace = 0xffff'fffd;  // FFFFFFFEh and FFFFFFFFh are none
   static constexpr unsigned max_events = 8;
 
   // Becomes a queue where it is converted: in a result, not beside it.

@@ -260,8 +260,8 @@ class disk {
                                        : queue_.read(range, data, 0U);
   }
 
-  // Posts one command and waits, again where its status asks for it. After a time-out the device may still
-  // use the bounce buffer, so that nothing more is done with it.
+  // Posts one command and waits, again where its status asks for it. While a command that was given up is in
+  // flight the device may use the bounce buffer, so that nothing more is done with it.
   template <class Post>
   [[nodiscard]] result<> run(Post&& post_command, nvm_opcode opcode) noexcept {
     if (broken_) {
@@ -280,10 +280,12 @@ class disk {
       const auto waited = wait(queue_, left / nanoseconds_per_ms + 1,
                                [&](std::uint32_t&, completion c) noexcept { answer = c; });
       if (!waited) {
-        broken_ = waited.error().code == errc::timed_out;
-        return broken_ ? failure(errc::timed_out, "a command was not answered in time; its opcode",
-                                 static_cast<std::uint64_t>(opcode))
-                       : waited.error();
+        // Whatever the reason: the completion of a command that is left may end the wait for another.
+        broken_ = queue_.in_flight() != 0;
+        return waited.error().code == errc::timed_out
+                   ? failure(errc::timed_out, "a command was not answered in time; its opcode",
+                             static_cast<std::uint64_t>(opcode))
+                   : waited.error();
       }
       if (answer.ok()) return {};
       const auto delay = delays_.delay_ns(answer.status());

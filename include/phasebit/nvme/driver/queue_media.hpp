@@ -53,15 +53,16 @@ template <class Queue>
   requires std::same_as<typename Queue::token_type, std::uint32_t>
 class queue_media {
  public:
-  // Errors: not_supported (metadata in the data buffer), invalid_argument (no operations, no blocks, or
+  // Errors: not_supported (metadata beside the tuple of protection information), invalid_argument (no operations, no blocks, or
   // fewer ranges than operations).
   [[nodiscard]] static result<queue_media> make(Queue& queue, const namespace_info& ns,
                                                 const identify_controller& identity,
                                                 std::span<queue_media_operation> operations,
                                                 const queue_media_options& options = {}) noexcept {
-    if (!ns.takes_plain_data()) {
+    if (ns.metadata_bytes != 0 && !ns.strips()) {
       return failure(errc::not_supported,
-                     "a namespace with metadata in the data buffer is no plain media", ns.nsid);
+                     "a namespace with metadata beside protection information is no plain media",
+                     ns.nsid);
     }
     if (operations.empty() || operations.size() >= none || ns.blocks == 0 ||
         !block::is_block_size(ns.block_bytes)) {
@@ -232,6 +233,9 @@ class queue_media {
   // The next command of an operation, which is counted as done where it was posted.
   [[nodiscard]] submitted post_one(std::uint32_t at, queue_media_operation& o) noexcept {
     const block::media_request& r = o.request;
+    if (!queue_->is_current(ns_)) {
+      return submitted::as_refused(errc::not_ready, "a namespace was changed: make the media anew");
+    }
     switch (r.operation) {
       case block::media_operation::flush:
         return queue_->submit(nvm::flush(ns_.nsid), at);
@@ -289,13 +293,23 @@ class queue_media {
       skip = 0;
       ++next;
     }
-    const block_range range{.nsid = ns_.nsid,
-                            .lba = r.lba + o.done,
-                            .blocks = static_cast<std::uint32_t>(bytes >> ns_.block_shift),
-                            .fua = r.fua && r.operation == block::media_operation::write};
+    const bool reads = r.operation == block::media_operation::read;
+    block_range range{.nsid = ns_.nsid,
+                      .lba = r.lba + o.done,
+                      .blocks = static_cast<std::uint32_t>(bytes >> ns_.block_shift),
+                      .fua = r.fua && r.operation == block::media_operation::write};
+    // The controller makes and checks the tuples: they are the whole metadata.
+    if (ns_.is_protected()) {
+      range.pi.action = true;
+      range.pi.check_guard = reads;
+      range.pi.check_reference = reads && ns_.protection == protection_type::type1;
+    }
+    submission_entry command = reads ? nvm::read(range) : nvm::write(range);
+    if (ns_.protection == protection_type::type1 || ns_.protection == protection_type::type2) {
+      set_reference_tag(command, range.lba, ns_.reference_tag_bits);
+    }
     const submitted s = queue_->submit_unchecked(
-        r.operation == block::media_operation::read ? nvm::read(range) : nvm::write(range),
-        std::span<const segment<bus_space>>{parts.data(), count}, at);
+        command, std::span<const segment<bus_space>>{parts.data(), count}, at);
     if (s) {
       o.next = next;
       o.skip = skip;

@@ -266,6 +266,10 @@ class queue_pair : public detail::queue_link {
                   ns.generation);
   }
   [[nodiscard]] const namespace_info& format() const noexcept { return format_; }
+  // Whether no namespace has changed since the handle was made; true for the handle of no namespace.
+  [[nodiscard]] bool is_current(const namespace_info& ns) const noexcept {
+    return ns.nsid == 0 || ns.generation == namespaces();
+  }
 
   // One doorbell for all that was posted since the last one.
   PHASEBIT_ALWAYS_INLINE void ring() noexcept {
@@ -488,11 +492,7 @@ class queue_pair : public detail::queue_link {
                                        block_range range, dma_region data,
                                        const dma_region* metadata, Token token) noexcept {
     if (slots_.full() || gone()) return not_now();
-    if (ns.generation != namespaces()) {
-      return submitted::as_refused(errc::not_ready,
-                                   "a namespace was changed or formatted: ask for its handle again "
-                                   "(identify_namespace), and bind() the queue to it");
-    }
+    if (ns.generation != namespaces()) return stale();
     std::optional<std::uint64_t> given;
     if (metadata != nullptr) given = metadata->size();
     detail::block_transfer made;
@@ -525,8 +525,18 @@ class queue_pair : public detail::queue_link {
     }
     return post_with_data(made.command, data, token);
   }
+  [[nodiscard]] static submitted stale() noexcept {
+    return submitted::as_refused(errc::not_ready,
+                                 "a namespace was changed or formatted: ask for its handle again "
+                                 "(identify_namespace), and bind() the queue to it");
+  }
   [[nodiscard]] submitted check_length(const submission_entry& command,
                                        std::uint64_t bytes) const noexcept {
+    if (!is_current(format_)) return stale();
+    if (detail::lacks_metadata_pointer(command, format_)) {
+      return submitted::as_refused(errc::invalid_argument,
+                                   "the namespace keeps metadata apart: the command needs MPTR");
+    }
     const auto wanted = detail::transfer_bytes_of(command, format_);
     if (!wanted) {
       return submitted::as_refused(errc::not_supported,

@@ -28,8 +28,11 @@ struct request {
 // with exactly one call of its callback: the completion of its last command, with the status of the
 // first that failed. A part that cannot be posted ends the request with invalid_field, after the
 // parts before it have ended. When the queue ends (deleted, reset, detached, removed) all requests end, those
-// that wait as well. `Queue` has 16-bit tokens and is used by nothing else; it may be moved, and destroyed
-// first: submit() answers `closed` from then on. Destroying this object ends its requests with aborted_by_host; the device may still use their buffers then.
+// that wait as well. After a change of a namespace requests are refused until the queue is bound to the new
+// handle, and what is not posted of those that were taken ends with invalid_namespace_or_format. `Queue` has
+// 16-bit tokens and is used by nothing else; it may be moved, and destroyed first: submit() answers `closed`
+// from then on. Destroying this object ends its requests with aborted_by_host; the device may still use their
+// buffers then.
 //
 // The command's reference tag is that of the request's first block; each part has its own (types 1 and 2). With
 // PRACT or PRCHK in the command it is the caller's, and for type 1 the LBA.
@@ -69,6 +72,12 @@ class request_queue {
       return submitted::as_refused(errc::invalid_argument, "a request needs a callback");
     }
     if (free_count_ == 0) return submitted::as_full();
+    if (!queue_->is_current(queue_->format())) {
+      return submitted::as_refused(errc::not_ready,
+                                   "a namespace was changed or formatted: bind() the queue to its "
+                                   "new handle (identify_namespace)");
+    }
+    limits_.block_bytes = queue_->format().extended_bytes();
     if (const submitted checked = check(wanted); !checked) return checked;
     const std::uint16_t index = free_[--free_count_];
     state& s = states_[index];
@@ -82,6 +91,7 @@ class request_queue {
          .parts = {wanted.lba, wanted.segments, limits},
          .outcome = {},
          .in_flight = 0,
+         .generation = queue_->format().generation,
          .ended = false};
     waiting_[(first_ + waiting_count_++) % MaxRequests] = index;
     advance();
@@ -125,8 +135,9 @@ class request_queue {
     dma_region metadata{};
     splitter<MaxSegments> parts{};
     completion outcome{};
-    std::uint32_t in_flight = 0;  // its commands in the rings
-    bool ended = false;           // no more parts will be posted
+    std::uint32_t in_flight = 0;   // its commands in the rings
+    std::uint32_t generation = 0;  // of the format that it was split for
+    bool ended = false;            // no more parts will be posted
   };
 
   // What the queue reports when it ends or moves by itself.
@@ -218,6 +229,11 @@ class request_queue {
   }
   void post_part(state& s, std::uint16_t index) noexcept {
     split_part<MaxSegments> part;
+    if (!queue_->is_current(queue_->format()) || s.generation != queue_->format().generation) {
+      note(s, completion{0, status_code::invalid_namespace_or_format});
+      s.ended = true;
+      return;
+    }
     if (!s.parts.next(part)) {
       note(s, completion{0, status_code::invalid_field});
       s.ended = true;

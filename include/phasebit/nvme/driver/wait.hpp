@@ -44,7 +44,7 @@ template <class Queue, class Done>
   unsigned ended = 0;
   std::uint32_t turns = 0;
   result<> well{};
-  (void)queue.poll_until_done(milliseconds * nanoseconds_per_ms, [&]() noexcept {
+  (void)queue.poll_until_done(to_nanoseconds(milliseconds), [&]() noexcept {
     ended = queue.poll(done);
     if (ended != 0 || queue.closed()) return true;
     // Registers are slow to read, and a healthy device answers within a few turns.

@@ -120,4 +120,15 @@ struct block_transfer {
   }
 }
 
+// Whether a command moves separate metadata, and names no place for it: the device would use bus address 0.
+[[nodiscard]] constexpr bool lacks_metadata_pointer(const submission_entry& e,
+                                                    const namespace_info& ns) noexcept {
+  const auto opcode = static_cast<nvm_opcode>(e.opcode());
+  const bool moves =
+      opcode == nvm_opcode::read || opcode == nvm_opcode::write || opcode == nvm_opcode::compare;
+  const bool stripped =
+      ns.strips() && prinfo::of(block_command::prinfo_bits.get(e.cdw12.get())).action;
+  return moves && !ns.metadata_inline && ns.metadata_bytes != 0 && !stripped && e.mptr == 0U;
+}
+
 }  // namespace phasebit::nvme::driver::detail
