@@ -255,3 +255,24 @@ TEST_CASE("spaces of random bytes are walked within the bound of accesses") {
   }
   CHECK(walks > 2000);
 }
+
+namespace {
+
+// 256 bytes, as a conventional function has them; an access beyond is a mistake.
+struct conventional_config : phasebit_test::config_archetype {
+  unsigned beyond = 0;
+  std::uint32_t read32(std::uint16_t offset) noexcept {
+    beyond += offset >= 256 ? 1U : 0U;
+    return 0;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("where there are 256 bytes, nothing is read beyond them for extended capabilities") {
+  conventional_config config;
+  found seen;
+  CHECK(walk_extended(config, seen));
+  CHECK(seen.empty());
+  CHECK(config.beyond == 0);
+}

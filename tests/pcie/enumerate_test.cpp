@@ -749,3 +749,26 @@ TEST_CASE("functions of random bytes end in a list or an error, within a bound o
     CHECK(f.accesses < 200'000);
   }
 }
+
+TEST_CASE("forwarding of ARI that was on before is off for a device without ARI") {
+  fabric f;
+  f.root.add_bridge(1, 0).add_function(0, 0, disk());
+  auto port = f.function(requester_id{0, 1, 0});
+  const auto at = find_capability(port, capability_id::pci_express);
+  REQUIRE(at);
+  const auto control = static_cast<std::uint16_t>(*at + express::device_control_2);
+  port.write16(control, device_control_2{}.with(device_control_2::ari_forwarding, true).raw);
+  REQUIRE(device_control_2{port.read16(control)}[device_control_2::ari_forwarding]);
+  std::vector<enumerated_function> list(8);
+  CHECK(must(f, list).size() == 2);
+  CHECK_FALSE(device_control_2{port.read16(control)}[device_control_2::ari_forwarding]);
+}
+
+TEST_CASE("an address that is rounded up beyond the end of the address space is none") {
+  using pcie::detail::round_up;
+  CHECK(round_up(0, 0x1000) == 0U);
+  CHECK(round_up(1, 0x1000) == 0x1000U);
+  CHECK(round_up(~std::uint64_t{0} - 0xfff, 0x1000) == ~std::uint64_t{0} - 0xfff);
+  CHECK_FALSE(round_up(~std::uint64_t{0} - 0xffe, 0x1000));
+  CHECK_FALSE(round_up(~std::uint64_t{0}, 2));
+}
