@@ -101,6 +101,11 @@ def corruption(programs, folder):
 def mistakes(programs, folder):
     bad(programs, r"0000:01:00\.0: .*no such function", "nvme_perf", "--device", "0000:01:00.0")
     bad(programs, "nonsense: is no PCI address", "identify", "--device", "nonsense")
+    # Domains behind a VMD have more than four digits.
+    for program in (["identify"], ["nvme_perf"], ["nvme_copy", "--to", folder / "none.img"]):
+        for backend in ("vfio", "mmio"):
+            bad(programs, r"10000:e1:00\.0: .*no such", *program, "--backend", backend, "--device", "10000:e1:00.0")
+            bad(programs, "is no PCI address", *program, "--backend", backend, "--device", "00000:e1:00.0")
     bad(programs, "nowhere.img: no such file", "nvme_perf", "--image", folder / "nowhere.img")
     bad(programs, "is neither a regular file", "nvme_perf", "--image", folder)
     bad(programs, "too small", "nvme_perf", "--image", image(folder, "small.img", 100))
@@ -256,6 +261,31 @@ def qemu_mistakes(programs, folder):
     os.environ["PATH"] = path
 
 
+def qemu_shutdown(programs, folder):
+    """Every program ends with a shutdown notification (CC.SHN), whether it succeeds or not."""
+    need_qemu()
+    real = shutil.which("qemu-system-x86_64")
+    trace = folder / "trace"
+    (folder / "bin").mkdir()
+    wrapper = folder / "bin/qemu-system-x86_64"
+    wrapper.write_text(f'#!/bin/sh\nexec {real} "$@" -trace pci_nvme_mmio_shutdown_set -D {trace}\n')
+    wrapper.chmod(0o755)
+    os.environ["PATH"] = f"{folder / 'bin'}:{os.environ['PATH']}"
+    disk = image(folder, "disk.img", 1 << 20)
+    odd = image(folder, "odd.img", 2 << 20)
+    q = ["--backend", "qtest", "--image", disk]
+    ways = [(0, "identify", *q), (1, "identify", *q, "--nsid", 9),
+            (0, "nvme_copy", *q, "--to", folder / "out.img"), (1, "nvme_copy", *q, "--from", odd),
+            (1, "nvme_copy", *q, "--nsid", 2, "--to", folder / "none.img"),
+            (0, "nvme_perf", *q, "--count", 100), (1, "nvme_perf", *q, "--nsid", 2),
+            (1, "nvme_perf", *q, "--bs", "4096", "--qd", 1, "--size", 512)]
+    for status, *line in ways:
+        trace.unlink(missing_ok=True)
+        assert run(programs, *line)[0] == status, line
+        seen = trace.read_text() if trace.exists() else ""
+        assert seen.count("shutdown bit set") == 1, f"{line}: {seen!r}"
+
+
 def readme(programs, folder):
     """The program that README.md walks through is the one that is built here."""
     root = Path(__file__).resolve().parents[2]
@@ -269,7 +299,7 @@ def readme(programs, folder):
 
 GROUPS = {"readme": readme, "hello": hello, "perf": perf_results, "corruption": corruption, "mistakes": mistakes, "faults": faults,
           "identify": identify, "copy": copy, "terminal": terminal, "qemu": qemu, "qemu_metadata": qemu_metadata,
-          "qemu_mistakes": qemu_mistakes}
+          "qemu_mistakes": qemu_mistakes, "qemu_shutdown": qemu_shutdown}
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="phasebit-examples-") as scratch:
