@@ -323,6 +323,17 @@
 #include <phasebit/sriov/shared_function.hpp>
 #include <phasebit/sriov/token_bucket.hpp>
 #include <phasebit/sriov/vf_config.hpp>
+#include <phasebit/systems/mediated/guest_memory.hpp>
+#include <phasebit/systems/mediated/identify.hpp>
+#include <phasebit/systems/mediated/io_command.hpp>
+#include <phasebit/systems/mediated/local_function.hpp>
+#include <phasebit/systems/mediated/memory_from.hpp>
+#include <phasebit/systems/mediated/policy.hpp>
+#include <phasebit/systems/mediated/virtual_controller.hpp>
+#include <phasebit/systems/mediated_nvme.hpp>
+#include <phasebit/systems/pool.hpp>
+#include <phasebit/systems/pool/root.hpp>
+#include <phasebit/systems/pool/root_memory.hpp>
 #include <phasebit/version.hpp>
 #include <phasebit/virtio/blk/device_config.hpp>
 #include <phasebit/virtio/blk/driver_queue.hpp>
