@@ -225,7 +225,7 @@ class mediated_nvme {
     unsigned moved = 0;
     for (std::size_t w = 0; w != words; ++w) {
       for (std::uint64_t left = enabled_[w]; left != 0; left &= left - 1) {
-        const std::size_t id = w * 64 + iommu::detail::lowest_bit(left);
+        const std::size_t id = w * 64 + lowest_bit(left);
         const std::uint32_t* const bells = doorbells_[id];
         const auto& seen = seen_[id];
         std::uint32_t changed = 0;
@@ -236,7 +236,7 @@ class mediated_nvme {
       }
       // Functions whose completion queue was full are asked again.
       for (std::uint64_t left = stalled_[w]; left != 0; left &= left - 1) {
-        const std::size_t id = w * 64 + iommu::detail::lowest_bit(left);
+        const std::size_t id = w * 64 + lowest_bit(left);
         scheduler_.activate(static_cast<std::uint16_t>(id));
       }
       stalled_[w] = 0;
@@ -356,7 +356,7 @@ class mediated_nvme {
   static void for_each(const bitmap& m, Each&& each) noexcept {
     for (std::size_t w = 0; w != words; ++w) {
       for (std::uint64_t left = m[w]; left != 0; left &= left - 1) {
-        each(static_cast<std::uint16_t>(w * 64 + iommu::detail::lowest_bit(left)));
+        each(static_cast<std::uint16_t>(w * 64 + lowest_bit(left)));
       }
     }
   }
@@ -694,7 +694,7 @@ class mediated_nvme {
       }
       reset(touched_, id);
       for (; vectors != 0; vectors &= vectors - 1) {
-        interrupts_->raise(id, static_cast<std::uint16_t>(iommu::detail::lowest_bit(vectors)));
+        interrupts_->raise(id, static_cast<std::uint16_t>(lowest_bit(vectors)));
       }
     });
   }
