@@ -63,13 +63,17 @@ class invalidations {
 
   PHASEBIT_ALWAYS_INLINE void add(address<Space> first, address<Space> last,
                                   std::uint64_t page_sizes, bool tables) noexcept {
-    const range added{first, last, page_sizes, tables};
-    if (count_ == 0) [[likely]] {
-      ranges_[0] = added;
-      count_ = 1;
-    } else {
-      join(added);
+    if (count_ != 0) [[unlikely]] {
+      join(first, last, page_sizes, tables);
+      return;
     }
+    // Member by member: a copy of the whole would wait for the stores that it is made of.
+    range& only = ranges_[0];
+    only.first = first;
+    only.last = last;
+    only.page_sizes = page_sizes;
+    only.tables = tables;
+    count_ = 1;
   }
 
   // Carries the gathered ranges out now. There is a flush function.
@@ -95,7 +99,9 @@ class invalidations {
 
  private:
   // Beside the ranges that are there already.
-  [[gnu::noinline]] void join(const range& added) noexcept {
+  [[gnu::noinline]] void join(address<Space> first, address<Space> last, std::uint64_t page_sizes,
+                              bool tables) noexcept {
+    const range added{first, last, page_sizes, tables};
     for (std::size_t i = 0; i != count_; ++i) {
       range& r = ranges_[i];
       // Touching or overlapping; the differences do not wrap where the comparison before holds.
