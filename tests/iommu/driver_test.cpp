@@ -223,7 +223,6 @@ struct descriptor {
   unsigned type = 0;
   unsigned domain = 0;
   std::uint64_t low = 0;
-  friend bool operator==(const descriptor& d, unsigned type) { return d.type == type; }
 };
 constexpr unsigned context_cache = 1;
 constexpr unsigned iotlb_entries = 2;

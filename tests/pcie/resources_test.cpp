@@ -233,7 +233,7 @@ TEST_CASE("buses that appear while slots are counted do not run the numbers over
       CAPTURE(last);
       CAPTURE(second_scan);
       growing g;
-      g.grows = &add_slot(g.f.root, 1, port_type::downstream_port);
+      g.grows = &add_slot(g.f.root, 1, port_type::upstream_port);
       add_slot(g.f.root, 2);
       g.second_scan = second_scan;
       host_resources host = plenty;
