@@ -19,6 +19,7 @@ TEST_CASE("mappers of neighbouring pages agree on their table") {
 
 TEST_CASE("no dirty bit is lost") {
   holds("take_dirty, protect and hardware", dirty_and_protect());
+  holds("split, hardware and a walker", split_and_walk());
 }
 
 TEST_CASE("an entry in halves is never a mix of two") {

@@ -6,6 +6,7 @@
 #include <phasebit/iommu/page_table/table_word.hpp>
 
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -248,7 +249,8 @@ inline auto dirty_and_protect() {
     });
     p.thread("hardware", [leaf, e] {
       std::uint64_t there = e;
-      while (!iommu::detail::exchange_entry(leaf, there, there | 8)) {
+      std::atomic_ref word{*leaf};
+      while (!word.compare_exchange_strong(there, there | 8, std::memory_order_relaxed)) {
       }
     });
     p.finally([m, &taken] {
@@ -256,6 +258,35 @@ inline auto dirty_and_protect() {
       const unsigned left = small_format::dirty(found.entry) ? 1 : 0;
       check(taken + left == 1, "a dirty bit is taken once or still there");
       check(found.permissions == 1, "the new permissions are there");
+    });
+  };
+}
+
+// A large page is split while a walker looks for it and hardware sets its dirty bit.
+inline auto split_and_walk() {
+  return [](program& p) {
+    const table_model m{p};
+    check(static_cast<bool>(m.table->map(bus_addr{0}, target_of(0), region)),
+          "mapped in the setup");
+    auto& marked = p.make<bool>(false);
+    const std::uint64_t e = m.table->lookup(bus_addr{0}).entry;
+    auto* const slot = m.tables->find(m.table->root(), page);
+    p.thread("driver", [m] {
+      iommu::invalidations<phasebit::bus_space> changes;
+      check(static_cast<bool>(m.table->split(bus_addr{page}, changes)), "the page is split");
+    });
+    p.thread("walker", [m] {
+      const auto found = m.table->lookup(bus_addr{page});
+      check(found.status == iommu::walk_status::mapped, "a split page is mapped at all times");
+    });
+    p.thread("hardware", [slot, e, &marked] {
+      std::uint64_t there = e;
+      std::atomic_ref word{*slot};
+      if (word.compare_exchange_strong(there, there | 8, std::memory_order_relaxed)) marked = true;
+    });
+    p.finally([m, &marked] {
+      check(!marked || small_format::dirty(m.table->lookup(bus_addr{page}).entry),
+            "a dirty bit that was set is still there");
     });
   };
 }

@@ -28,6 +28,7 @@ struct queue_options {
   bool chained = false;       // two segments in two descriptors
   std::uint32_t batch = 1;    // buffers that the device returns at once, if there are so many
   std::uint32_t earlier = 0;  // buffers that have come and gone before the threads begin
+  bool together = false;      // the driver publishes all that it has added at once
 };
 
 // What a driver hands over, and the words by which each side wakes the other.
@@ -178,8 +179,9 @@ auto virtqueue_pair(queue_options setup) {
           if (status == virtio::driver::add_status::full) break;
           check(status == virtio::driver::add_status::added, "the buffer is added");
           ++added;
-          if (queue.publish()) kick.notify();
+          if (!setup.together && queue.publish()) kick.notify();
         }
+        if (setup.together && queue.publish()) kick.notify();
         auto take = [&](std::uint32_t number, std::uint32_t written) noexcept {
           check(written == 4, "the device has written the buffer");
           check((seen & (1U << number)) == 0, "a buffer is returned once");

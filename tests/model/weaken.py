@@ -403,9 +403,6 @@ FAULTS = [
      "if (entries > limit) {",
      "if (entries > limit && !@indirect: no more entries than the limit@) {"),
     ("virtio/device/indirect.hpp",
-     "if (addr + bytes < addr) {",
-     "if (addr + bytes < addr && !@indirect: a table does not wrap@) {"),
-    ("virtio/device/indirect.hpp",
      "if ((flags & descriptor_flag::indirect) != 0) [[unlikely]] {",
      "if ((flags & descriptor_flag::indirect) != 0 && !@indirect: no table in a table@) [[unlikely]] {"),
     ("virtio/device/indirect.hpp",
@@ -481,7 +478,68 @@ FAULTS = [
     ("hosted/mailbox.hpp",
      "    while (run(argument) != 0) {\n    }",
      "    while (!@mailbox: runs what was accepted@ && run(argument) != 0) {\n    }"),
+    # -- hosted media with threads, over the explorer's mutex, threads and containers --
+    ("hosted/threaded_media.hpp",
+     "#include <phasebit/core/expects.hpp>\n",
+     "#include <phasebit/core/expects.hpp>\n#include <model/threaded_media_model.hpp>\n"),
+    ("hosted/threaded_media.hpp",
+     "    for (std::thread& worker : workers_) worker.join();",
+     "    for (auto& worker : workers_) worker.join();"),
+    ("hosted/threaded_media.hpp",
+     "  std::vector<completion> delivering_;\n  std::mutex mutex_;\n"
+     "  std::condition_variable wake_;\n  std::deque<operation> waiting_;\n"
+     "  std::vector<completion> finished_;\n  bool stopping_ = false;\n"
+     "  std::vector<std::thread> workers_;",
+     "  ::model::model_list<completion> delivering_;\n  ::model::model_mutex mutex_;\n"
+     "  ::model::model_condition wake_;\n  ::model::model_list<operation> waiting_;\n"
+     "  ::model::model_list<completion> finished_;\n  bool stopping_ = false;\n"
+     "  ::model::model_list<::model::model_thread> workers_;"),
+    ("hosted/threaded_media.hpp",
+     "    wake_.notify_one();",
+     "    if (!@threaded media: a worker is woken for an operation@) wake_.notify_one();"),
+    ("hosted/threaded_media.hpp",
+     "      waiting_.erase(at);",
+     "      if (!@threaded media: a cancelled operation waits no more@) waiting_.erase(at);"),
+    ("hosted/threaded_media.hpp",
+     "      const std::scoped_lock lock{mutex_};\n      std::swap(finished_, delivering_);",
+     "      if (!@threaded media: completions are taken under the lock@) mutex_.lock();\n"
+     "      std::swap(finished_, delivering_);\n"
+     "      if (!@threaded media: completions are taken under the lock@) mutex_.unlock();"),
+    ("hosted/threaded_media.hpp",
+     "      const std::scoped_lock lock{mutex_};\n      waiting_.push_back({request, tag});",
+     "      if (!@threaded media: operations are queued under the lock@) mutex_.lock();\n"
+     "      waiting_.push_back({request, tag});\n"
+     "      if (!@threaded media: operations are queued under the lock@) mutex_.unlock();"),
     # -- page tables --
+    ("iommu/page_table/table_word.hpp",
+     "[[nodiscard]] inline bool exchange_entry_relaxed(table_word* word, std::uint64_t& expected,\n"
+     "                                                 std::uint64_t value) noexcept {\n",
+     "[[nodiscard]] inline bool exchange_entry_relaxed(table_word* word, std::uint64_t& expected,\n"
+     "                                                 std::uint64_t value) noexcept {\n"
+     "    if (@page table: what hardware sets meanwhile is taken along@) {\n"
+     "      std::atomic_ref{*word}.store(wire(value), std::memory_order_relaxed);\n"
+     "      return true;\n"
+     "    }\n"),
+    ("iommu/page_table/detail/editor.hpp",
+     "    store_entry_relaxed(slot, 0);  // the invalidation orders it",
+     "    if (!@page table: a table is unlinked before it is retired@) store_entry_relaxed(slot, 0);"),
+    ("iommu/page_table/detail/editor.hpp",
+     "      this->tables_->release(*made, geometry::table_bytes);\n",
+     "      this->tables_->release(*made, geometry::table_bytes);\n"
+     "      if (@page table: another mapper's table is used@) {\n"
+     "        below = made->words;\n"
+     "        return edit::done;\n"
+     "      }\n"),
+    ("iommu/page_table/detail/split_merge.hpp",
+     "    do {\n      const std::uint64_t bits = format_.state_bits(e);\n"
+     "      std::uint64_t value = format_.make_leaf(target, page.level - 1, 0, bits);",
+     "    if (@page table: a split page's leaves before their table@) {\n"
+     "      store_entry(page.words, format_.make_table(made->at.value(), page.level));\n"
+     "      e = load_entry(page.words);\n"
+     "    }\n"
+     "    do {\n      const std::uint64_t bits =\n"
+     "          format_.state_bits(@page table: a split takes a dirty bit along@ ? page.entry : e);\n"
+     "      std::uint64_t value = format_.make_leaf(target, page.level - 1, 0, bits);"),
     ("iommu/page_table/table_word.hpp",
      "[[nodiscard]] inline bool exchange_entry(table_word* word, std::uint64_t& expected,\n"
      "                                         std::uint64_t value) noexcept {\n",

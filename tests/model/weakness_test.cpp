@@ -20,6 +20,7 @@
 #include <model/page_tables.hpp>
 #include <model/pending_commands.hpp>
 #include <model/shadow_pair.hpp>
+#include <model/threaded_medias.hpp>
 #include <model/virtqueues.hpp>
 #include <weaknesses.hpp>
 
@@ -415,8 +416,27 @@ TEST_CASE("a mailbox without a second look, or with two steps turned around") {
   }
 }
 
+TEST_CASE("media with threads deliver each operation once") {
+  const options larger{.arena_bytes = 32768};
+  holds("one worker, two reads", threaded_reads(1, 2, 2, true), larger);
+}
+TEST_CASE("media with threads without a lock, a wake-up or a step") {
+  const options larger{.arena_bytes = 32768};
+  for (const char* const name : {"threaded media: a worker is woken for an operation",
+                                 "threaded media: a cancelled operation waits no more",
+                                 "threaded media: completions are taken under the lock",
+                                 "threaded media: operations are queued under the lock"}) {
+    caught(name, threaded_reads(1, 2, 2, true), all_of_them, larger);
+  }
+}
+
 TEST_CASE("page tables without an exchange, or with the steps of a write in halves changed") {
   caught("page table: an entry is exchanged, not stored", two_mappers(false));
+  caught("page table: another mapper's table is used", two_mappers(false));
+  caught("page table: what hardware sets meanwhile is taken along", dirty_and_protect());
+  caught("page table: a table is unlinked before it is retired", unmap_and_walk(true));
+  caught("page table: a split page's leaves before their table", split_and_walk());
+  caught("page table: a split takes a dirty bit along", split_and_walk());
   for (const char* const name :
        {"halves: the count is odd during a write", "halves: the low half is cleared first",
         "halves: the low half is written last", "halves: the count is looked at again",

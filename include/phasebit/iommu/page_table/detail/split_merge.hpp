@@ -124,7 +124,7 @@ class resize_operation {
       std::uint64_t now = 0;
       do {
         now = format_.make_leaf(at, page.level, order, bits | (e == 0 ? 0 : format_.state_bits(e)));
-      } while (!exchange_entry(page.words + i, e, now));
+      } while (!exchange_entry_relaxed(page.words + i, e, now));
     }
     editor_.written(page.words, page.count);
     if (!broken) {
@@ -135,7 +135,7 @@ class resize_operation {
   [[nodiscard]] std::uint64_t break_entry(table_word* slot, std::uint64_t first, std::uint64_t last,
                                           unsigned shift) noexcept {
     std::uint64_t e = load_entry(slot);
-    while (!exchange_entry(slot, e, 0)) {
+    while (!exchange_entry_relaxed(slot, e, 0)) {
     }
     editor_.written(slot, 1);
     changes_.add(space{first}, space{last}, std::uint64_t{1} << shift, true);
@@ -185,7 +185,7 @@ class resize_operation {
       store_entry_relaxed(below + i, 0);
     }
     std::uint64_t e = load_entry(slot);
-    while (!exchange_entry(
+    while (!exchange_entry_relaxed(
         slot, e,
         format_.make_leaf(seen.target, level, 0, bits | (e == 0 ? 0 : format_.state_bits(e))))) {
     }
