@@ -95,6 +95,16 @@ TEST_CASE("a queue of one entry, or of more than MQES allows, has an invalid siz
   CHECK(m.admin_code(create_sq(m, 3, 3, 255)) == success);
 }
 
+TEST_CASE("a queue is refused while CC names another size of its entries") {
+  started m;
+  const auto usual = started::enabled_cc();
+  m.enable(32, usual.with(nvme::cc::iosqes, 7));
+  CHECK(m.admin_code(create_cq(m, 3, 15)) == success);
+  CHECK(m.admin_code(create_sq(m, 3, 3, 15)) == invalid_queue_size);
+  m.enable(32, usual.with(nvme::cc::iocqes, 5));
+  CHECK(m.admin_code(create_cq(m, 3, 15)) == invalid_queue_size);
+}
+
 TEST_CASE("a submission queue needs a completion queue that exists") {
   started m;
   CHECK(m.admin_code(create_sq(m, 3, 3)) == completion_queue_invalid);
