@@ -297,7 +297,24 @@ def readme(programs, folder):
         assert (root / link).exists(), f"README.md links to {link}, which is not there"
 
 
-GROUPS = {"readme": readme, "hello": hello, "perf": perf_results, "corruption": corruption, "mistakes": mistakes, "faults": faults,
+def systems(programs, folder):
+    text = good(programs, "pool", "--rows", 4, "--move", "0:1", "--move", "3:2")
+    assert text.startswith("Simulated"), text
+    assert re.search(r"move VF0 to root 1: \d+ commands in flight ended with an error", text), text
+    last = [line for line in text.splitlines() if line.startswith("  0.")][-1].split("|")
+    assert [sorted(re.findall(r"VF\d", cell)) for cell in last[1:4]] == [
+        [], ["VF0", "VF1", "VF4"], ["VF2", "VF3", "VF5"]], text
+    assert re.search(r"^\d+ blocks of 4 KiB read and checked", text, re.M), text
+    figures = folder / "mediated.json"
+    text = good(programs, "mediated_nvme", "--json", figures)
+    assert text.startswith("Simulated"), text
+    rows = re.findall(r"^ +(\d+) \|", text, re.M)
+    assert rows == ["1", "2", "4", "8", "16", "32", "64", "128", "252"], text
+    names = {b["name"] for b in json.loads(figures.read_text())["benchmarks"]}
+    assert {"all_active/functions:252", "one_active/functions:1"} <= names, names
+
+
+GROUPS = {"readme": readme, "systems": systems, "hello": hello, "perf": perf_results, "corruption": corruption, "mistakes": mistakes, "faults": faults,
           "identify": identify, "copy": copy, "terminal": terminal, "qemu": qemu, "qemu_metadata": qemu_metadata,
           "qemu_mistakes": qemu_mistakes, "qemu_shutdown": qemu_shutdown}
 
