@@ -9,6 +9,7 @@
 #pragma once
 
 #include <phasebit/core/bit_scan.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
 #include <phasebit/nvme/device/dma_object.hpp>
@@ -810,7 +811,7 @@ class mediated_nvme {
                                   std::span<const std::byte> data) noexcept {
     return nvme::prp::walk(guest, {c.prp1, c.prp2}, data.size(), detail::guest_page_shift,
                            [&](bus_addr at, std::uint64_t bytes) noexcept {
-                             const auto now = static_cast<std::size_t>(bytes);
+                             const auto now = int_cast<std::size_t>(bytes);
                              if (!dma_write(guest, at, data.first(now))) {
                                return code::data_transfer_error;
                              }
@@ -972,7 +973,7 @@ class mediated_nvme {
                              if (at < size) {
                                const std::uint64_t now = bytes < size - at ? bytes : size - at;
                                const auto part = std::span{page}.subspan(
-                                   static_cast<std::size_t>(at), static_cast<std::size_t>(now));
+                                   int_cast<std::size_t>(at), int_cast<std::size_t>(now));
                                if (!dma_write(guest, where, part)) return code::data_transfer_error;
                                at += now;
                                where += now;

@@ -182,7 +182,9 @@ class nvme_quirk_function {
   };
   using ring_order = thread_order;
 
-  explicit nvme_quirk_function(nvme_quirk_plan what = {}) : plan(what) { namespaces.resize(1); }
+  explicit nvme_quirk_function(nvme_quirk_plan what = {}) : plan(std::move(what)) {
+    namespaces.resize(1);
+  }
   nvme_quirk_function(const nvme_quirk_function&) = delete;
 
   // Backend.

@@ -89,8 +89,10 @@ void exercise(vfu::client& function, Disk& disk, std::vector<std::byte>& copy, s
   }
 }
 
-void run(const vfu::client_options& options, const vfu::nvme_options& controller = {}) {
+void run(const vfu::client_options& options, const vfu::nvme_options& controller = {},
+         std::size_t messages_in_flight = 0) {
   served_disk served{controller};
+  served.host.dma.set_messages_in_flight(messages_in_flight);
   std::vector<std::byte> copy(served.disk.size());
   {
     server_thread thread{served};
@@ -115,4 +117,10 @@ TEST_CASE("vfio-user: the same with doorbells as messages") { run({}, {.map_door
 TEST_CASE("vfio-user: the same with all DMA by messages") { run({.share_memory = false}); }
 TEST_CASE("vfio-user: the same with all DMA by messages on a second socket") {
   run({.share_memory = false, .twin_socket = true});
+}
+TEST_CASE("vfio-user: the same with many messages of DMA on their way") {
+  for (const std::size_t most : {1U, 3U, 256U}) {
+    run({.share_memory = false}, {}, most);
+    run({.share_memory = false, .twin_socket = true}, {}, most);
+  }
 }

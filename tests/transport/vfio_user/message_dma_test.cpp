@@ -274,6 +274,7 @@ namespace {
 struct busy_host : host_of_queues {
   explicit busy_host(const vfu::server_options& how = {})
       : host_of_queues(false, {.longest = 0}, how) {
+    served.host.dma.set_messages_in_flight(256);
     enable();
     polled server{*this};
     post(0, nvme::admin::create_io_cq({.qid = 1, .entries = 8, .memory = bus_addr{base + 0x3000}}));

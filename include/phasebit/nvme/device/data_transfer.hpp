@@ -80,11 +80,12 @@ class data_transfer {
   [[nodiscard]] status_code to_host(std::uint64_t bytes, std::uint64_t offset,
                                     std::span<const std::byte> data) noexcept {
     return for_each_range(bytes, access::write,
-                          part_of_data{copying<copy_out>{dma_}, offset, data});
+                          part_of_data<copying<copy_out>, const std::byte>{{dma_}, offset, data});
   }
   [[nodiscard]] status_code from_host(std::uint64_t bytes, std::uint64_t offset,
                                       std::span<std::byte> data) noexcept {
-    return for_each_range(bytes, access::read, part_of_data{copying<copy_in>{dma_}, offset, data});
+    return for_each_range(bytes, access::read,
+                          part_of_data<copying<copy_in>, std::byte>{{dma_}, offset, data});
   }
   // Begin the same through a port that completes later, which delivers `tag` as often as `pending` says.
   // `data` stays as it is until then, whatever the status.
@@ -108,7 +109,7 @@ class data_transfer {
   [[nodiscard]] status_code compare(std::uint64_t bytes, std::uint64_t offset,
                                     std::span<const std::byte> data) noexcept {
     return for_each_range(bytes, access::read,
-                          part_of_data{copying<compare_in>{dma_}, offset, data});
+                          part_of_data<copying<compare_in>, const std::byte>{{dma_}, offset, data});
   }
   // All of it.
   [[nodiscard]] status_code to_host(std::span<const std::byte> data) noexcept {
@@ -259,7 +260,7 @@ class data_transfer {
   template <class Byte>
   [[nodiscard]] begun start(std::uint64_t bytes, access wanted, starting<Byte> how,
                             std::uint64_t offset, std::span<Byte> data) noexcept {
-    part_of_data part{how, offset, data};
+    part_of_data<starting<Byte>, Byte> part{how, offset, data};
     const status_code status = for_each_range(bytes, wanted, part);
     return {status, part.move().pending};
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/core/copy.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_port.hpp>
 #include <phasebit/memory/dma_region.hpp>
@@ -85,7 +86,7 @@ class pooled_dma {
   }
   [[nodiscard]] static std::size_t piece(bus_addr at, std::size_t bytes,
                                          std::size_t most) noexcept {
-    const auto in_page = static_cast<std::size_t>(4096 - (at.value() & 4095));
+    const auto in_page = int_cast<std::size_t>(4096 - (at.value() & 4095));
     if (most > in_page) most = in_page;
     return bytes < most ? bytes : most;
   }

@@ -46,13 +46,11 @@ class message_dma {
 
 // The DMA port of the device: the client's memory in place where it gave a descriptor for it, and by
 // messages otherwise. Nothing is reached while no client is connected, and while the function is no bus
-// master. Models AsyncDmaPort: up to `most_copies` messages are on their way at a time, further copies wait
-// for their answer. One thread at a time.
+// master. Models AsyncDmaPort: copies by messages are begun and delivered later where
+// set_messages_in_flight() allows it; otherwise each waits for its answer. One thread at a time.
 class dma_port {
  public:
-  static constexpr std::size_t most_copies = 256;
-
-  explicit dma_port(std::size_t most_ranges) : table_(most_ranges) { copies_.reserve(most_copies); }
+  explicit dma_port(std::size_t most_ranges) noexcept : table_(most_ranges) {}
   dma_port(const dma_port&) = delete;
   dma_port& operator=(const dma_port&) = delete;
 
@@ -113,6 +111,13 @@ class dma_port {
       sink(c.tag, c.good);
     }
     return count;
+  }
+
+  // How many messages of copies may be on their way at a time; 0 at first. The client has to answer requests
+  // of the server while others wait: QEMU 11.1 stalls where it has several.
+  void set_messages_in_flight(std::size_t most) {
+    copies_.reserve(most);
+    most_copies_ = most;
   }
 
   // The server's side. A copy by a message that is on its way, or was answered and not delivered yet.
@@ -186,7 +191,7 @@ class dma_port {
     std::uint64_t n = std::min<std::uint64_t>(bytes.size(), (*r)->bytes - (at - (*r)->begin));
     if (by_message && messages_ != nullptr) n = std::min(n, messages_->largest_transfer());
     const auto part = bytes.first(int_cast<std::size_t>(n));
-    if (!by_message || messages_ == nullptr || copies_.size() == most_copies) {
+    if (!by_message || messages_ == nullptr || copies_.size() >= most_copies_) {
       const auto done = writes(wanted) ? write(begin, part) : read(begin, part);
       if (!done) return done.error();
       return dma_started{n, false};
@@ -234,7 +239,8 @@ class dma_port {
   bool bus_master_ = false;
   std::uint64_t message_bytes_ = 0;
   std::vector<message_copy> copies_;
-  std::size_t ended_ = 0;  // of them, not delivered yet
+  std::size_t most_copies_ = 0;
+  std::size_t ended_ = 0;  // of copies_, not delivered yet
 };
 static_assert(AsyncDmaPort<dma_port>);
 

@@ -94,8 +94,8 @@ struct server_counters {
 };
 
 // Serves one client after the other: messages and the device, in poll(). The device is reset when a
-// client leaves. Nothing waits but rings, lists and other small DMA to memory that the client did not
-// share; data of commands is begun, and delivered when the client has answered. DMA_UNMAP, DEVICE_RESET
+// client leaves. Nothing waits but DMA to memory that the client did not share, where
+// dma_port::set_messages_in_flight() does not allow data to be delivered later. DMA_UNMAP, DEVICE_RESET
 // and a function-level reset are answered when the device has let go of the client's memory.
 //
 // While the device waits for such a DMA, region reads, configuration accesses and information are
