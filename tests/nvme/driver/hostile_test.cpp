@@ -279,9 +279,9 @@ TEST_CASE("hostile: registers that change between two reads, or are random") {
   }
   SUBCASE("CC reads ones for a moment as the shutdown begins") {
     nvme_quirk_function f;
+    unsigned left = 5;  // outlives the controller, which is shut down at its end again
     auto host = attach(f);
     REQUIRE(host);
-    unsigned left = 5;
     f.plan.edit_register = [&](std::uint32_t offset, std::uint32_t value) {
       return offset == cc::offset && left != 0 ? --left, ~0U : value;
     };
