@@ -498,7 +498,7 @@ TEST_CASE("an SMMU answers translation requests only of functions whose accesses
   CHECK(answer(ste::bypass().with(ste::eats, 1)) == ats_status::unsupported);
   CHECK(answer(ste::aborted().with(ste::eats, 1)) == ats_status::unsupported);
   CHECK(answer(ste{}) == ats_status::unsupported);
-  // An answer to an invalidation that nobody sent is counted.
+  // An answer to an invalidation that was not sent is counted.
   CHECK(s.emulated.unexpected_completions() == 0);
   s.emulated.complete({disk, 1, 1});
   CHECK(s.emulated.unexpected_completions() == 1);

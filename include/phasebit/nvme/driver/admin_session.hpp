@@ -151,8 +151,8 @@ class admin_session {
   [[nodiscard]] result<> shut_down(shutdown_notification how) noexcept {
     if (!running() && state_ != state::shutting_down) return not_running();
     // RTD3E is in microseconds and may be 0 for unknown. What is beyond a minute is not waited for.
-    const std::uint64_t told = identity_.rtd3e.get() / 1000;
-    const std::uint64_t reported = told < 60'000 ? told : 60'000;
+    const std::uint64_t latency = identity_.rtd3e.get() / 1000;
+    const std::uint64_t reported = latency < 60'000 ? latency : 60'000;
     const std::uint64_t wait = reported < 5000 ? 5000 : reported;
     state_ = state::shutting_down;
     const auto down = driver::shut_down(bar_, backend_->clock(),

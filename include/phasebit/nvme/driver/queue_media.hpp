@@ -53,8 +53,8 @@ template <class Queue>
   requires std::same_as<typename Queue::token_type, std::uint32_t>
 class queue_media {
  public:
-  // Errors: not_supported (metadata beside the tuple of protection information), invalid_argument (no operations, no blocks, or
-  // fewer ranges than operations).
+  // Errors: not_supported (metadata beside the tuple of protection information), invalid_argument (no
+  // operations, no blocks, or fewer ranges than operations).
   [[nodiscard]] static result<queue_media> make(Queue& queue, const namespace_info& ns,
                                                 const identify_controller& identity,
                                                 std::span<queue_media_operation> operations,

@@ -60,6 +60,11 @@ struct decoded {
   bool fua = false;
   bool deallocate = false;
   bool no_data = false;
+
+  // Of a response of so many bytes, those that the allocation length leaves.
+  [[nodiscard]] constexpr std::uint32_t cut(std::uint32_t bytes) const noexcept {
+    return bytes < allocation ? bytes : allocation;
+  }
 };
 
 // Big enough for every response but REPORT LUNS.

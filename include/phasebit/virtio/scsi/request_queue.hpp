@@ -278,8 +278,7 @@ class request_queue {
       case action::done:
         return finish(index, scsi::response::ok, no_sense);
       case action::respond: {
-        const std::uint32_t bytes =
-            what.response_bytes < what.allocation ? what.response_bytes : what.allocation;
+        const std::uint32_t bytes = what.cut(what.response_bytes);
         return respond(index, chain, place, in, std::span{response}.first(bytes));
       }
       case action::report:
@@ -309,8 +308,7 @@ class request_queue {
     }
     if (static_cast<opcode>(c[0]) == opcode::inquiry && what.action == action::respond) {
       if ((static_cast<unsigned>(c[1]) & 1U) == 0) response[0] = std::byte{0x1e};
-      const std::uint32_t bytes =
-          what.response_bytes < what.allocation ? what.response_bytes : what.allocation;
+      const std::uint32_t bytes = what.cut(what.response_bytes);
       return respond(index, chain, place, in, std::span{response}.first(bytes));
     }
     finish(index, scsi::response::ok, invalid_command_operation_code);
@@ -337,7 +335,7 @@ class request_queue {
     std::uint32_t count = 0;
     for (const logical_unit& u : units) count += u.present() && !what.no_data ? 1U : 0U;
     const std::uint32_t all = 8 + 8 * count;
-    const std::uint32_t bytes = all < what.allocation ? all : what.allocation;
+    const std::uint32_t bytes = what.cut(all);
     if (bytes > in) return finish(index, scsi::response::overrun, no_sense);
     std::array<std::byte, 8> entry{};
     put_be(entry, 0, 4, 8 * std::uint64_t{count});
