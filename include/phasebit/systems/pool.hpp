@@ -5,6 +5,7 @@
 #pragma once
 
 #include <phasebit/block/media.hpp>
+#include <phasebit/core/clock.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/nvme/device/controller.hpp>
 #include <phasebit/nvme/device/namespaces.hpp>
@@ -57,6 +58,11 @@ class pool {
   static constexpr std::uint64_t device_bar = 0x90'0000'0000;
   static constexpr std::uint64_t bar_bytes = 0x4000;
   static constexpr std::size_t doorbell_words = 2 * (Policy::max_io_queue_pairs + 1);
+  // Computed at compile time: processors of 32 bits cannot divide 64 bits without a library.
+  static_assert(Policy::bytes_per_second >= 1'000'000);
+  static constexpr std::uint64_t ns_per_64kib =
+      ((std::uint64_t{1'000'000'000} << 16) + Policy::bytes_per_second - 1) /
+      Policy::bytes_per_second;
   static_assert(Policy::functions >= 1 && Policy::functions < 255 &&
                 doorbell_words * 4 <= bar_bytes - nvme::first_doorbell);
 
@@ -176,10 +182,10 @@ class pool {
       const std::uint64_t cost = moved < 64 ? 64 : moved;
       scheduler_.charge(vf, static_cast<std::uint32_t>(cost < 0xffff'ffff ? cost : 0xffff'ffff));
       limiters_[vf].take(cost);
-      now_ns_ += (cost * 1'000'000'000 + Policy::bytes_per_second - 1) / Policy::bytes_per_second;
+      pass_time((cost * ns_per_64kib + 0xffff) >> 16);
       return work;
     }
-    now_ns_ += 1000;
+    pass_time(1000);
     return 0;
   }
   [[nodiscard]] std::uint64_t now_ns() const noexcept { return now_ns_; }
@@ -265,9 +271,14 @@ class pool {
     functions_[vf]->controller.reset();
     functions_[vf]->words = {};
   }
+  void pass_time(std::uint64_t ns) noexcept {
+    now_ns_ += ns;
+    ns_of_ms_ += ns;
+    for (; ns_of_ms_ >= nanoseconds_per_ms; ns_of_ms_ -= nanoseconds_per_ms) ++now_ms_;
+  }
   void write_config(sriov::function_ref f, std::uint16_t offset, unsigned bytes,
                     std::uint32_t value) noexcept {
-    table_.config_write(f, offset, bytes, value, static_cast<std::uint32_t>(now_ns_ / 1'000'000),
+    table_.config_write(f, offset, bytes, value, now_ms_,
                         [&](const sriov::function_event& e) noexcept {
                           if (e.kind != sriov::function_event_kind::reset || e.function.vf == 0)
                             return;
@@ -336,6 +347,8 @@ class pool {
   std::array<std::uint32_t, Policy::roots> slot_events_{};
   sriov::fair_scheduler<Policy::functions> scheduler_{Policy::quantum};
   std::uint64_t now_ns_ = 0;
+  std::uint32_t now_ms_ = 0;
+  std::uint64_t ns_of_ms_ = 0;  // since now_ms_ changed
 };
 
 }  // namespace phasebit::systems
