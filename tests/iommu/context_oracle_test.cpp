@@ -393,7 +393,7 @@ struct smmu_two_level : smmu_linear {
   }
 };
 
-// RISC-V IOMMU 1.0, 2.1 and 2.3: extended contexts in three levels; second stage and flat MSI tables alone.
+// RISC-V IOMMU 1.0, 2.1 and 2.3: contexts of 64 bytes in three levels; second stage and flat MSI tables alone.
 struct riscv_extended {
   using architecture = riscv::remapping;
   static architecture settings() {
@@ -412,10 +412,13 @@ struct riscv_extended {
       if (bits(link, 9, 1) != 0 || bits(link, 63, 54) != 0) return outcome::fault(259);
       table = bits(link, 53, 10) << 12;
     }
-    const std::uint64_t at = table + (id & 63U) * 64U;
-    if (!m.holds(at, 64)) return outcome::fault(257);
-    std::uint64_t c[8];
-    for (unsigned i = 0; i != 8; ++i) c[i] = m.word(at + 8 * i);
+    return entry(m, table + (id & 63U) * 64U, 8, q);
+  }
+  // Contexts of 32 bytes, without capabilities.MSI_FLAT, have the first four words.
+  static outcome entry(memory& m, std::uint64_t at, unsigned words, const dma_request& q) {
+    if (!m.holds(at, std::uint64_t{words} * 8)) return outcome::fault(257);
+    std::uint64_t c[8] = {};
+    for (unsigned i = 0; i != words; ++i) c[i] = m.word(at + 8 * i);
     outcome o;
     // DTF silences what is not about the directory itself (2.1.3.1): all of these stay reported.
     if (!bit(c[0], 0)) return outcome::fault(258);
@@ -466,6 +469,38 @@ struct riscv_extended {
   static unsigned width(const architecture::context& c) { return static_cast<unsigned>(c.mode); }
 };
 
+// The same with contexts of 32 bytes: two levels, 9 bits above 7 (2.1), no MSI page tables.
+struct riscv_base : riscv_extended {
+  static architecture settings() {
+    architecture a = riscv_extended::settings();
+    a.mode = riscv::directory_mode::two_levels;
+    a.msi_flat = false;
+    return a;
+  }
+  static outcome resolve(memory& m, const dma_request& q) {
+    const std::uint32_t id = q.requester.raw();
+    const std::uint64_t link = m.word(base + std::uint64_t{id >> 7} * 8);
+    if (!bit(link, 0)) return outcome::fault(258);
+    if (bits(link, 9, 1) != 0 || bits(link, 63, 54) != 0) return outcome::fault(259);
+    return entry(m, (bits(link, 53, 10) << 12) + (id & 127U) * 32U, 4, q);
+  }
+  static void fill(memory& m, random_type& random) {
+    for (unsigned n = 0; n != 16; ++n) {
+      if (random() % 8 == 0) continue;
+      m.set(base + n * 8, (memory::page(1 + n) >> 12) << 10 | 1);
+      for (unsigned i = 0; i != 128; ++i) {
+        if (random() % 6 == 0) continue;
+        const std::uint64_t at = memory::page(1 + n) + i * 32;
+        const std::uint64_t mode = random() % 4 == 0 ? 0 : 8 + random() % 3;
+        m.set(at, 1 | (random() & 0xff00'0030));
+        m.set(at + 8, mode << 60 | (random() & 0xffff) << 44 | (random() & 0xfff'ffff'fffc));
+        m.set(at + 16, random() & 0xffff'f000);
+        m.set(at + 24, random() & 0xfff'ffff'ffff);
+      }
+    }
+  }
+};
+
 template <class Case>
 void compare(memory& m, const typename Case::architecture& iommu, const dma_request& q,
              unsigned& good, unsigned& bad) {
@@ -507,7 +542,7 @@ void compare(memory& m, const typename Case::architecture& iommu, const dma_requ
 
 TEST_CASE_TEMPLATE(
     "requesters find their entries as a slow resolver does, over valid and flipped tables", Case,
-    vtd_legacy, vtd_scalable, amd_linear, smmu_linear, smmu_two_level, riscv_extended) {
+    vtd_legacy, vtd_scalable, amd_linear, smmu_linear, smmu_two_level, riscv_extended, riscv_base) {
   random_type random(11);
   unsigned good = 0;
   unsigned bad = 0;
