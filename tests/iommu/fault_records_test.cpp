@@ -127,6 +127,10 @@ TEST_CASE("words of AMD, SMMUv3 and RISC-V records are laid out as the specifica
   const auto a = amd::event_log_format::encode(fault_of(fault_reason::no_write));
   CHECK(a.words[0].get() == (0x2070'0007ULL << 32 | disk.raw()));
   CHECK(a.words[1].get() == 0x1234'5000);
+  // I set and RW clear: the access of an interrupt has no direction.
+  const auto i = amd::event_log_format::encode(fault_of(fault_reason::interrupt_absent));
+  CHECK(i.words[0].get() == (0x2008'0007ULL << 32 | disk.raw()));
+  CHECK(i.words[1].get() == 0x321);
   auto f = fault_of(fault_reason::no_read, phasebit::access::read);
   f.has_pasid = true;
   f.pasid = 0x12345;

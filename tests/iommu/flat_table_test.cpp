@@ -61,6 +61,16 @@ TEST_CASE("what is absent, forbidden or beyond is told apart") {
   CHECK(code(~0ULL, access::read) == errc::not_mapped);
 }
 
+TEST_CASE("what lies behind the table is no entry of it") {
+  alignas(8) std::array<std::byte, 72> memory{};
+  memory[64] = std::byte{3};
+  const flat_table<> table{std::span{memory}.first(64)};
+  CHECK(table.reach() == 8 * page);
+  const auto got = table.translate(guest_addr{8 * page}, 1, access::read);
+  REQUIRE_FALSE(got);
+  CHECK(got.error().code == errc::not_mapped);
+}
+
 TEST_CASE("bad ranges are refused, and nothing has changed") {
   table_of_one_gib t;
   const auto map = [&](std::uint64_t a, std::uint64_t target, std::uint64_t bytes) {

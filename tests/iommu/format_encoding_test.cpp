@@ -175,6 +175,16 @@ TEST_CASE("Arm stage 2: types, MemAttr, S2AP, SH, AF, XN and the hint") {
   CHECK(words_of(arm_stage2<16>{}, 0, 0x10000, 0x10000).back() == (xn | 0x107ff));
 }
 
+TEST_CASE(
+    "Arm stage 2: the contiguous hint joins 16, 128 and 32, or 32 entries (DDI 0487, D8.6.1)") {
+  CHECK(arm_stage2<12>{}.orders(0) == 1U << 4);
+  CHECK(arm_stage2<12>{}.orders(1) == 1U << 4);
+  CHECK(arm_stage2<14>{}.orders(0) == 1U << 7);
+  CHECK(arm_stage2<14>{}.orders(1) == 1U << 5);
+  CHECK(arm_stage2<16>{}.orders(0) == 1U << 5);
+  CHECK(arm_stage2<16>{}.orders(1) == 1U << 5);
+}
+
 TEST_CASE("Arm stage 2: concatenated tables save the highest level") {
   struct expectation {
     unsigned bits, levels;

@@ -248,3 +248,28 @@ TEST_CASE_TEMPLATE("without a table of its own an interrupt is the write that it
   CHECK(m.faults.last().reason == fault_reason::not_mapped);
   CHECK(m.faults.last().wanted == phasebit::access::write);
 }
+
+TEST_CASE("a cached entry of one device is not that of another with the same line and index") {
+  interrupt_cache<64> cache;
+  interrupt_slot mine;
+  mine.owner = 5;
+  mine.index = 9;
+  interrupt_slot other = mine;
+  other.owner = 5 + 64;  // as many owners as lines apart
+  cache.insert(mine, {{1, 2}});
+  REQUIRE(cache.find(mine) != nullptr);
+  CHECK(cache.find(other) == nullptr);
+  cache.insert(other, {{3, 4}});
+  CHECK(cache.find(mine) == nullptr);
+  CHECK(cache.find(other)->word[0] == 3);
+  // The first and the last index of a range are in it.
+  cache.invalidate(10, 20);
+  CHECK(cache.find(other) != nullptr);
+  cache.invalidate(9, 9);
+  CHECK(cache.find(other) == nullptr);
+  cache.insert(mine, {{1, 2}});
+  cache.invalidate_owner(6);
+  CHECK(cache.find(mine) != nullptr);
+  cache.invalidate_owner(5);
+  CHECK(cache.find(mine) == nullptr);
+}

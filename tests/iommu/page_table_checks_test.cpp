@@ -2,6 +2,7 @@
 // What must hold of every format alike.
 #include "page_table_harness.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <random>
 
@@ -123,15 +124,25 @@ TEST_CASE("the items of a page of several entries agree, and each is found from 
       const unsigned order =
           static_cast<unsigned>(std::countr_zero(page_format<Format>{format}.orders(0)));
       const std::uint64_t size = geometry::table_bytes << order;
-      REQUIRE(s.table.map(bus_addr{size}, host_phys{4 * size}, size));
-      const std::uint64_t first = s.table.lookup(bus_addr{size}).entry;
-      for (std::uint64_t i = 0; i != 1U << order; ++i) {
-        const auto item = s.table.lookup(bus_addr{size + i * geometry::table_bytes});
-        CHECK(item.page_shift == format.granule_shift + order);
-        CHECK(item.page == host_phys{4 * size});
-        CHECK(item.entry ==
+      invalidations<bus_space> changes{&flush_nothing, nullptr};
+      REQUIRE(s.table.map(bus_addr{size}, host_phys{4 * size}, size, {}, changes));
+      const auto agree = [&](unsigned permissions) {
+        const std::uint64_t first = s.table.lookup(bus_addr{size}).entry;
+        for (std::uint64_t i = 0; i != 1U << order; ++i) {
+          const auto item = s.table.lookup(bus_addr{size + i * geometry::table_bytes});
+          CHECK(item.page_shift == format.granule_shift + order);
+          CHECK(item.page == host_phys{4 * size});
+          CHECK(item.permissions == permissions);
+          CHECK(
+              item.entry ==
               (page_format<Format>::items_differ ? first + i * geometry::step(format, 0) : first));
-      }
+        }
+      };
+      agree(3);
+      // Hardware reads the address of each item for itself: a change of permissions keeps it.
+      REQUIRE(s.table.protect(bus_addr{size}, size, access::read, false, changes));
+      agree(1);
+      s.table.complete(changes);
     }
   });
 }
@@ -233,6 +244,53 @@ TEST_CASE("dirty in any entry of a page is dirty once, and is cleared in all of 
       CHECK(s.table.walk(bus_addr{size}, size, [&](auto p) noexcept { CHECK_FALSE(p.dirty); }));
       REQUIRE(s.table.unmap(bus_addr{size}, size));
     }
+  });
+}
+
+TEST_CASE("clearing dirty pages of two sizes names both sizes and everything between them") {
+  for_every_format([]<class Format>(const Format& settings) {
+    Format format = settings;
+    format.track_dirty = true;
+    if (!format.leaf_allowed(1)) return;
+    subject<Format> s{format, {.cut = large_pages::split}};
+    using geometry = table_geometry<Format>;
+    const std::uint64_t large = geometry::span(1);
+    const std::uint64_t granule = geometry::table_bytes;
+    invalidations<bus_space> made{&flush_nothing, nullptr};
+    // One page of a granule below a large one, and two granules above it that stay clean.
+    REQUIRE(
+        s.table.map(bus_addr{large - granule}, host_phys{2 * large - granule}, granule, {}, made));
+    REQUIRE(s.table.map(bus_addr{large}, host_phys{4 * large}, large, {}, made));
+    REQUIRE(s.table.map(bus_addr{2 * large + granule}, host_phys{granule}, granule, {}, made));
+    const auto word_of = [&](std::uint64_t a) {
+      std::uint64_t at = s.table.root().value();
+      for (unsigned level = format.top_level();; --level) {
+        table_word* const words = s.store.arena.find(host_phys{at}, granule);
+        REQUIRE(words != nullptr);
+        const std::uint64_t mask = level == format.top_level() ? geometry::root_entries(format) - 1
+                                                               : geometry::entries - 1;
+        table_word* const word = words + (a >> geometry::shift(level) & mask);
+        if (format.is_leaf(*word, level)) return word;
+        at = format.table_address(*word);
+      }
+    };
+    for (const std::uint64_t a : {large - granule, large})
+      *word_of(a) = dirtied(format, *word_of(a));
+    invalidations<bus_space> changes;
+    const auto taken = s.table.take_dirty(bus_addr{0}, 4 * large, changes, [](auto) noexcept {});
+    REQUIRE(taken);
+    CHECK(*taken == 2);
+    std::uint64_t sizes = 0;
+    std::uint64_t first = ~std::uint64_t{0};
+    std::uint64_t last = 0;
+    for (const auto& r : changes.ranges()) {
+      sizes |= r.page_sizes;
+      first = std::min(first, r.first.value());
+      last = std::max(last, r.last.value());
+    }
+    CHECK(sizes == (large | granule));
+    CHECK(first == large - granule);
+    CHECK(last == 2 * large - 1);
   });
 }
 

@@ -99,9 +99,9 @@ template <PageTableFormat Format, class Tables, class From, class Visit>
     ++pages;
     if (clear) {
       tables.written(page.words, page.count);
-      const std::uint64_t end = page.begin + ((std::uint64_t{1} << page.shift) - 1);
-      if (page.begin < low) low = page.begin;
-      if (end > high) high = end;
+      // Pages come in ascending order.
+      if (sizes == 0) low = page.begin;
+      high = page.begin + ((std::uint64_t{1} << page.shift) - 1);
       sizes |= std::uint64_t{1} << page.shift;
     }
     visit(mapped_page<From, typename Tables::space>{
