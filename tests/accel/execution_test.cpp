@@ -117,7 +117,7 @@ struct fixture {
 
 }  // namespace
 
-TEST_CASE_FIXTURE(fixture, "each operation does what it says") {
+TEST_CASE_FIXTURE(fixture, "each operation computes its documented result") {
   sequence<16> s;
   const auto a = at(0, 512);
   const auto b = at(1000, 512);
@@ -258,7 +258,8 @@ TEST_CASE_FIXTURE(fixture, "start refuses what cannot run, and nothing has been 
   CHECK(run.start(pool, 0).error().code == errc::busy);
 }
 
-TEST_CASE_FIXTURE(fixture, "an engine without the key, or without such units, fails by name") {
+TEST_CASE_FIXTURE(
+    fixture, "an engine without the key or the data unit size fails with an error that names it") {
   sequence<> s;
   CHECK(s.encrypt(local(at(0, 512)), local(at(0, 512)), {.key = 5}));
   const outcome o = run(s, engine);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Commands, and the overlay in virtual time. What is measured here is a simulation.
+// Commands, and the overlay in virtual time. The measured times are simulated.
 #include <phasebit/accel/near_storage/command.hpp>
 #include <phasebit/accel/near_storage/nvme_programs.hpp>
 #include <phasebit/accel/near_storage/overlay.hpp>

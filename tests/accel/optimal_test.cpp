@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// Exhaustive: every sequence of up to four steps over two buffers of memory and two of scratch is compared
-// with the best plan of up to four steps. The search knows nothing of rules: it walks all states that
-// steps can reach, as symbolic values per buffer. Up to two steps no plan moves fewer bytes or, moving
-// as few, needs less scratch. Beyond, what is missed needs steps in another order; the share is bounded.
+// Exhaustive: every sequence of up to four steps over two memory buffers and two scratch buffers is
+// compared with the best plan of up to four steps. The search does not use the rules: it walks all
+// states that steps can reach, as symbolic values per buffer. For up to two steps no plan moves
+// fewer bytes or, with as many bytes, needs less scratch. For longer sequences the missed plans
+// need steps in another order; the test bounds their share.
 #include <phasebit/accel/plan.hpp>
 
 #include <array>

@@ -484,7 +484,8 @@ TEST_CASE("cancel_inverse turns decrypt after encrypt into a copy of the origina
 }
 
 TEST_CASE(
-    "cancel_inverse does not fire for another key, tweak or unit, changed bytes or in place") {
+    "cancel_inverse does not fire for another key, tweak or data unit size, changed bytes or in "
+    "place") {
   for (const cipher other :
        {cipher{.unit_bytes = 512, .key = 1}, cipher{.first_unit = 1}, cipher{.unit_bytes = 256}}) {
     seq s;

@@ -111,7 +111,7 @@ TEST_CASE("copy and crc fuse in either order, also when the sum is of the copy")
   }
 }
 
-TEST_CASE("steps do not fuse when the table, a write between, a reader or a gate says no") {
+TEST_CASE("steps do not fuse across a missing table entry, a write, a reader or a gate") {
   const auto fused = [](auto build) {
     sequence<10> s;
     build(s);

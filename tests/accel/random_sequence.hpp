@@ -62,11 +62,11 @@ class random_sequence {
       const std::size_t k = below(out.size());
       if (out[k].bytes < 2) break;
       const std::uint64_t n = 1 + below(static_cast<std::size_t>(out[k].bytes) - 1);
-      phasebit::domain_segment rest = out[k];
+      phasebit::domain_segment remaining = out[k];
       out[k].bytes = n;
-      rest.address += n;
-      rest.bytes -= n;
-      out.insert(out.begin() + static_cast<std::ptrdiff_t>(k) + 1, rest);
+      remaining.address += n;
+      remaining.bytes -= n;
+      out.insert(out.begin() + static_cast<std::ptrdiff_t>(k) + 1, remaining);
     }
     return out;
   }
@@ -75,8 +75,8 @@ class random_sequence {
     if (bytes > 4 && below(8) == 0) {
       const std::size_t first = 1 + below(bytes - 1);
       segments out = cut(place(first, for_reading));
-      const segments rest = cut(place(bytes - first, for_reading));
-      out.insert(out.end(), rest.begin(), rest.end());
+      const segments remaining = cut(place(bytes - first, for_reading));
+      out.insert(out.end(), remaining.begin(), remaining.end());
       return out;
     }
     return cut(place(bytes, for_reading));
@@ -101,8 +101,8 @@ class random_sequence {
           skip = 0;
           if (s.bytes > left) s.bytes = left;
           left -= s.bytes;
-          const segments pieces = cut(s);
-          out.insert(out.end(), pieces.begin(), pieces.end());
+          const segments parts = cut(s);
+          out.insert(out.end(), parts.begin(), parts.end());
           if (left == 0) break;
         }
         return out;

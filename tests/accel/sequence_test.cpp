@@ -112,7 +112,7 @@ TEST_CASE("source and destination may be the same segments, or disjoint, and not
   CHECK(s.dif_update(at(0, 520), at(0, 520), {}, 1, 1));
   const std::array twice{at(0, 8), at(4, 8)};
   CHECK(s.copy(twice, at(100, 16)).error().code == errc::overlap);
-  // Another domain is other memory as far as the sequence knows.
+  // The sequence treats another domain as other memory.
   CHECK(s.copy(at(0, 512, 2), at(1, 512)));
   const domain_segment same = at(0, 64);
   const domain_segment other = at(64, 64);
@@ -123,7 +123,7 @@ TEST_CASE("source and destination may be the same segments, or disjoint, and not
   CHECK(s.exclusive_or(at(0, 64), wrong).error().code == errc::overlap);
 }
 
-TEST_CASE("blocks, units and protection are checked when they are appended") {
+TEST_CASE("an append checks blocks, data units and protection") {
   sequence<32> s;
   CHECK(s.encrypt(at(0, 512), at(1024, 512), {.unit_bytes = 8}).error().code ==
         errc::invalid_argument);

@@ -336,11 +336,11 @@ void xts_units(const xts_key& key, std::uint64_t first, std::uint32_t unit_bytes
   };
   std::span<std::byte> a;
   std::span<std::byte> b;
-  const auto gather = [](std::span<std::byte>& piece, detail::stream& s, auto move) noexcept {
+  const auto gather = [](std::span<std::byte>& part, detail::stream& s, auto move) noexcept {
     for (std::size_t k = 0; k != 16; ++k) {
-      if (piece.empty()) piece = s.take(16 - k);
-      move(piece.front(), k);
-      piece = piece.subspan(1);
+      if (part.empty()) part = s.take(16 - k);
+      move(part.front(), k);
+      part = part.subspan(1);
     }
   };
   for (std::uint64_t unit = first; unit != first + units; ++unit) {

@@ -16,8 +16,8 @@
 
 namespace phasebit::accel {
 
-// Which instructions a function may use: a template argument, so that dispatch is the caller's. x86 may
-// be chosen by code that runs on any x86-64 after it has asked the processor for SSE4.2 and PCLMULQDQ.
+// The instructions that a function may use, as a template argument; the caller selects at run time.
+// Code for any x86-64 may use the x86 version after it has checked CPUID for SSE4.2 and PCLMULQDQ.
 struct portable_instructions {};
 struct x86_instructions {};
 
@@ -168,8 +168,9 @@ using v16qi [[gnu::vector_size(16)]] = char;
   return v;
 }
 
-// The register of `crc` moved on by as many zero bits as the constant says: the product of the two is
-// V*W*x in 64 bits, and the CRC of eight bytes multiplies by x^32, so that W is x^(bits-33).
+// Advances the register of `crc` by the number of zero bits that the constant stands for. The
+// carry-less product is V*W*x in 64 bits and the CRC of eight bytes multiplies by x^32, so W is
+// x^(bits-33).
 [[gnu::target("sse4.2,pclmul")]] [[nodiscard]] inline std::uint64_t shift_crc32c(
     std::uint64_t crc, std::uint32_t constant) noexcept {
   const v2di a{static_cast<long long>(crc), 0};
@@ -250,12 +251,12 @@ template <std::size_t Lane>
   }
   a = fold(fold(fold(a, by_128, b), by_128, c), by_128, d);
   for (; n >= 16; n -= 16, p += 16) a = fold(a, by_128, load_reversed(p));
-  std::array<std::byte, 16> rest{};
+  std::array<std::byte, 16> remaining{};
   for (unsigned k = 0; k != 8; ++k) {
-    rest[k] = static_cast<std::byte>(static_cast<std::uint64_t>(a[1]) >> (56 - 8 * k));
-    rest[8 + k] = static_cast<std::byte>(static_cast<std::uint64_t>(a[0]) >> (56 - 8 * k));
+    remaining[k] = static_cast<std::byte>(static_cast<std::uint64_t>(a[1]) >> (56 - 8 * k));
+    remaining[8 + k] = static_cast<std::byte>(static_cast<std::uint64_t>(a[0]) >> (56 - 8 * k));
   }
-  return t10dif_update(t10dif_update(0, rest.data(), 16), p, n);
+  return t10dif_update(t10dif_update(0, remaining.data(), 16), p, n);
 }
 
 #endif

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What carries out steps: a processor's instructions, a library, a device behind a BAR.
+// The engine concept: executes steps with processor instructions, a library, or a device behind a
+// BAR.
 #pragma once
 
 #include <phasebit/accel/operation.hpp>
@@ -15,7 +16,7 @@
 
 namespace phasebit::accel {
 
-// What an engine can do, and its limits on one step. `fusions` refers to a constexpr table.
+// The operations of an engine, and its limits per step. `fusions` refers to a constexpr table.
 struct engine_capabilities {
   operation_set operations{};
   std::span<const fusion> fusions{};
@@ -48,9 +49,10 @@ struct engine_sink {
                    const error* failed) noexcept = nullptr;
 };
 
-// submit() never waits: done (with `out` filled), pending (poll() reports the end exactly once), or an
-// error and nothing was begun: busy where it may be tried again later, not_supported with the name of
-// what is missing, removed where the engine is gone. One thread at a time unless the model says more.
+// submit() never waits. It returns done (with `out` filled), pending (poll() reports the end
+// exactly once), or an error, in which case the step did not start: busy when a later attempt can
+// succeed, not_supported with the name of the missing feature, removed when the engine is gone. One
+// thread at a time unless the model documents more.
 template <class T>
 concept Engine = requires(T& engine, const T& constant, const work& w, std::uint64_t tag,
                           work_result& out, engine_sink sink) {
@@ -87,8 +89,8 @@ concept Engine = requires(T& engine, const T& constant, const work& w, std::uint
   return {};
 }
 
-// Passes work on and remembers it: what a plan hands over, without an engine of one's own. Remembers the
-// first `Capacity` pieces of work.
+// Forwards work to `Inner` and records the first `Capacity` entries, so that tests can check what a
+// plan submitted.
 template <Engine Inner, std::size_t Capacity = 64>
 class recording_engine {
  public:
@@ -115,7 +117,7 @@ class recording_engine {
   }
   std::size_t poll(engine_sink sink) noexcept { return inner_->poll(sink); }
 
-  // What was taken, in order; count() goes on beyond the capacity.
+  // The accepted work in order; count() also counts entries beyond the capacity.
   [[nodiscard]] std::span<const entry> entries() const noexcept {
     return std::span{entries_}.first(count_ < Capacity ? count_ : Capacity);
   }

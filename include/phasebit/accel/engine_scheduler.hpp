@@ -18,14 +18,14 @@ struct engine_list {};
 template <Engine First, Engine... Rest>
 struct engine_list<First, Rest...> {
   First* first;
-  engine_list<Rest...> rest;
+  engine_list<Rest...> remaining;
 
-  constexpr engine_list(First& f, Rest&... r) noexcept : first(&f), rest(r...) {}
+  constexpr engine_list(First& f, Rest&... r) noexcept : first(&f), remaining(r...) {}
   // visit(engine, index) for each, in order, until one returns true.
   template <class Visit>
   constexpr bool each(Visit&& visit, std::size_t index = 0) const noexcept {
     if (visit(*first, index)) return true;
-    if constexpr (sizeof...(Rest) != 0) return rest.each(visit, index + 1);
+    if constexpr (sizeof...(Rest) != 0) return remaining.each(visit, index + 1);
     return false;
   }
 };
@@ -82,7 +82,7 @@ class engine_scheduler {
         ++given_[best];
         return taken;
       }
-      // What one engine cannot do or is too busy for, another may take; a broken step is reported.
+      // When one engine does not support a step or is busy, try the next; report a broken step.
       last = taken.error();
       if (last.code != errc::busy && last.code != errc::not_supported &&
           last.code != errc::removed) {

@@ -308,7 +308,7 @@ class execution {
 
   void engine_ended(std::uint64_t tag, const work_result& r, const error* failed) noexcept {
     const auto i = int_cast<std::size_t>(tag);
-    // What was not begun, or has ended, is not this run's.
+    // Ignore a tag that was not started in this run, or has ended already.
     if (i >= s_->size() || (begun_ >> i & 1U) == 0 || (ended_ >> i & 1U) != 0) return;
     if (failed != nullptr) {
       fail(i, failed->code);
@@ -345,7 +345,7 @@ class execution {
     ended_ |= std::uint64_t{1} << i;
   }
 
-  // A copy or zero by the domains, one contiguous piece after the other.
+  // Executes a copy or zero through the memory domains, one contiguous part after the other.
   [[nodiscard]] bool moving(std::size_t i) const noexcept { return mover_[i].waiting_to_submit; }
   void move(std::size_t i) noexcept {
     const step& s = (*s_)[i];
@@ -360,7 +360,7 @@ class execution {
         from = part(s_->sources(s), m.done);
         if (from.bytes < n) n = from.bytes;
       }
-      const auto taken = move_piece(s, from, to, n, i);
+      const auto taken = move_part(s, from, to, n, i);
       if (!taken) {
         if (taken.error().code == errc::busy) {
           m.waiting_to_submit = true;
@@ -370,14 +370,15 @@ class execution {
         return;
       }
       m.done += n;
-      if (*taken == domain_progress::pending) return;  // the next piece after this one has ended
+      if (*taken == domain_progress::pending)
+        return;  // the next part starts after this one has ended
     }
     note(s, {0, step_status::good});
     end(i);
   }
-  result<domain_progress> move_piece(const step& s, const domain_segment& from,
-                                     const domain_segment& to, std::uint64_t n,
-                                     std::uint64_t tag) noexcept {
+  result<domain_progress> move_part(const step& s, const domain_segment& from,
+                                    const domain_segment& to, std::uint64_t n,
+                                    std::uint64_t tag) noexcept {
     const auto size = int_cast<std::size_t>(n);
     if (s.op == operation::fill) {
       if (!native(to)) return (*domains_)[to.domain].zero(to.address, n, tag);
@@ -415,7 +416,7 @@ class execution {
     if (failed != nullptr) {
       fail(i, failed->code);
     } else if (stopping_ && mover_[i].done != (*s_)[i].destination.bytes) {
-      // Stopped between two pieces: the step is not continued.
+      // Aborted between two parts: do not continue the step.
       s_->result_slot((*s_)[i].id).status = step_status::aborted;
       begun_ &= ~(std::uint64_t{1} << i);
     } else {

@@ -17,7 +17,7 @@ namespace phasebit::accel {
 //   copy            destination = source
 //   fill            destination = an 8-byte pattern, repeated from the destination's start
 //   exclusive_or    the source is `count` streams of the destination's size, one after the other
-//   compare         the source is two streams of equal size; the result says whether they are equal
+//   compare         the source is two streams of equal size; the result is whether they are equal
 //   crc32c          the result is the CRC-32C (Castagnoli) of the source, continued from a seed
 //   crc16_t10dif    the result is the CRC-16/T10-DIF of the source, continued from a seed
 //   dif_insert      blocks become blocks, each followed by its protection information
@@ -27,7 +27,7 @@ namespace phasebit::accel {
 //   dix_generate    blocks are read, their protection information is written separately
 //   dix_verify      the source is all blocks, then all their protection information
 //   encrypt/decrypt AES-XTS (IEEE 1619) over data units of one size
-//   compress        deflate; the result is the output size; the rest of the destination is zeroed
+//   compress        deflate; the result is the output size; the remaining destination is zeroed
 //   decompress      inflate; the output fills the destination exactly, or the step fails
 //   combine_crc32c  planned by the optimizer: the result is made of earlier results
 //   reuse_result    planned by the optimizer: the result is an earlier result
@@ -71,8 +71,8 @@ struct operation_set {
 
   constexpr operation_set() noexcept = default;
   template <class... Ops>
-  constexpr explicit operation_set(operation first, Ops... rest) noexcept
-      : bits((bit(first) | ... | bit(rest))) {}
+  constexpr explicit operation_set(operation first, Ops... remaining) noexcept
+      : bits((bit(first) | ... | bit(remaining))) {}
   [[nodiscard]] static constexpr std::uint32_t bit(operation op) noexcept {
     return std::uint32_t{1} << static_cast<unsigned>(op);
   }
@@ -158,21 +158,21 @@ struct protection {
   return {};
 }
 
-// AES-XTS over data units: which of the engine's keys, the number of the first unit (the tweak, as a
-// little-endian number of 128 bits whose upper half is 0), and a unit's size.
+// Parameters of AES-XTS: the key's number in the engine, the number of the first data unit (the
+// tweak, as a 128-bit little-endian number whose upper half is 0), and the size of a data unit.
 struct cipher {
   std::uint64_t first_unit = 0;
-  std::uint32_t unit_bytes = 512;  // at least 16; a whole number of units is encrypted
+  std::uint32_t unit_bytes = 512;  // at least 16; the length is a whole number of data units
   std::uint16_t key = 0;
   friend constexpr bool operator==(const cipher&, const cipher&) noexcept = default;
 };
 
-// What a step is given besides its bytes. One struct for all operations, to be compared as a whole.
-// Trivial, so that a sequence of any capacity costs nothing to make.
+// Parameters of a step besides its bytes. One struct for all operations, so that parameters compare
+// as a whole. Trivial, so that creating a sequence of any capacity costs nothing.
 struct parameters {
-  std::uint64_t value;   // fill: pattern; CRC: seed; cipher: first unit; DIF: reference tag
+  std::uint64_t value;   // fill: pattern; CRC: seed; cipher: first data unit; DIF: reference tag
   std::uint64_t value2;  // DIF update: new reference tag; exclusive_or: number of sources
-  std::uint32_t unit;    // cipher: bytes of a unit; DIF: bytes of a block
+  std::uint32_t unit;    // cipher: bytes of a data unit; DIF: bytes of a block
   std::uint16_t key;     // cipher: key; DIF: application tag
   std::uint16_t mask;    // DIF: application tag mask
   std::uint16_t key2;    // DIF update: new application tag

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// From an optimized sequence to one that runs: operations are fused as the engine's table says, and
-// scratch buffers get offsets in a pool. All of it is constexpr; a constant sequence costs no planning.
+// Turns an optimized sequence into a plan that runs: fuses operations that the engine's table
+// allows and gives scratch buffers offsets in a pool. All of it is constexpr; a constant sequence
+// costs no planning at run time.
 #pragma once
 
 #include <phasebit/accel/optimizer.hpp>
@@ -44,7 +45,7 @@ struct fuse_steps {
   }
 
  private:
-  // The unit of a cipher must divide the block; copies and sums have units of one byte.
+  // A cipher's data unit must divide the block; copies and checksums have units of one byte.
   [[nodiscard]] static constexpr bool units_agree(const step& a, const step& b) noexcept {
     const bool ciphers = a.op == operation::encrypt || a.op == operation::decrypt;
     const std::uint32_t small = ciphers ? a.with.unit : b.with.unit;
@@ -317,9 +318,9 @@ constexpr result<plan_summary> plan(Sequence& s, const target& where = {}) noexc
   return p;
 }
 
-// Puts memory into the slots of a sequence that was planned before: slot n becomes memory[n]. What the
-// plan assumed is checked: each slot is long enough, and no two share bytes. Errors: not_found (a slot
-// without memory; index = the slot), out_of_range (shorter than the plan uses), overlap.
+// Binds memory to the slots of a planned sequence: slot n becomes memory[n]. Checks the plan's
+// assumptions: each slot is long enough, and no two share bytes. Errors: not_found (a slot without
+// memory; index = the slot), out_of_range (shorter than the plan uses), overlap.
 template <class Sequence>
 constexpr result<> bind(Sequence& s, std::span<const domain_segment> memory,
                         const alias_model& aliases = {}) noexcept {

@@ -70,7 +70,7 @@ constexpr void encode(std::byte* p, guard_format f, const protection_tuple& t) n
   }
 }
 
-// Whether the block says that it is not to be checked.
+// Returns whether the tags of the block disable checking.
 [[nodiscard]] constexpr bool escaped(const protection_tuple& t, const protection& p) noexcept {
   if (t.application_tag != 0xffff) return false;
   const bool ones = t.reference_tag == detail::reference_mask(p.guard) &&
@@ -105,7 +105,7 @@ constexpr void encode(std::byte* p, guard_format f, const protection_tuple& t) n
 
 namespace detail {
 
-// A guard over bytes that come in pieces.
+// A guard computed over several parts of the data.
 template <class Instructions>
 struct guard_sum {
   guard_format format;
@@ -130,9 +130,9 @@ template <class Instructions>
 [[nodiscard]] std::uint64_t guard_of(stream& data, std::uint32_t bytes, guard_format f) noexcept {
   guard_sum<Instructions> sum{f};
   for (std::uint32_t left = bytes; left != 0;) {
-    const auto piece = data.take(left);
-    sum.add(piece);
-    left -= static_cast<std::uint32_t>(piece.size());
+    const auto part = data.take(left);
+    sum.add(part);
+    left -= static_cast<std::uint32_t>(part.size());
   }
   return sum.value;
 }
@@ -177,7 +177,7 @@ void generate_protection(detail::stream& metadata, detail::stream& data, const p
   }
 }
 
-// What verify_protection() and its relatives do with a block once it has been checked.
+// The output of verify_protection() for a block that has passed the check.
 enum class protected_output : std::uint8_t { none, strip, update };
 
 // Checks `blocks` blocks, each followed by its metadata (or, with `metadata`, from a stream of its own).

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// The optimizer's rules. Each is a type with a stated precondition: apply() looks at one step, and
-// either leaves the sequence as it is (false) or makes one change that keeps every visible byte and
-// every result (true). Scratch bytes are not visible. The alias model decides which bytes may be the
-// same; where it does not know, a rule assumes the worst.
+// The optimizer's rules. Each is a type with a stated precondition: apply() examines one step and
+// either returns false and changes nothing, or makes one change that keeps every visible byte and
+// every result, and returns true. Scratch bytes are not visible. The alias model decides which
+// bytes may be the same; where aliasing is uncertain, a rule assumes that they are.
 #pragma once
 
 #include <phasebit/accel/detail/flow.hpp>
@@ -25,8 +25,8 @@ using namespace phasebit::accel::detail;
                                               std::uint64_t offset, std::uint64_t bytes) noexcept {
   for (const domain_segment& s : source) {
     if (offset < s.bytes) {
-      const std::uint64_t rest = s.bytes - offset;
-      return {s.address + offset, bytes < rest ? bytes : rest, s.domain};
+      const std::uint64_t remaining = s.bytes - offset;
+      return {s.address + offset, bytes < remaining ? bytes : remaining, s.domain};
     }
     offset -= s.bytes;
   }
@@ -52,8 +52,8 @@ struct drop_self_copy {
     typename Flow::cursor source{f.from(i)};
     typename Flow::cursor destination{f.to(i)};
     for (std::uint64_t at = 0; !source.ended();) {
-      const domain_segment a = source.rest();
-      const domain_segment b = destination.rest();
+      const domain_segment a = source.remaining();
+      const domain_segment b = destination.remaining();
       const std::uint64_t n = a.bytes < b.bytes ? a.bytes : b.bytes;
       if (a.domain == b.domain && a.address == b.address) return f.drop_range(i, at, n);
       source.advance(n);
@@ -140,7 +140,7 @@ struct copy_into_fill {
   static constexpr bool apply(Flow& f, std::size_t i) noexcept {
     typename Flow::cursor source{f.from(i)};
     for (std::uint64_t at = 0; !source.ended();) {
-      domain_segment seen = source.rest();
+      domain_segment seen = source.remaining();
       auto w = f.last_writer(i, seen);
       if (w.is == Flow::writer::kind::partial) {
         seen.bytes = w.cut;
@@ -361,13 +361,13 @@ struct split_copy {
     typename Flow::cursor destination{f.to(i)};
     const std::uint64_t all = f.at(i).source.bytes;
     for (std::uint64_t at = 0; !source.ended();) {
-      domain_segment s = source.rest();
+      domain_segment s = source.remaining();
       auto w = f.last_writer(i, s);
       if (w.is == Flow::writer::kind::partial) {
         s.bytes = w.cut;
         w = f.last_writer(i, s);
       }
-      domain_segment d = destination.rest();
+      domain_segment d = destination.remaining();
       const std::span<const domain_segment> from{&s, 1};
       const std::span<const domain_segment> to{&d, 1};
       if (w.is == Flow::writer::kind::covers && s.bytes != all && d.bytes >= s.bytes) {

@@ -15,17 +15,17 @@
 
 namespace phasebit::accel {
 
-// Steps: at most 64; one append takes one step, copy_crc32c two. Segments: of all steps together; the
-// optimizer needs some to spare where it cuts segments, and leaves a rule out when there are none.
+// Steps: at most 64; an append adds one step, copy_crc32c two. Segments: of all steps together. The
+// optimizer needs free segments to cut others; without them it skips the rule.
 //
-// Appending checks all that can be known without running: sizes, units, overlaps, scratch bounds. An
-// error's index is the number of the step; the sequence is then as it was. A step's source and
-// destination are disjoint, or the same segments for the operations that work in place; a partial
-// overlap is refused.
+// Appending checks everything that can be checked without running: sizes, data units, overlaps,
+// scratch bounds. An error's index is the number of the step; the sequence is then unchanged. A
+// step's source and destination are disjoint, or the same segments for operations that work in
+// place; a partial overlap is refused.
 //
-// After a run that failed, or was aborted, the bytes of every destination in the sequence are
-// undefined; no other byte was written. A compare is a gate: what later steps write stays untouched
-// unless the compare has passed. Not thread safe.
+// After a run that failed or was aborted, the bytes of every destination in the sequence are
+// undefined; no other byte was written. A compare is a gate: later steps write only if the compare
+// has passed. Not thread safe.
 template <std::size_t Steps = 8, std::size_t Segments = 4 * Steps>
 class sequence {
   static_assert(Steps >= 1 && Steps <= 64, "a sequence has 1 to 64 steps");
@@ -237,7 +237,7 @@ class sequence {
       const step& s) const noexcept {
     return list(s.destination);
   }
-  // What step `id` found, once the sequence has run.
+  // The result of step `id`, once the sequence has run.
   [[nodiscard]] constexpr const step_result& result_of(step_id id) const noexcept {
     return results_[id.value];
   }
@@ -271,7 +271,7 @@ class sequence {
     }
     step_count_ = static_cast<std::uint8_t>(kept);
   }
-  // Whether scratch_info still says who writes and reads each buffer.
+  // Returns whether scratch_info still describes the writers and readers of each buffer.
   [[nodiscard]] constexpr bool tracked() const noexcept { return tracked_; }
   constexpr bool insert(std::size_t at, const step& s) noexcept {
     if (step_count_ == Steps) return false;
@@ -322,7 +322,8 @@ class sequence {
     const std::uint64_t offset = scratch_offset_of(s.address);
     return offset <= size && s.bytes <= size - offset;
   }
-  // Copies a list into the table where each segment is good and there is space; fault_of() says why not.
+  // Copies a list into the table if every segment is valid and there is space; otherwise fault_of()
+  // returns the reason.
   PHASEBIT_ALWAYS_INLINE constexpr bool add_segments(segment_list list) noexcept {
     if (list.size() > Segments - segment_count_) [[unlikely]]
       return false;
@@ -424,8 +425,8 @@ class sequence {
     s.with = with;
     s.source = {0, before.first, static_cast<std::uint16_t>(middle - before.first)};
     s.destination = {0, middle, static_cast<std::uint16_t>(segment_count_ - middle)};
-    for (const auto& piece : list(s.source)) s.source.bytes += piece.bytes;
-    for (const auto& piece : list(s.destination)) s.destination.bytes += piece.bytes;
+    for (const auto& part : list(s.source)) s.source.bytes += part.bytes;
+    for (const auto& part : list(s.destination)) s.destination.bytes += part.bytes;
     const bool source_missing = s.source.bytes == 0 && op != operation::fill;
     const bool destination_missing = s.destination.bytes == 0 && !reading_operations.has(op);
     if (source_missing || destination_missing) [[unlikely]] {

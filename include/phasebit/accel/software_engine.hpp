@@ -137,18 +137,18 @@ class software_engine {
       case operation::crc32c: {
         auto crc = static_cast<std::uint32_t>(with.value);
         for (std::uint64_t left = in; left != 0;) {
-          const auto piece = from.take(int_cast<std::size_t>(left));
-          crc = crc32c<Instructions>(piece, crc);
-          left -= piece.size();
+          const auto part = from.take(int_cast<std::size_t>(left));
+          crc = crc32c<Instructions>(part, crc);
+          left -= part.size();
         }
         return {crc, step_status::good};
       }
       case operation::crc16_t10dif: {
         auto crc = static_cast<std::uint16_t>(with.value);
         for (std::uint64_t left = in; left != 0;) {
-          const auto piece = from.take(int_cast<std::size_t>(left));
-          crc = crc16_t10dif<Instructions>(piece, crc);
-          left -= piece.size();
+          const auto part = from.take(int_cast<std::size_t>(left));
+          crc = crc16_t10dif<Instructions>(part, crc);
+          left -= part.size();
         }
         return {crc, step_status::good};
       }
@@ -204,7 +204,7 @@ class software_engine {
     }
   }
 
-  // Both operations, tile by tile. Tiles hold whole units and blocks.
+  // Executes both operations tile by tile. A tile contains whole data units and blocks.
   void fused(const work& w, work_result& out) noexcept {
     const step& s = *w.what;
     const bool reads = reading_operations.has(s.then);
@@ -213,7 +213,7 @@ class software_engine {
     const std::uint64_t in_unit = unit_in(s.op, first);
     const std::uint64_t middle_unit = unit_out(s.op, first);
     const std::uint64_t second_unit = unit_in(s.then, second);
-    // Middle bytes per tile: a multiple of both units, at least one.
+    // Middle bytes per tile: a multiple of both sizes, at least one.
     std::uint64_t grain = middle_unit > second_unit ? middle_unit : second_unit;
     std::uint64_t tile = grain;
     while (tile + grain <= Tile) tile += grain;
@@ -281,13 +281,13 @@ class software_engine {
 
   static void fill(detail::stream& to, std::uint64_t pattern, std::uint64_t bytes) noexcept {
     while (bytes != 0) {
-      const auto piece = to.take(int_cast<std::size_t>(bytes));
-      bytes -= piece.size();
+      const auto part = to.take(int_cast<std::size_t>(bytes));
+      bytes -= part.size();
       if (pattern == 0x0101010101010101U * (pattern & 0xff)) {
-        __builtin_memset(piece.data(), static_cast<int>(pattern & 0xff), piece.size());
+        __builtin_memset(part.data(), static_cast<int>(pattern & 0xff), part.size());
         continue;
       }
-      for (std::byte& b : piece) {
+      for (std::byte& b : part) {
         b = static_cast<std::byte>(pattern);
         pattern = pattern >> 8 | pattern << 56;
       }
@@ -353,9 +353,9 @@ class software_engine {
       }
       const step_result r = deflate_->compress(w.source, w.destination);
       if (r.good()) {
-        detail::stream rest{w.destination};
-        rest.skip(r.value);
-        fill(rest, 0, out - r.value);
+        detail::stream remaining{w.destination};
+        remaining.skip(r.value);
+        fill(remaining, 0, out - r.value);
       }
       return r;
     } else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a sequence consists of: steps, their streams, and the scratch buffers between them.
+// The elements of a sequence: steps, their streams, and the scratch buffers between them.
 #pragma once
 
 #include <phasebit/accel/operation.hpp>
@@ -74,17 +74,17 @@ struct scratch_info {
 
 namespace detail {
 
-// bytes / unit. Machines of 32 bits have no division of 64-bit numbers: bit by bit there.
+// bytes / unit. 32-bit machines have no 64-bit division: bit by bit there.
 [[nodiscard]] constexpr std::uint64_t quotient(std::uint64_t bytes, std::uint32_t unit) noexcept {
   if (bytes >> 32 == 0) [[likely]]
     return static_cast<std::uint32_t>(bytes) / unit;
   std::uint64_t result = 0;
-  std::uint64_t rest = 0;
+  std::uint64_t remaining = 0;
   for (unsigned k = 64; k-- != 0;) {
-    rest = rest << 1 | (bytes >> k & 1U);
+    remaining = remaining << 1 | (bytes >> k & 1U);
     result <<= 1;
-    if (rest >= unit) {
-      rest -= unit;
+    if (remaining >= unit) {
+      remaining -= unit;
       result |= 1;
     }
   }

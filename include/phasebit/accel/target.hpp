@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the optimizer is told about the place a sequence will run in. A literal type: a sequence of known
-// shape is planned at compile time for a target that is a constant.
+// Describes to the optimizer the target that a sequence runs on. A literal type: a sequence of
+// known shape is planned at compile time when the target is a constant.
 #pragma once
 
 #include <phasebit/accel/operation.hpp>

@@ -54,7 +54,7 @@ struct simplify_exclusive_or {
     typename Flow::cursor c{f.from(i)};
     c.advance(begin);
     while (bytes != 0) {
-      domain_segment s = c.rest();
+      domain_segment s = c.remaining();
       if (s.bytes > bytes) s.bytes = bytes;
       const auto w = f.last_writer(i, s);
       if (w.is == Flow::writer::kind::partial) {
@@ -82,8 +82,8 @@ struct simplify_exclusive_or {
     x.advance(a);
     y.advance(b);
     while (bytes != 0) {
-      const domain_segment p = x.rest();
-      const domain_segment q = y.rest();
+      const domain_segment p = x.remaining();
+      const domain_segment q = y.remaining();
       if (p.domain != q.domain || p.address != q.address) return false;
       std::uint64_t n = p.bytes < q.bytes ? p.bytes : q.bytes;
       if (n > bytes) n = bytes;
@@ -167,10 +167,10 @@ struct reuse_earlier {
   }
 };
 
-// Decrypting what was encrypted, or the reverse, gives the original; both in place, and neither is needed
-// where no step reads what lies between. Precondition: the source was
-// written whole by the inverse operation with the same key, units and tweak, from bytes that have not
-// been written since.
+// Decrypting encrypted data, or the reverse, gives the original. If both work in place and no step
+// reads the data between them, neither is needed. Precondition: the source was written whole by the
+// inverse operation with the same key, data unit size and tweak, from bytes that have not been
+// written since.
 struct cancel_inverse {
   static constexpr std::string_view name = "cancel_inverse";
   static constexpr operation_set on{operation::encrypt, operation::decrypt};
@@ -254,15 +254,15 @@ struct combine_checksums {
       return false;
     }
     typename Flow::cursor whole{f.from(i)};
-    typename Flow::cursor piece{f.from(j)};
+    typename Flow::cursor reader{f.from(j)};
     whole.advance(at);
-    while (!piece.ended()) {
-      const domain_segment a = whole.rest();
-      const domain_segment b = piece.rest();
+    while (!reader.ended()) {
+      const domain_segment a = whole.remaining();
+      const domain_segment b = reader.remaining();
       if (a.domain != b.domain || a.address != b.address) return false;
       const std::uint64_t n = a.bytes < b.bytes ? a.bytes : b.bytes;
       whole.advance(n);
-      piece.advance(n);
+      reader.advance(n);
     }
     return f.unwritten(j, i, f.from(j));
   }

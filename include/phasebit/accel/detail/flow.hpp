@@ -86,9 +86,10 @@ class flow {
     return true;
   }
 
-  // The step before `i` that last wrote into the interval. `covers`: one of its destination segments
-  // holds it all, from byte `offset` of the destination stream on. `partial`: the interval must be cut
-  // after `cut` bytes before more can be said. `unknown`: it may have been written in another domain.
+  // The step before `i` that last wrote into the interval. `covers`: one of its destination
+  // segments contains the whole interval, starting at byte `offset` of the destination stream.
+  // `partial`: the result differs after `cut` bytes; cut the interval there. `unknown`: it may have
+  // been written in another domain.
   struct writer {
     enum class kind : std::uint8_t { none, covers, partial, unknown };
     kind is = kind::none;
@@ -156,8 +157,8 @@ class flow {
     cursor left{a};
     cursor right{b};
     while (!left.ended() && !right.ended()) {
-      const domain_segment x = left.rest();
-      const domain_segment y = right.rest();
+      const domain_segment x = left.remaining();
+      const domain_segment y = right.remaining();
       if (x.domain != y.domain || x.address != y.address) return false;
       const std::uint64_t n = x.bytes < y.bytes ? x.bytes : y.bytes;
       left.advance(n);
@@ -181,8 +182,8 @@ class flow {
       cursor there{destinations};
       for (std::uint64_t left = size; left != 0;) {
         if (source.ended()) return false;
-        domain_segment x = source.rest();
-        const domain_segment y = there.rest();
+        domain_segment x = source.remaining();
+        const domain_segment y = there.remaining();
         const std::uint64_t n = x.bytes < y.bytes ? x.bytes : y.bytes;
         x.bytes = n;
         if (x.domain != y.domain || x.address != y.address) same = false;
@@ -201,7 +202,7 @@ class flow {
    public:
     constexpr explicit cursor(std::span<const domain_segment> list) noexcept : list_(list) {}
     [[nodiscard]] constexpr bool ended() const noexcept { return index_ == list_.size(); }
-    [[nodiscard]] constexpr domain_segment rest() const noexcept {
+    [[nodiscard]] constexpr domain_segment remaining() const noexcept {
       const domain_segment& s = list_[index_];
       return {s.address + used_, s.bytes - used_, s.domain};
     }
@@ -224,8 +225,8 @@ class flow {
     std::uint64_t used_ = 0;
   };
 
-  // Whether `count` more segments fit into the table. A rule that meets false is left out; starved()
-  // says so, and the optimizer compacts the table and tries again.
+  // Returns whether the table has space for `count` more segments. A rule that gets false is not
+  // applied; starved() then returns true, and the optimizer compacts the table and tries again.
   constexpr bool reserve(std::size_t count) noexcept {
     if (s_->free_segments() >= count) [[likely]]
       return true;
@@ -250,7 +251,7 @@ class flow {
       push_joined(d);
     }
   }
-  // Begins a new operand at the end of the table; finish() says how long it became.
+  // Begins a new operand at the end of the table; finish() returns its length.
   constexpr operand begin_list() noexcept {
     open_ = s_->segment_count();
     return {0, open_, 0};
@@ -342,14 +343,14 @@ class flow {
     const step whole = at(i);
     step head = whole;
     step tail = whole;
-    const std::uint64_t rest = whole.destination.bytes - begin;
+    const std::uint64_t remaining = whole.destination.bytes - begin;
     head.destination = subrange(whole.destination, 0, begin);
-    tail.destination = subrange(whole.destination, begin, rest);
+    tail.destination = subrange(whole.destination, begin, remaining);
     if (whole.op == operation::fill) {
       tail.with.value = pattern_after(whole.with.value, begin);
     } else {
       head.source = subrange(whole.source, 0, begin);
-      tail.source = subrange(whole.source, begin, rest);
+      tail.source = subrange(whole.source, begin, remaining);
     }
     at(i) = head;
     return s_->insert(i + 1, tail);

@@ -20,8 +20,8 @@ class stream {
   [[nodiscard]] std::span<std::byte> take(std::size_t most) noexcept {
     const domain_segment& s = list_[index_];
     std::byte* begin = pointer_of(local_addr{s.address + used_});
-    const std::uint64_t rest = s.bytes - used_;
-    const auto n = static_cast<std::size_t>(rest < most ? rest : most);
+    const std::uint64_t remaining = s.bytes - used_;
+    const auto n = static_cast<std::size_t>(remaining < most ? remaining : most);
     used_ += n;
     if (used_ == s.bytes) {
       used_ = 0;
@@ -35,18 +35,18 @@ class stream {
   }
   void read(std::byte* to, std::size_t n) noexcept {
     while (n != 0) {
-      const auto piece = take(n);
-      __builtin_memcpy(to, piece.data(), piece.size());
-      to += piece.size();
-      n -= piece.size();
+      const auto part = take(n);
+      __builtin_memcpy(to, part.data(), part.size());
+      to += part.size();
+      n -= part.size();
     }
   }
   void write(const std::byte* from, std::size_t n) noexcept {
     while (n != 0) {
-      const auto piece = take(n);
-      __builtin_memcpy(piece.data(), from, piece.size());
-      from += piece.size();
-      n -= piece.size();
+      const auto part = take(n);
+      __builtin_memcpy(part.data(), from, part.size());
+      from += part.size();
+      n -= part.size();
     }
   }
   void skip(std::uint64_t n) noexcept {
@@ -62,7 +62,8 @@ class stream {
   std::uint64_t used_ = 0;
 };
 
-// Calls each(source piece, destination piece) for `n` bytes of both, in contiguous pieces of one size.
+// Calls each(source part, destination part) for `n` bytes of both streams, in contiguous parts of
+// equal size.
 template <class Each>
 void pairwise(stream& from, stream& to, std::uint64_t n, Each&& each) noexcept {
   std::span<std::byte> a;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A simulated DSA: the device's side of a work queue, in software. Its answers are what this code reads
-// the specification to say; no hardware was seen. CRC seed and result are those of accel::crc32c().
+// A simulated DSA work queue in software. It implements the specification as read by its authors;
+// it has not been compared with hardware. CRC seed and result are those of accel::crc32c().
 #pragma once
 
 #include <phasebit/accel/checksum.hpp>
@@ -17,10 +17,10 @@
 
 namespace phasebit::accel::dsa {
 
-// Takes descriptors through submit(), a Portal, and carries them out in step(). `Memory` says where bus
-// addresses lie in this process; every access is translated and bounded by it. Descriptors and lists come
-// from a driver that may be hostile: they are copied once, and each field is checked. Depth descriptors
-// wait; a batch has at most MaxBatch. One thread.
+// Takes descriptors through submit(), a Portal, and executes them in step(). `Memory` translates
+// and bounds every access to bus addresses. Descriptors and lists come from an untrusted driver:
+// they are copied once and each field is checked. At most Depth descriptors wait; a batch has at
+// most MaxBatch. One thread.
 template <LocalTranslator Memory, std::size_t Depth = 32, std::size_t MaxBatch = 32>
 class simulated_device {
   using space = typename Memory::from;
@@ -49,7 +49,7 @@ class simulated_device {
     bool writing = false;
   };
 
-  // Returns whether it succeeded, which a batch wants to know.
+  // Returns whether the descriptor succeeded; a batch uses the result.
   bool carry_out(const descriptor& d, bool batches) noexcept {
     completion_record r{};
     const std::uint32_t flags = descriptor::flags.get(d.flags_and_opcode.get());
@@ -95,7 +95,7 @@ class simulated_device {
     return good ? completion_status::success : completion_status::batch_failed;
   }
 
-  // A range as contiguous local bytes, piece by piece in a list of its own; none where it faults.
+  // Maps a range as a list of contiguous local parts; an empty result where it faults.
   class range {
    public:
     static constexpr std::size_t most = 64;
@@ -170,12 +170,12 @@ class simulated_device {
       case opcode::fill: {
         std::uint64_t pattern = d.source.get();
         for (std::uint64_t left = bytes; left != 0;) {
-          const auto piece = to.take(int_cast<std::size_t>(left));
-          for (std::byte& x : piece) {
+          const auto part = to.take(int_cast<std::size_t>(left));
+          for (std::byte& x : part) {
             x = static_cast<std::byte>(pattern);
             pattern = pattern >> 8 | pattern << 56;
           }
-          left -= piece.size();
+          left -= part.size();
         }
         return completion_status::success;
       }
@@ -194,10 +194,10 @@ class simulated_device {
       case opcode::copy_with_crc: {
         std::uint32_t crc = get<std::uint32_t>(d, crc_seed_offset);
         for (std::uint64_t left = bytes; left != 0;) {
-          const auto piece = from.take(int_cast<std::size_t>(left));
-          crc = crc32c(piece, crc);
-          if (code == opcode::copy_with_crc) to.write(piece.data(), piece.size());
-          left -= piece.size();
+          const auto part = from.take(int_cast<std::size_t>(left));
+          crc = crc32c(part, crc);
+          if (code == opcode::copy_with_crc) to.write(part.data(), part.size());
+          left -= part.size();
         }
         r.crc = crc;
         return completion_status::success;

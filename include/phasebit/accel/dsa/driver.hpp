@@ -116,8 +116,8 @@ concept Portal = requires(T& portal, const descriptor& d) {
   return d;
 }
 
-// What a completion record says about a step. The error is for what is not data: a page fault (value =
-// the address), a refused descriptor (value = the status).
+// Decodes a completion record into the result of a step. Errors: a page fault (value = the
+// address), a refused descriptor (value = the status).
 [[nodiscard]] constexpr result<work_result> interpret(const step& s,
                                                       const completion_record& r) noexcept {
   work_result out;
@@ -151,9 +151,10 @@ concept Portal = requires(T& portal, const descriptor& d) {
 
 inline constexpr std::array dsa_fusions{fusion{operation::copy, operation::crc32c}};
 
-// An accel engine over one work queue: at most `records.size()` steps in flight. `records` is memory that
-// the device writes at `records_address`, 32 bytes aligned; it and the portal outlive the engine. One
-// thread. What was in flight when the device vanished must be known to be over before memory is reused.
+// An accel engine over one work queue: at most `records.size()` steps in flight. `records` is
+// memory that the device writes at `records_address`, aligned to 32 bytes; it and the portal
+// outlive the engine. One thread. After the device vanished, its memory may be reused only once the
+// operations that were in flight are certain to have ended.
 template <Portal P, std::size_t Depth = 32>
 class work_queue_engine {
  public:

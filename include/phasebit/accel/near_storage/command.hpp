@@ -62,7 +62,7 @@ struct request {
   std::uint64_t buffer_bytes = 0;
 };
 
-// What the device has: bit n of `operators` is operator n.
+// The operators of the device: bit n of `operators` is operator n.
 struct limits {
   std::uint32_t operators = 0;
   std::uint8_t service_classes = 2;

@@ -228,7 +228,7 @@ class overlay {
       std::array<std::uint8_t, max_chain> where{};
       bool possible = pick(e.what, loads, where) != 0;
       if (possible && loads != 0 && !starves && soon(e.what, now)) possible = false;
-      // A starving request that cannot start yet keeps the rest from taking its regions.
+      // A starving request that cannot start yet prevents other requests from taking its regions.
       if (!possible && !starves) continue;
       if (best == nullptr || (starves && !best_starves) || earlier(e, *best, starves)) {
         best = &e;
