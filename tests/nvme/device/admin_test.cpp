@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Identify, features, log pages, and time: what the answers say.
+// Identify, features, log pages, and time: contents of the data returned.
 #include <phasebit/nvme/device/admin_handlers.hpp>
 #include <phasebit/nvme/device/features.hpp>
 #include <phasebit/nvme/device/identify.hpp>
@@ -39,7 +39,7 @@ struct started : machine<> {
 
 }  // namespace
 
-TEST_CASE("Identify Controller says what the settings say") {
+TEST_CASE("Identify Controller reports the settings") {
   auto s = machine<>::small();
   s.serial = "S1";
   s.model = "a model with a name that is far too long for its field";
@@ -142,7 +142,7 @@ TEST_CASE("no interrupt vector is coalesced") {
         (8U | 1U << 16));
 }
 
-TEST_CASE("the timestamp is the host's, and moves on when time is told to pass") {
+TEST_CASE("the timestamp starts at the host's value and advances when the program reports time") {
   started m;
   store_wire(m.ram.bytes(m.buffer, 8), timestamp::of(0x1234'5678'9abc));
   REQUIRE(m.admin_code(with_data(admin::set_features({.fid = feature_id::timestamp}), m.buffer)) ==
@@ -228,7 +228,7 @@ TEST_CASE("the log of commands has those that work, and no other") {
     e.nsid = 1;
     CHECK(commands_supported_log::csupp.get(log.iocs[opcode].get()) ==
           (m.io_code(e) != status_code::invalid_opcode));
-    // Requests are answered when there is something to say.
+    // Requests complete when there is an event to report.
     if (opcode == static_cast<unsigned>(admin_opcode::async_event_request)) continue;
     CHECK(commands_supported_log::csupp.get(log.acs[opcode].get()) ==
           (m.admin_code(e) != status_code::invalid_opcode));
@@ -250,7 +250,7 @@ TEST_CASE("a log page is sent from where and as far as the host asks, and not be
 }
 
 TEST_CASE(
-    "forced unit access, and a cache that is off, flush; a media without a cache never does") {
+    "forced unit access, and a disabled cache, flush; media without a cache are never flushed") {
   struct flushed : block::memory_media {
     using memory_media::memory_media;
     unsigned flushes = 0;

@@ -165,7 +165,7 @@ TEST_CASE("a vector waits for its threshold, for its time, or until there is not
   m.controller.advance(10);
   flush(2, 1);
   CHECK(m.irq.raised[1] == 2);
-  // The rest, when a round is idle.
+  // The remaining commands, when a round is idle.
   flush(1, 2);
   CHECK(m.irq.raised[1] == 2);
   m.controller.poll();

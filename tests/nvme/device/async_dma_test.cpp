@@ -19,7 +19,7 @@ using enum status_code;
 struct copy_memory {
   std::vector<planned_copy> copies = std::vector<planned_copy>(256);
 };
-// What a test changes while it runs: a fixed fate, or random ones.
+// Settings that a test changes while it runs: a fixed outcome, or random ones.
 struct steered_port_plan {
   copy_fate fixed{};
   std::optional<random_port_plan> random{};
@@ -261,7 +261,7 @@ TEST_CASE(
         if (!c->status().ok()) {
           REQUIRE(faults);
           REQUIRE(c->status().code() == data_transfer_error);
-          // What a failed write left is what the blocks are from here on.
+          // The contents after a failed write are the reference from here on.
           std::memcpy(expected.data() + blocks, m.store.data() + blocks, o.bytes);
         } else if (o.reading) {
           REQUIRE(std::memcmp(host, expected.data() + blocks, o.bytes) == 0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A host before a controller whose media complete later, as a plan says.
+// A host in front of a controller whose media complete later, as a plan specifies.
 #pragma once
 
 #include <phasebit/block/planned_media.hpp>
@@ -10,7 +10,7 @@
 
 namespace test_host {
 
-// What a test changes while it runs: a fixed fate, or random ones.
+// Settings that a test changes while it runs: a fixed outcome, or random ones.
 struct steered_plan {
   block::media_fate fixed{};
   std::optional<block::random_media_plan> random{};

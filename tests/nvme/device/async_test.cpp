@@ -396,7 +396,7 @@ TEST_CASE("Delete SQ ends when the commands of its queue have, and cancels those
   CHECK(m.admin_code(admin::delete_io_cq(1)) == invalid_queue_deletion);
   CHECK(m.admin_code(admin::create_io_sq(
             {.qid = 1, .entries = 8, .memory = m.pairs[1].sq, .cqid = 1})) == invalid_queue_id);
-  // What was submitted and not fetched is gone without a completion.
+  // Commands that were submitted and not fetched are dropped without a completion.
   m.submit(1, m.read(5), 5);
   m.poll();
   CHECK(m.media.in_flight() == 2);
@@ -563,7 +563,7 @@ TEST_CASE("a namespace is hidden, drained and removed, and others go on") {
   CHECK(m.reap_ids() == std::vector<unsigned>{1});
 }
 
-TEST_CASE("forced unit access and a cache that is off reach the media with each write") {
+TEST_CASE("forced unit access and a disabled cache reach the media with each write") {
   one_queue m;
   const auto write = [&](bool fua) {
     return m.io_code(with_data(nvm::write({.nsid = 1, .fua = fua}), m.buffer));

@@ -12,7 +12,7 @@ namespace {
 
 enum class fate { pass, drop, twice, hold, old_phase, other_id };
 
-// Does to each I/O completion what the script says.
+// Does to each I/O completion what the script specifies.
 struct scripted {
   std::deque<fate>* script = nullptr;
   std::deque<device::outgoing_completion>* held = nullptr;
@@ -97,7 +97,7 @@ TEST_CASE("a filter can lose, repeat, delay, reorder and falsify completions") {
   CHECK(s.ids().empty());
 }
 
-TEST_CASE("what a filter holds back waits for room, and is forgotten with the controller") {
+TEST_CASE("completions that a filter delays wait for a free slot, and are dropped on reset") {
   session s;
   using enum fate;
   s.script = {hold, hold, hold};
@@ -133,7 +133,7 @@ TEST_CASE("a completion of a queue that is gone is swallowed") {
   CHECK(s.held.empty());
 }
 
-TEST_CASE("the filter that passes everything takes no room") {
+TEST_CASE("the filter that passes everything takes no memory") {
   struct with_nothing {
     int a;
     [[no_unique_address]] device::pass_completions filter;

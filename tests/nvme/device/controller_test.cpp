@@ -56,7 +56,7 @@ TEST_CASE("blocks that were written are read back, through PRPs of every shape")
       m.create(1, 16);
       if (longest == 64) {
         // Rings need whole entries; data does not.
-        m.ram.longest_piece = 64;
+        m.ram.longest_range = 64;
       }
       const bus_addr data = m.allocate(1U << 18);
       const bus_addr list = m.page();

@@ -50,7 +50,7 @@ TEST_CASE("a data block SGL moves the same bytes as PRPs do, at any address") {
   }
 }
 
-TEST_CASE("SGL pieces of any length, with blocks across them, and bytes that nobody wants") {
+TEST_CASE("SGL segments of any length, with blocks across them, and bit buckets") {
   started m;
   m.describe(0, sgl_type::data_block, m.buffer, 100);
   m.describe(1, sgl_type::bit_bucket, {}, 500);
@@ -65,7 +65,7 @@ TEST_CASE("SGL pieces of any length, with blocks across them, and bytes that nob
   CHECK(*m.ram.at(m.buffer + 9001) == disk[600]);
   CHECK(std::memcmp(m.ram.at(m.buffer + 20000), disk + 1024, 1024) == 0);
 
-  // The same pieces the other way round.
+  // The same segments in the other direction.
   auto e = nvm::compare({.nsid = 1, .lba = 5, .blocks = 1});
   m.describe(0, sgl_type::data_block, m.buffer + 20000, 512);
   e.cdw10 = 7;

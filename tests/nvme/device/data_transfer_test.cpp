@@ -22,8 +22,8 @@ struct remote_memory {
 
   result<mapped_range> map(bus_addr at, std::uint64_t count, access) noexcept {
     if (at.value() >= bytes.size()) return failure(errc::not_mapped, "outside", at.value());
-    const std::uint64_t rest = bytes.size() - at.value();
-    return mapped_range{0, count < rest ? count : rest, memory_domain::unmapped};
+    const std::uint64_t remaining = bytes.size() - at.value();
+    return mapped_range{0, count < remaining ? count : remaining, memory_domain::unmapped};
   }
   result<> read(bus_addr at, std::span<std::byte> to) noexcept {
     if (at.value() + to.size() > bytes.size()) return failure(errc::not_mapped, "outside");

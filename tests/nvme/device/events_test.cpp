@@ -121,7 +121,7 @@ TEST_CASE("the aborted event request and the abort are both completed") {
   CHECK(event->command_id() == 10);
 }
 
-TEST_CASE("a namespace that came is told where the host has asked for it") {
+TEST_CASE("a new namespace is reported if the host has enabled the event") {
   for (const bool wanted : {false, true}) {
     machine m;
     m.enable();
@@ -150,7 +150,7 @@ TEST_CASE("a namespace that came is told where the host has asked for it") {
   }
 }
 
-TEST_CASE("events of different types are told beside each other") {
+TEST_CASE("events of different types are reported independently") {
   device::async_events<4> events;
   events.raise(async_event::of(error_event::invalid_doorbell));
   events.raise(async_event::of(health_event::temperature));

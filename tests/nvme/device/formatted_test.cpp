@@ -44,7 +44,7 @@ struct formatted : machine<fused_policy, Backing> {
   }
   submission_entry with_buffers(submission_entry e) {
     e.prp1 = data.value();
-    // A list where there are more than two pages, which the block count tells the test only.
+    // A PRP list where there are more than two pages; the test derives that from the block count.
     e.prp2 = big ? list.value() : (data + 4096).value();
     e.mptr = meta.value();
     return e;
@@ -306,7 +306,7 @@ TEST_CASE_TEMPLATE("blocks that were zeroed or deallocated read as zeros whateve
   CHECK(m.tuple(8).application_tag == 0);
 }
 
-TEST_CASE_TEMPLATE("Copy takes metadata along, and checks and makes tuples as its fields say", B,
+TEST_CASE_TEMPLATE("Copy copies metadata, and checks and generates tuples as its fields request", B,
                    pooled_memory, pooled_later) {
   formatted<B> m{format_of(3, protection_type::type1)};
   m.fill(8, 1U << 15);
@@ -450,7 +450,7 @@ TEST_CASE_TEMPLATE("half of a fused pair is aborted, and the command beside it i
   auto neither = first;
   neither.set_fuse(static_cast<fused>(3));
   CHECK(m.io_code(neither) == invalid_field);
-  // Identify says that there is Compare and Write.
+  // Identify reports Compare and Write.
   REQUIRE(m.admin_code(with_data(admin::identify({}), m.data)) == success);
   const auto id = load_wire<identify_controller>(m.ram.bytes(m.data, 4096));
   CHECK(id.fuses == 1);

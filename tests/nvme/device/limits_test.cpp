@@ -134,12 +134,12 @@ TEST_CASE("log page 00h lists the log pages that can be read, and no other") {
     CHECK((log[id].get() & 1U) == (code == success ? 1U : 0U));
     CHECK((code == success || code == invalid_log_page));
   }
-  // What VS 2.0 requires of an I/O controller.
+  // Requirements of VS 2.0 on an I/O controller.
   for (const unsigned id : {0x00U, 0x01U, 0x02U, 0x03U, 0x05U, 0x12U})
     CHECK((log[id].get() & 1U) == 1);
 }
 
-TEST_CASE("log page 12h lists the features that Get Features knows, and no other") {
+TEST_CASE("log page 12h lists exactly the features that Get Features supports") {
   machine m;
   m.enable();
   const auto log = log_of<machine<>, std::array<le<std::uint32_t>, 256>>(
@@ -154,7 +154,8 @@ TEST_CASE("log page 12h lists the features that Get Features knows, and no other
   }
 }
 
-TEST_CASE("a temperature beyond a threshold is a warning, and an event where the host wants one") {
+TEST_CASE(
+    "a temperature beyond a threshold is a warning, and an event if the host has enabled it") {
   machine m;
   m.enable();
   for (std::uint16_t i = 0; i != 4; ++i) m.submit(0, admin::async_event_request(), i);

@@ -77,7 +77,7 @@ struct managed : machine<maintained, Backing> {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("the tables announce the commands that there are", B, pooled_memory,
+TEST_CASE_TEMPLATE("the reported capabilities match the tables of commands", B, pooled_memory,
                    pooled_later) {
   managed<B> m;
   m.start_queue();
@@ -142,7 +142,7 @@ TEST_CASE_TEMPLATE("a namespace is created, attached, used, detached and deleted
   CHECK(id.lbaf[1].ms == 8);
   CHECK(id.lbaf[7].lbads == 12);
   CHECK(id.lbaf[7].ms == 64);
-  // What others left there is gone.
+  // The previous contents are gone.
   auto e = with_data(
       nvm::read({.nsid = 1, .lba = 999, .pi = {.action = true, .check_guard = true}}), m.buffer);
   CHECK(m.io_code(e) == success);
@@ -431,7 +431,7 @@ TEST_CASE_TEMPLATE("a self-test reads the namespaces while its progress is in th
   }
 }
 
-TEST_CASE("a self-test that meets a block it cannot read says which") {
+TEST_CASE("a self-test reports the block that it cannot read") {
   managed<pooled_later> m;
   m.everything();
   m.media.plan().fixed = {.delay = 1, .status = block::media_status::read_failed};
@@ -443,7 +443,8 @@ TEST_CASE("a self-test that meets a block it cannot read says which") {
   CHECK(e.valid == 3);
 }
 
-TEST_CASE("firmware is collected, committed to a slot, and active when its action says") {
+TEST_CASE(
+    "firmware is downloaded, committed to a slot, and activated at the time its action selects") {
   managed<pooled_memory> m;
   std::vector<std::byte> image(8192);
   const auto download = [&](std::string_view text, std::uint32_t bytes = 4096,

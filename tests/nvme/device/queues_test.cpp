@@ -114,11 +114,11 @@ TEST_CASE(
           walk.poll();
           REQUIRE(walk.reap());
         }
-        unsigned rest = path;
-        for (int step = 0; step != 7; ++step, rest /= 3) {
-          if (rest % 3 == 0) {
+        unsigned remaining = path;
+        for (int step = 0; step != 7; ++step, remaining /= 3) {
+          if (remaining % 3 == 0) {
             walk.submit();
-          } else if (rest % 3 == 1) {
+          } else if (remaining % 3 == 1) {
             walk.poll();
           } else {
             walk.reap();
@@ -159,7 +159,7 @@ TEST_CASE("a full completion queue holds commands back, and loses none") {
   CHECK(ids.size() == 6);
 }
 
-TEST_CASE("two submission queues share a completion queue, and each entry says whose it is") {
+TEST_CASE("two submission queues share a completion queue, and each entry names its queue") {
   machine m;
   m.enable();
   m.create(1, 16);
@@ -184,7 +184,7 @@ TEST_CASE("two submission queues share a completion queue, and each entry says w
   CHECK(third->sq_head == 2);
 }
 
-TEST_CASE("doorbell values that no ring has are refused, and told once") {
+TEST_CASE("invalid doorbell values are refused, and reported once") {
   device::submission_queue sq;
   sq.entries = 8;
   CHECK(sq.set_tail(8) == doorbell_update::invalid);
@@ -211,7 +211,7 @@ TEST_CASE("doorbell values that no ring has are refused, and told once") {
   CHECK(cq.used() == 0);
 }
 
-TEST_CASE("the tail is believed exactly when the ring could hold what it says") {
+TEST_CASE("a tail is accepted exactly when the ring could hold that many commands") {
   for (std::uint32_t entries = 2; entries <= 8; ++entries) {
     for (std::uint32_t head = 0; head != entries; ++head) {
       for (std::uint32_t waiting = 0; waiting != entries; ++waiting) {
@@ -234,7 +234,7 @@ TEST_CASE("the tail is believed exactly when the ring could hold what it says") 
   }
 }
 
-TEST_CASE("the head is believed exactly when so many entries were posted") {
+TEST_CASE("a head is accepted exactly when that many entries were posted") {
   for (std::uint32_t entries = 2; entries <= 8; ++entries) {
     for (std::uint32_t head = 0; head != entries; ++head) {
       for (std::uint32_t used = 0; used != entries; ++used) {

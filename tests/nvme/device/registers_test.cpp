@@ -6,7 +6,7 @@
 
 using namespace test_host;
 
-TEST_CASE("capabilities say what the settings ask for, in either width") {
+TEST_CASE("capabilities report the settings, in either width") {
   device::settings s;
   s.max_queue_entries = 65536;
   s.doorbell_stride = 2;
@@ -185,7 +185,7 @@ TEST_CASE("masked interrupts wait, and come when they are unmasked, each for its
   CHECK(m.irq.raised[1] == 2);
 }
 
-TEST_CASE("one interrupt announces all completions of a round") {
+TEST_CASE("one interrupt is raised for all completions of a round") {
   machine m;
   m.enable();
   m.create(1, 16, 3);

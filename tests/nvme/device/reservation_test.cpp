@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Reservations: the matrix of conflicts, every command from every state, and what other hosts hear of.
+// Reservations: the matrix of conflicts, every command from every state, and the notices to other
+// hosts.
 #include <phasebit/nvme/device/reservation_commands.hpp>
 
 #include <doctest/doctest.h>
@@ -15,7 +16,8 @@ using type = reservation_type;
 using shared = device::reservations<4, 4>;
 using shared_pool = device::namespace_pool<4, shared>;
 
-// What the machines of several hosts have in common: namespace 1 of 1000 blocks, attached to all.
+// The namespace that the controllers of several hosts share: namespace 1 of 1000 blocks, attached
+// to all.
 struct subsystem {
   std::vector<std::byte> store = std::vector<std::byte>(pool_media_bytes);
   std::vector<std::uint8_t> marks = std::vector<std::uint8_t>(pool_media_bytes / 512 / 8);
@@ -148,7 +150,7 @@ TEST_CASE_TEMPLATE("the matrix of conflicts, every type, command and kind of hos
                    shared_memory, shared_later) {
   struct row {
     type held;
-    // What a holder, a registrant and any other host may do: bit 0 reads, bit 1 writes.
+    // The access of a holder, a registrant and any other host: bit 0 reads, bit 1 writes.
     unsigned holder, registrant, other;
   };
   // Written out from figure 520.
@@ -284,7 +286,8 @@ TEST_CASE("each type is acquired once, released by its type, and ends with its h
   }
 }
 
-TEST_CASE("preempting takes a reservation over, or registrations away, and says so") {
+TEST_CASE(
+    "preempting takes a reservation over, or removes registrations, and notifies their hosts") {
   for (const type held : all_types) {
     for (const type wanted : all_types) {
       CAPTURE(static_cast<int>(held));
@@ -319,7 +322,7 @@ TEST_CASE("preempting takes a reservation over, or registrations away, and says 
   }
 }
 
-TEST_CASE("clearing ends everything, and other registrants hear of it") {
+TEST_CASE("clearing removes everything and notifies other registrants") {
   subsystem s;
   host_of<shared_memory> a{s, 0, 10};
   host_of<shared_memory> b{s, 1, 20};

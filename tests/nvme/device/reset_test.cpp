@@ -274,7 +274,7 @@ class crowd {
           break;
       }
     }
-    // What is left ends by itself.
+    // The remaining commands end by themselves.
     m_.media.plan().random->hold_one_in = 0;
     for (int n = 0; n != 200 && !m_.controller.drained(); ++n) {
       m_.media.release_all();

@@ -167,7 +167,7 @@ TEST_CASE("the list of secondaries begins where it is asked to") {
   CHECK(m.entry(0, 5).scid == 0);
 }
 
-TEST_CASE("only a primary controller says that it has secondaries") {
+TEST_CASE("only a primary controller reports secondary controllers") {
   const auto oacs = [](auto& m) {
     const bus_addr page = m.page();
     m.admin(with_data(admin::identify({}), page));

@@ -75,7 +75,7 @@ TEST_CASE("the same value kicked twice is noticed twice") {
 }
 
 TEST_CASE("our own driver side sleeps where it may, and is never left alone") {
-  // A seeded walk of submissions, polls and reaps; the queue must come to rest with nothing left.
+  // A seeded walk of submissions, polls and reaps; at the end the queue must be idle and empty.
   for (std::uint32_t seed = 1; seed != 40; ++seed) {
     for (const std::uint32_t depth : {2U, 3U, 8U}) {
       shadowed m;

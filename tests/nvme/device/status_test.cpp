@@ -144,7 +144,7 @@ TEST_CASE("rings are contiguous, on a page, and do not wrap around the address s
   CHECK(m.admin_code(e) == invalid_field);
 }
 
-TEST_CASE("an interrupt vector out of range is refused where interrupts are wanted") {
+TEST_CASE("an interrupt vector out of range is refused where interrupts are enabled") {
   started m;
   auto e = create_cq(m, 3);
   e.cdw11 = 3U | 9U << 16;
@@ -303,7 +303,7 @@ TEST_CASE("Doorbell Buffer Config off a page is an invalid field") {
         invalid_field);
   CHECK(m.admin_code(admin::doorbell_buffer_config(m.buffer, m.buffer + 4096 + 2048)) ==
         invalid_field);
-  // A configuration that failed is none: the registers go on being believed.
+  // A refused configuration has no effect: the doorbell registers stay in use.
   CHECK(m.io_code(nvm::flush(1)) == success);
   CHECK(m.admin_code(admin::doorbell_buffer_config(m.buffer, m.buffer + 4096)) == success);
 }
@@ -425,7 +425,7 @@ TEST_CASE("features: unknown ones, savings and values that cannot be are refused
             {.fid = feature_id::volatile_write_cache, .cdw11 = 1})) == invalid_field);
 }
 
-TEST_CASE("an abort names a queue that exists, and says when there was nothing to abort") {
+TEST_CASE("an abort names a queue that exists, and reports when there was nothing to abort") {
   started m;
   CHECK(m.admin_code(admin::abort(9, 1)) == invalid_field);
   CHECK(m.admin_code(admin::abort(5, 1)) == invalid_field);

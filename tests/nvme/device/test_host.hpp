@@ -28,8 +28,8 @@ namespace test_host {
 using namespace phasebit;
 using namespace phasebit::nvme;
 
-// The host's memory as a device reaches it: high bus addresses, nothing around them, and on demand
-// a hole, small pieces, or a count of how often it was asked.
+// The host's memory as a device reaches it: high bus addresses, unmapped memory around them, and
+// optionally a hole, a limit on mapped lengths, or a count of the mappings.
 struct memory {
   using from = bus_space;
   using to = local_space;
@@ -54,7 +54,7 @@ struct memory {
     }
     std::uint64_t n = wanted < size - offset ? wanted : size - offset;
     if (offset < hole_begin && n > hole_begin - offset) n = hole_begin - offset;
-    if (n > longest_piece) n = longest_piece;
+    if (n > longest_range) n = longest_range;
     if (wanted == 512) n += too_long;
     return segment<local_space>{to_local(bytes_at + offset), n};
   }
@@ -68,7 +68,7 @@ struct memory {
   std::uint64_t hole_begin = ~std::uint64_t{0};
   std::uint64_t hole_end = ~std::uint64_t{0};
   bool hole_read = true;
-  std::uint64_t longest_piece = ~std::uint64_t{0};
+  std::uint64_t longest_range = ~std::uint64_t{0};
   std::uint64_t too_long = 0;  // added to the answer for 512 bytes
   std::atomic<std::uint64_t> translations{0};
 };
@@ -94,7 +94,7 @@ struct queue_pair {
   bool phase = true;
 };
 
-// What a machine keeps its blocks in: memory, done at once. Namespace 2 is never attached.
+// The storage of a machine's blocks: memory, synchronous. Namespace 2 is never attached.
 struct memory_backing {
   using media_type = block::memory_media;
   using namespaces = device::namespace_table<media_type, 4>;

@@ -17,7 +17,7 @@
 
 namespace phasebit::nvme::device {
 
-// What an admin command depends on beside the host.
+// The parts of a controller that an admin command needs besides the host.
 enum class admin_command_needs : std::uint8_t {
   nothing,
   shadow_doorbells,
@@ -33,7 +33,7 @@ struct admin_command {
   admin_opcode opcode;
   command_result (*handler)(Handlers&, const submission_entry&) noexcept;
   std::uint32_t effects = 0;  // in the Commands Supported and Effects log, beside CSUPP
-  std::uint16_t oacs = 0;     // bits of Identify Controller that announce it
+  std::uint16_t oacs = 0;     // bits of Identify Controller that report it
   admin_command_needs requires_ = admin_command_needs::nothing;
 };
 
@@ -46,9 +46,9 @@ struct log_page_source {
   admin_command_needs requires_ = admin_command_needs::nothing;
 };
 
-// Executes one admin command of the copy `c`; everything it does to the outside is in the state.
-// One table says which commands there are: dispatch, the Commands Supported and Effects log and the
-// OACS field of Identify Controller follow from it.
+// Executes one admin command of the copy `c`; all side effects are on the state. One table lists
+// the commands: dispatch, the Commands Supported and Effects log and the OACS field of Identify
+// Controller are derived from it.
 template <class State>
 class admin_handlers {
  public:
@@ -238,8 +238,9 @@ class admin_handlers {
     const page_span page = cleared_page();
     const std::size_t size = log->write(*this, page);
     if (offset >= size) return status_code::invalid_field;
-    const std::size_t rest = size - static_cast<std::size_t>(offset);
-    const std::size_t asked = dwords * 4 < rest ? int_cast<std::size_t>(dwords * 4) : rest;
+    const std::size_t remaining = size - static_cast<std::size_t>(offset);
+    const std::size_t asked =
+        dwords * 4 < remaining ? int_cast<std::size_t>(dwords * 4) : remaining;
     const auto sent = data_of(c).to_host(page.subspan(static_cast<std::size_t>(offset), asked));
     if (sent == status_code::success && !f::rae_bit.get(dw10)) {
       if (log->acknowledges != no_event) s_.events.acknowledge(log->acknowledges);
@@ -248,8 +249,8 @@ class admin_handlers {
     return sent;
   }
 
-  // Base 2.0, 5.1. The Abort ends when the command that it names has: only then may the host use the
-  // buffers again. DW0 says whether it was aborted.
+  // Base 2.0, 5.1. The Abort completes after the command that it names has completed: only then may
+  // the host reuse the buffers. DW0 reports whether that command was aborted.
   [[nodiscard]] command_result abort(const submission_entry& c) noexcept {
     const std::uint16_t sqid = abort_command::sqid_bits.get(c.cdw10.get());
     const std::uint16_t cid = abort_command::cid_bits.get(c.cdw10.get());
@@ -338,8 +339,8 @@ class admin_handlers {
     return sizeof(log);
   }
 
-  // Host Identifier, Reservation Notification Mask and Reservation Persistence: sections 5.27.1.25 to
-  // 5.27.1.27. `later` says that the feature is another.
+  // Host Identifier, Reservation Notification Mask and Reservation Persistence: sections 5.27.1.25
+  // to 5.27.1.27. Returns `later` for any other feature.
   [[nodiscard]] command_result reservation_features(const submission_entry& c, bool set) noexcept {
     command_result other;
     other.later = true;
@@ -521,7 +522,7 @@ class admin_handlers {
     const bus_addr events{c.prp2.get()};
     if (((shadow.value() | events.value()) & mask) != 0) return status_code::invalid_field;
     s_.shadow.enable(shadow, events);
-    // Queues that are there already go on from where their registers say.
+    // Existing queues continue from the positions in their registers.
     for (std::uint16_t q = 1; q <= s_.queues.highest; ++q) {
       auto& sq = s_.queues.sq[q];
       auto& cq = s_.queues.cq[q];

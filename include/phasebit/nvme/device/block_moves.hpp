@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Blocks of the media to and from the pieces of host memory that a command names. Pieces end where
-// pages do, blocks where the media says: a block that lies in two pieces goes through a buffer.
+// Moves blocks between the media and the segments of host memory that a command names. Segments end
+// at page boundaries, blocks at multiples of the block size: a block that spans two segments goes
+// through a buffer.
 #pragma once
 
 #include <phasebit/block/media.hpp>
@@ -19,36 +20,36 @@ struct block_buffer {
   alignas(16) std::array<std::byte, block::max_block_size> bytes;
 };
 
-// Each of the three is made for one command, called with its pieces in order, and moves their bytes
-// from `lba` on. The pieces together are whole blocks. The host may change a piece meanwhile: then
-// the content of its blocks is what it deserves, and nothing else depends on it.
+// Each of the three classes is created for one command, called with its segments in order, and
+// moves their bytes starting at `lba`. The segments together are whole blocks. If the host changes
+// a segment meanwhile, the content of its blocks is undefined and nothing else is affected.
 template <block::BlockMedia Media>
 class block_read {
  public:
   block_read(Media& media, block_buffer& buffer, std::uint64_t lba) noexcept
       : media_(&media), buffer_(std::span{buffer.bytes}.first(media.block_size())), lba_(lba) {}
 
-  [[nodiscard]] status_code operator()(std::span<std::byte> piece) noexcept {
-    while (!piece.empty()) {
-      if (left_ == 0 && piece.size() >= buffer_.size()) {
-        const auto whole = piece.first(align_down(piece.size(), buffer_.size()));
+  [[nodiscard]] status_code operator()(std::span<std::byte> part) noexcept {
+    while (!part.empty()) {
+      if (left_ == 0 && part.size() >= buffer_.size()) {
+        const auto whole = part.first(align_down(part.size(), buffer_.size()));
         if (const auto done = read(whole); done != status_code::success) return done;
-        piece = piece.subspan(whole.size());
+        part = part.subspan(whole.size());
         continue;
       }
       if (left_ == 0) {
         if (const auto done = read(buffer_); done != status_code::success) return done;
         left_ = buffer_.size();
       }
-      const std::size_t count = piece.size() < left_ ? piece.size() : left_;
-      __builtin_memcpy(piece.data(), buffer_.data() + (buffer_.size() - left_), count);
+      const std::size_t count = part.size() < left_ ? part.size() : left_;
+      __builtin_memcpy(part.data(), buffer_.data() + (buffer_.size() - left_), count);
       left_ -= count;
-      piece = piece.subspan(count);
+      part = part.subspan(count);
     }
     return status_code::success;
   }
 
-  // The next `bytes` are not wanted. Nothing is read but the block in which that ends.
+  // Skips the next `bytes`. Reads at most the block in which they end.
   [[nodiscard]] status_code skip(std::uint64_t bytes) noexcept {
     if (bytes < left_) {
       left_ -= int_cast<std::size_t>(bytes);
@@ -74,7 +75,7 @@ class block_read {
   Media* media_;
   std::span<std::byte> buffer_;
   std::uint64_t lba_;
-  std::size_t left_ = 0;  // bytes at the buffer's end that belong to the next piece
+  std::size_t left_ = 0;  // bytes at the buffer's end that belong to the next segment
 };
 
 template <block::BlockMedia Media>
@@ -83,19 +84,19 @@ class block_write {
   block_write(Media& media, block_buffer& buffer, std::uint64_t lba) noexcept
       : media_(&media), buffer_(std::span{buffer.bytes}.first(media.block_size())), lba_(lba) {}
 
-  [[nodiscard]] status_code operator()(std::span<const std::byte> piece) noexcept {
-    while (!piece.empty()) {
-      if (filled_ == 0 && piece.size() >= buffer_.size()) {
-        const auto whole = piece.first(align_down(piece.size(), buffer_.size()));
+  [[nodiscard]] status_code operator()(std::span<const std::byte> part) noexcept {
+    while (!part.empty()) {
+      if (filled_ == 0 && part.size() >= buffer_.size()) {
+        const auto whole = part.first(align_down(part.size(), buffer_.size()));
         if (const auto done = write(whole); done != status_code::success) return done;
-        piece = piece.subspan(whole.size());
+        part = part.subspan(whole.size());
         continue;
       }
-      const std::size_t room = buffer_.size() - filled_;
-      const std::size_t count = piece.size() < room ? piece.size() : room;
-      __builtin_memcpy(buffer_.data() + filled_, piece.data(), count);
+      const std::size_t space = buffer_.size() - filled_;
+      const std::size_t count = part.size() < space ? part.size() : space;
+      __builtin_memcpy(buffer_.data() + filled_, part.data(), count);
       filled_ += count;
-      piece = piece.subspan(count);
+      part = part.subspan(count);
       if (filled_ == buffer_.size()) {
         filled_ = 0;
         if (const auto done = write(buffer_); done != status_code::success) return done;
@@ -114,7 +115,7 @@ class block_write {
   Media* media_;
   std::span<std::byte> buffer_;
   std::uint64_t lba_;
-  std::size_t filled_ = 0;  // bytes at the buffer's start that wait for the rest of their block
+  std::size_t filled_ = 0;  // bytes at the buffer's start whose block is not complete yet
 };
 
 template <block::BlockMedia Media>
@@ -123,18 +124,18 @@ class block_compare {
   block_compare(Media& media, block_buffer& buffer, std::uint64_t lba) noexcept
       : media_(&media), buffer_(std::span{buffer.bytes}.first(media.block_size())), lba_(lba) {}
 
-  [[nodiscard]] status_code operator()(std::span<const std::byte> piece) noexcept {
-    while (!piece.empty()) {
+  [[nodiscard]] status_code operator()(std::span<const std::byte> part) noexcept {
+    while (!part.empty()) {
       if (left_ == 0) {
         const auto done = status_of(media_->read(lba_++, buffer_));
         if (done != status_code::success) return done;
         left_ = buffer_.size();
       }
-      const std::size_t count = piece.size() < left_ ? piece.size() : left_;
+      const std::size_t count = part.size() < left_ ? part.size() : left_;
       const auto* const stored = buffer_.data() + (buffer_.size() - left_);
-      if (__builtin_memcmp(piece.data(), stored, count) != 0) return status_code::compare_failure;
+      if (__builtin_memcmp(part.data(), stored, count) != 0) return status_code::compare_failure;
       left_ -= count;
-      piece = piece.subspan(count);
+      part = part.subspan(count);
     }
     return status_code::success;
   }

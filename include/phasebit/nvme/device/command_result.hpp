@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// How a command ended, as its handler says it.
+// The result of a command, as its handler returns it.
 #pragma once
 
 #include <phasebit/block/media.hpp>
@@ -9,7 +9,7 @@
 
 namespace phasebit::nvme::device {
 
-// Status and DW0 of a completion; `later` says that none is posted now.
+// Status and DW0 of a completion; `later`: no completion is posted now.
 struct command_result {
   nvme::status status{};
   std::uint32_t dw0 = 0;
@@ -24,8 +24,8 @@ struct command_result {
   [[nodiscard]] constexpr bool ok() const noexcept { return status.ok(); }
 
  private:
-  // Do Not Retry is set where the same command fails again. Memory, media and aborted commands may
-  // succeed next time.
+  // Do Not Retry is set where a repeated command would fail again. After a memory error, a media
+  // error or an abort a retry may work.
   [[nodiscard]] static constexpr bool may_work_later(status_code code) noexcept {
     return code == status_code::success || code == status_code::data_transfer_error ||
            code == status_code::internal_error || code == status_code::abort_requested ||

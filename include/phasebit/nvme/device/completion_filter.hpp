@@ -10,9 +10,10 @@
 
 namespace phasebit::nvme::device {
 
-// A completion on its way, and where it goes. The phase bit in `entry` says whether the entry is
-// posted with the *wrong* phase: 0 as the ring needs it, 1 so that the host takes it for old.
-// `entry.sq_head` is what the host may reuse the submission queue up to.
+// A completion before it is posted, and its destination. The phase bit in `entry` selects the phase
+// that is written: 0 the one that the ring requires, 1 the inverted one, so that the host takes the
+// entry for an old one. `entry.sq_head` is the index up to which the host may reuse the submission
+// queue.
 struct outgoing_completion {
   std::uint16_t completion_queue = 0;
   completion_entry entry{};
@@ -45,7 +46,7 @@ concept CompletionFilter =
 struct pass_completions {
   template <class Post>
   static void complete(const outgoing_completion& c, Post&& post) noexcept {
-    // There is room: the controller fetches no command that it could not complete.
+    // There is space in the queue: the controller fetches no command that it could not complete.
     static_cast<void>(post(c));
   }
   template <class Post>

@@ -61,8 +61,8 @@ struct completion_queue {
   }
 };
 
-// Writes the entry so that its last dword, which holds the phase, becomes visible after the rest.
-// False where the memory cannot be reached.
+// Writes the entry so that its last dword, which holds the phase, becomes visible after the other
+// dwords. Returns false where the memory cannot be reached.
 template <RingOrder Order, AnyDma Dma>
 [[nodiscard]] bool post_completion(Dma& dma, bus_addr where,
                                    const completion_entry& entry) noexcept {

@@ -15,30 +15,27 @@
 
 namespace phasebit::nvme::device {
 
-// Presents `Namespaces` to a host through registers, doorbells and queues in the host's memory, which
-// it reaches through `Dma`. Allocates nothing; keeps references to all that it is given.
+// Presents `Namespaces` to a host through registers, doorbells and queues in the host's memory,
+// which it reaches through `Dma`. Allocates nothing; keeps references to all of its arguments.
 //
 // All calls come from one thread at a time; a program that handles the host's register accesses on
-// another thread than the one that polls takes a lock around both. Doorbells are no calls: the host
-// stores to the words that the constructor was given, and poll() finds them.
-//
-// With several poll groups (Policy::poll_groups) every call may come from any thread. A thread each polls the
-// I/O queues of a group, by poll_group(); one more, or one of them, polls the admin queue, by poll_admin().
-// Completion queue n, and the submission queues that complete there, belong to group (n - 1) mod poll_groups.
-// Groups share no lock on the way of a command that succeeds; admin commands, register writes, resets
-// and the calls below stop all groups while they run. Dma and Interrupts are used by all threads at once.
-//
-// Media that are done at once (BlockMedia) are used in place. With media that complete later
-// (AsyncBlockMedia), commands lie in the memory of `pending` meanwhile, fetching goes on, and
+// another thread than the one that polls takes a lock around both. Doorbells are not calls: the
+// host stores to the words passed to the constructor, and poll() reads them.
+// With several poll groups (Policy::poll_groups) every call may come from any thread. One thread
+// per group polls the I/O queues of the group, by poll_group(); a further thread, or one of these,
+// polls the admin queue, by poll_admin(). Completion queue n, and the submission queues that
+// complete there, belong to group (n - 1) mod poll_groups. Groups share no lock on the path of a
+// successful command; admin commands, register writes, resets and the calls below stop all groups
+// while they run. All threads use Dma and Interrupts at once.
+// Synchronous media (BlockMedia) are used in place. With asynchronous media (AsyncBlockMedia),
+// commands are kept in the memory of `pending` until they complete, fetching continues, and
 // commands complete in the order in which the media deliver them.
-//
-// Resets drain. After CC.EN was cleared, or reset() was called, operations at the media are asked to
-// end; CSTS.RDY stays 1 until all have, so that a host which waits for RDY = 0 finds its memory
-// untouched from then on. drained() says the same to the program.
-//
+// Resets drain. After CC.EN was cleared, or reset() was called, the controller requests the end of
+// all operations at the media; CSTS.RDY stays 1 until all have ended, so that the memory of a host
+// which waits for RDY = 0 is not accessed afterwards. drained() returns the same to the program.
 // The host is not trusted. Commands are copied once and the copy is executed; indices, identifiers
-// and addresses are checked; a ring that cannot be reached is CSTS.CFS, data that cannot be is
-// Data Transfer Error. Work per call is bounded, whatever the rings hold.
+// and addresses are checked; a ring that cannot be reached sets CSTS.CFS, data that cannot be
+// reached gives Data Transfer Error. Work per call is bounded, whatever the rings contain.
 template <AnyDma Dma, InterruptSink Interrupts, NamespaceSet Namespaces,
           RingOrder Order = thread_order, class Policy = default_policy>
   requires CompletionFilter<typename Policy::completion_filter>
@@ -190,9 +187,9 @@ class controller {
     reset_now();
   }
 
-  // NVM subsystem reset (Base 2.0, 3.7.1): as reset(), and CSTS.NSSRO says so afterwards. A host that
-  // writes NSSR resets this controller at once; the program resets the others of the subsystem when
-  // it finds that subsystem_resets() has grown.
+  // NVM subsystem reset (Base 2.0, 3.7.1): as reset(), and sets CSTS.NSSRO. A host that writes NSSR
+  // resets this controller at once; the program resets the other controllers of the subsystem when
+  // subsystem_resets() has grown.
   void subsystem_reset() noexcept {
     const everything_stopped alone{*this};
     subsystem_reset_now();
@@ -334,15 +331,16 @@ class controller {
     return {};
   }
 
-  // A secondary controller goes online and offline as its primary says: offline it is reset, has a
-  // fatal status (all zeros before it was ever online) and takes no writes (Base 2.0, 8.26.3).
+  // Sets a secondary controller online or offline at the request of its primary: offline it is
+  // reset, has a fatal status (all zeros before it was ever online) and takes no writes (Base 2.0,
+  // 8.26.3).
   void set_online(bool online) noexcept {
     const everything_stopped alone{*this};
     if (online == (presence_ == presence::online)) return;
     reset_now();
     presence_ = online ? presence::online : presence::offline;
   }
-  // What it has while it is online; to be changed while it is not.
+  // The resources it has while it is online; change them only while it is offline.
   void set_resources(std::uint16_t io_queue_pairs, std::uint16_t interrupt_vectors) noexcept {
     const everything_stopped alone{*this};
     PHASEBIT_EXPECTS(presence_ != presence::online,
@@ -450,7 +448,7 @@ class controller {
 
   enum class presence : std::uint8_t { never_online, offline, online };
 
-  // What a filter posts with.
+  // The interface through which a filter posts.
   struct poster {
     controller* self;
     bool operator()(const outgoing_completion& c) const noexcept { return self->post(c); }
@@ -630,8 +628,8 @@ class controller {
     }
     s_.keep_alive_elapsed_ms = 0;
   }
-  // What must not outlive the begin of a reset: requests, completions that are held back, and pages
-  // of the host that are no command's.
+  // State that must not remain after a reset begins: requests, delayed completions, and pages of
+  // the host that belong to no command.
   [[gnu::noinline]] void stop_fetching() noexcept {
     s_.doorbells.clear_all();
     s_.shadow.disable();
@@ -662,7 +660,8 @@ class controller {
     }
   }
 
-  // Base 2.0, 3.6: commands in flight complete, then caches are flushed, then SHST says so.
+  // Base 2.0, 3.6: commands in flight complete, then caches are flushed, then SHST reports
+  // completion.
   void begin_shutdown() noexcept {
     s_.regs.set_shutdown(shutdown_status::occurring);
     shutting_down_ = true;
@@ -740,7 +739,8 @@ class controller {
       if (s_.groups[0].posted) raise_interrupts(0);
     }
   }
-  // What other controllers, or this one, have done to the namespaces that this one shares with them.
+  // Changes that other controllers, or this one, made to the namespaces that this one shares with
+  // them.
   void follow_pool() noexcept {
     auto& pool = s_.namespaces->pool();
     const std::uint16_t id = s_.namespaces->controller_id();

@@ -34,9 +34,9 @@ class data_transfer {
       : dma_(&dma), command_(&command), page_shift_(page_shift) {}
 
   // Calls each(bus_addr, bytes) for the segments of the data, in order, together `bytes` long, and
-  // each.skip(bytes), where it has that, for bit buckets. A visitor returns success, walk_finished,
-  // or the status that the command ends with. PRPs and SGLs are refused as prp::walk and sgl::walk
-  // say; segments before a fault have been visited.
+  // each.skip(bytes), if it exists, for bit buckets. A visitor returns success, walk_finished, or
+  // the status that ends the command. PRPs and SGLs are refused as prp::walk and sgl::walk
+  // document; segments before a fault have been visited.
   template <class Each>
   [[nodiscard]] status_code for_each_range(std::uint64_t bytes, access wanted,
                                            Each&& each) noexcept {
@@ -67,9 +67,9 @@ class data_transfer {
     return ended == walk_finished ? status_code::success : ended;
   }
 
-  // Calls each(std::span<std::byte>) for the data as local memory, in pieces of any length. Memory
-  // without pointers is copied through a small buffer, before the call if it is read and after it if
-  // it is written. Data Transfer Error where memory cannot be reached.
+  // Calls each(std::span<std::byte>) for the data as local memory, in parts of any length. Memory
+  // without pointers is copied through a small buffer, before the call if it is read and after it
+  // if it is written. Data Transfer Error where memory cannot be reached.
   template <class Each>
   [[nodiscard]] status_code for_each(std::uint64_t bytes, access wanted, Each&& each) noexcept {
     return for_each_range(bytes, wanted, local_visitor<Each>{dma_, wanted, each});
@@ -87,8 +87,8 @@ class data_transfer {
     return for_each_range(bytes, access::read,
                           part_of_data<copying<copy_in>, std::byte>{{dma_}, offset, data});
   }
-  // Begin the same through a port that completes later, which delivers `tag` as often as `pending` says.
-  // `data` stays as it is until then, whatever the status.
+  // Begins the same through a port that completes later. The port delivers `tag` as many times as
+  // `pending` counts. `data` must not change until then, whatever the status.
   struct begun {
     status_code status = status_code::success;
     std::uint32_t pending = 0;
@@ -120,7 +120,8 @@ class data_transfer {
   }
 
  private:
-  // What copying<> does: to memory that has pointers, and through a port to memory that has none.
+  // The operations of copying<>: on memory that has pointers, and through a port for memory that
+  // has none.
   struct copy_out {
     static constexpr access wanted = access::write;
     static status_code local(std::span<std::byte> host, std::span<const std::byte> mine) noexcept {
@@ -166,8 +167,8 @@ class data_transfer {
     }
   };
 
-  // How part_of_data moves: move(at, mine, moved) moves at least a byte of `mine`, from or to `at` on, and
-  // says how many.
+  // Transfers with move(at, mine, moved), which moves at least one byte between `mine` and the
+  // memory at `at` and sets `moved` to the number of bytes.
   template <class Move>
   struct copying {
     Dma* dma;

@@ -55,7 +55,7 @@ class deferred_commands {
     }
     return false;
   }
-  // A command of an I/O queue has ended: an Abort that waits for it learns how.
+  // A command of an I/O queue has ended: passes its result to an Abort that waits for it.
   constexpr void command_ended(std::uint16_t sqid, std::uint16_t command_id,
                                bool aborted) noexcept {
     for (std::size_t i = 0; i != count_; ++i) {

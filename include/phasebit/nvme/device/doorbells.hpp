@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Where a controller learns how far its host has come: doorbell registers, which are plain words
-// that the host stores to and the controller polls, and shadow doorbells in the host's memory (NVMe
-// PCIe Transport 1.0, 3.1.2; Base 2.0, 5.8 and annex B.5).
+// The doorbells of a controller: doorbell registers, which are plain words that the host stores to
+// and the controller polls, and shadow doorbells in the host's memory (NVMe PCIe Transport 1.0,
+// 3.1.2; Base 2.0, 5.8 and annex B.5).
 #pragma once
 
 #include <phasebit/core/byte_order.hpp>
@@ -58,8 +58,8 @@ class doorbell_words {
   std::uint8_t stride_;
 };
 
-// What a doorbell register holds between two kicks while shadow doorbells are on: a host that
-// writes the same index again is then noticed all the same. No ring has such an index.
+// The value of a doorbell register between two writes while shadow doorbells are on. No ring has
+// such an index, so that a host that writes the same index again is detected.
 inline constexpr std::uint32_t doorbell_seen = 0xffff'ffff;
 
 // The two pages that Doorbell Buffer Config names. The admin queue never uses them, for a host

@@ -14,8 +14,8 @@
 
 namespace phasebit::nvme::device {
 
-// Time of day as the host set it, moved on by the program; without that it stands still, and its
-// attributes say so (Base 2.0, 5.27.1.12).
+// Time of day as the host set it, advanced by the program; otherwise it stands still, and its
+// attributes report that (Base 2.0, 5.27.1.12).
 class timestamp_clock {
  public:
   constexpr void set(std::uint64_t milliseconds) noexcept {

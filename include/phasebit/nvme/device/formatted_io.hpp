@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Metadata and end-to-end protection of one I/O command: NVM Command Set 1.0, section 5.2. What is
-// the same for media that are done at once and media that complete later: it works on blocks that lie
-// in a buffer, with their metadata beside them.
+// Metadata and end-to-end protection of one I/O command: NVM Command Set 1.0, section 5.2. The part
+// that synchronous and asynchronous media share: it works on blocks in a buffer, followed by their
+// metadata in a second one.
 #pragma once
 
 #include <phasebit/core/copy.hpp>
@@ -19,7 +19,7 @@
 
 namespace phasebit::nvme::device {
 
-// What a command says about protection: PRINFO and the tags of its first block.
+// The protection fields of a command: PRINFO and the tags of its first block.
 struct protection_fields {
   prinfo info{};
   std::uint32_t reference_tag = 0;
@@ -137,7 +137,7 @@ class formatted_command {
       return status_code::invalid_field;
     }
     if (separate()) {
-      // A buffer, not a segment of descriptors; off a dword only where SGLs say where data is.
+      // A buffer, not a segment of descriptors; off a dword only where the data pointer is an SGL.
       if (c_->psdt() == data_pointer::sgl_metadata_segment) return status_code::invalid_field;
       if (c_->psdt() == data_pointer::prp && (c_->mptr & 3U) != 0) {
         return status_code::invalid_field;
@@ -313,8 +313,8 @@ class formatted_command {
   unsigned shift_;
 };
 
-// What check_io_command() does not know of: the namespace is being formatted, blocks that cannot be
-// read, and the fields of protection.
+// Checks beyond check_io_command(): the namespace is being formatted, blocks that cannot be read,
+// and the fields of protection.
 template <class State, FormattedNamespaces Namespaces, class Command>
 [[nodiscard]] status_code check_formatted(State& s, Namespaces& namespaces,
                                           const submission_entry& c, const Command& what) noexcept {

@@ -21,7 +21,7 @@
 
 namespace phasebit::nvme::device {
 
-// What follows from the policy and from the tables of commands.
+// Fields that are derived from the policy and from the tables of commands.
 struct controller_limits {
   std::size_t async_events = 1;
   std::size_t error_log_entries = 1;
@@ -89,8 +89,8 @@ class identify_pages {
           return status_code::success;
         }
         return controller_list(c, page);
-      // What is allocated is what is active, and this controller has all of it, where namespaces are
-      // not managed.
+      // Without namespace management every allocated namespace is active and attached to this
+      // controller.
       case cns::allocated_namespace_list:
         if constexpr (ManagedNamespaces<Namespaces>) {
           return allocated_list(namespaces, nsid, page);
@@ -320,8 +320,8 @@ class identify_pages {
   template <NamespaceSet Namespaces>
   [[nodiscard]] command_result answer_namespace(Namespaces& namespaces, std::uint32_t nsid,
                                                 page_span page) const noexcept {
-    // FFFFFFFFh asks for what is common to all namespaces, if they can be created, which they can
-    // not here. An inactive namespace is all zeros.
+    // FFFFFFFFh requests the values common to all namespaces, which only a controller with
+    // namespace management has. An inactive namespace is all zeros.
     if constexpr (ManagedNamespaces<Namespaces>) {
       if (nsid == all_namespaces) {
         identify_namespace common{};

@@ -17,10 +17,10 @@ struct no_coalescing {
   struct saved {};
 };
 
-// Policy::coalescing of a controller whose vectors below Vectors wait for THR + 1 completions or for
-// TIME, whichever comes first, unless Interrupt Vector Configuration switches that off. Vector 0 is
-// the admin queue's and never waits. What remains when a round finds nothing to do is raised at
-// once, so that a program that never reports time loses no interrupt.
+// Policy::coalescing of a controller whose vectors below Vectors wait for THR + 1 completions or
+// for TIME, whichever comes first, unless Interrupt Vector Configuration disables that. Vector 0 is
+// the admin queue's and never waits. An interrupt that is still pending when a round finds no work
+// is raised at once, so that a program that never reports time loses no interrupt.
 template <std::size_t Vectors>
 class interrupt_coalescing_of {
   static_assert(Vectors >= 1 && Vectors <= 2048, "MSI-X has 1 to 2048 vectors");

@@ -21,7 +21,7 @@
 
 namespace phasebit::nvme::device {
 
-// Limits of Copy, which Identify Namespace announces: ranges in all, blocks of one, blocks in all.
+// Limits of Copy, which Identify Namespace reports: ranges in all, blocks of one, blocks in all.
 inline constexpr std::uint32_t max_copy_ranges = 16;
 inline constexpr std::uint32_t max_copy_range_blocks = 65'535;
 inline constexpr std::uint32_t max_copy_blocks = max_copy_ranges * max_copy_range_blocks;
@@ -42,7 +42,7 @@ struct io_command {
 struct nvm_command {
   nvm_opcode opcode;
   std::uint32_t effects;  // beside CSUPP
-  std::uint16_t oncs;     // bits that announce it
+  std::uint16_t oncs;     // bits that report it
 };
 inline constexpr std::array nvm_commands{
     nvm_command{nvm_opcode::flush, 0, 0},
@@ -130,8 +130,8 @@ check_io_command(const State& s, Namespaces& namespaces, const submission_entry&
   if (media == nullptr) return status_code::invalid_field;
   out.media = media;
 
-  // Forced unit access, or a host that has switched the cache off (Base 2.0, 5.27.1.4): what was
-  // written is stable before the command completes. Media without a cache always are.
+  // Forced unit access, or a host that has disabled the cache (Base 2.0, 5.27.1.4): written data is
+  // stable before the command completes. With media without a cache it always is.
   const auto stable = [&](bool fua) noexcept {
     return s.config.volatile_write_cache &&
            (fua || (s.features.stored(feature_id::volatile_write_cache) & 1U) == 0);
@@ -178,7 +178,7 @@ template <class State>
   return status_code::success;
 }
 
-// What the two halves of Compare and Write have to agree in (NVM Command Set 1.0, 3.4.1).
+// The fields in which the two halves of Compare and Write must agree (NVM Command Set 1.0, 3.4.1).
 [[nodiscard]] constexpr status_code check_fused_pair(const submission_entry& first,
                                                      const submission_entry& second) noexcept {
   const bool pair =
@@ -244,7 +244,7 @@ template <class Media>
   return backwards ? blocks - done - part : done;
 }
 
-// What a command counts for in the health log.
+// The counts that a command adds to the health log.
 template <class Counters>
 constexpr void count_command(Counters& health, nvm_opcode opcode, std::uint64_t bytes) noexcept {
   if (opcode == nvm_opcode::read || opcode == nvm_opcode::compare) {

@@ -18,8 +18,7 @@
 namespace phasebit::nvme::device {
 
 // Executes one I/O command of the copy `c`, whole, before it returns: data moves between the host's
-// memory and the media in place. What a command is checked for, it is checked for before it changes
-// anything.
+// memory and the media in place. All checks are made before anything changes.
 template <class State>
 class io_handlers {
   using media_type = typename State::media_type;
@@ -176,7 +175,7 @@ class io_handlers {
                                                      std::uint64_t blocks) noexcept {
     return std::span{g_.metadata.bytes}.first(int_cast<std::size_t>(blocks) * f.metadata_bytes);
   }
-  // What Dataset Management and Copy leave behind.
+  // Marks deallocated or copied blocks: clears their metadata and the uncorrectable mark.
   void deallocated(const submission_entry& c, media_type& media, std::uint64_t lba,
                    std::uint64_t blocks) noexcept {
     if constexpr (formatted) {

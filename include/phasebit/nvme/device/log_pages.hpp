@@ -69,15 +69,15 @@ namespace detail {
 // the reciprocal 2^74 / 1000 would need 128 bits, so the quotient is found bit by bit.
 [[nodiscard]] constexpr std::uint64_t thousands(std::uint64_t sectors) noexcept {
   std::uint64_t quotient = 0;
-  std::uint64_t rest = 0;
+  std::uint64_t remaining = 0;
   for (int bit = 63; bit >= 0; --bit) {
-    rest = rest << 1 | (sectors >> bit & 1U);
-    if (rest >= 1000) {
-      rest -= 1000;
+    remaining = remaining << 1 | (sectors >> bit & 1U);
+    if (remaining >= 1000) {
+      remaining -= 1000;
       quotient |= std::uint64_t{1} << bit;
     }
   }
-  return quotient + (rest != 0);
+  return quotient + (remaining != 0);
 }
 
 }  // namespace detail

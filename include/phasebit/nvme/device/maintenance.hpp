@@ -72,7 +72,7 @@ class maintenance_commands {
     if (offset > image_.size() || bytes > image_.size() - offset) {
       return status_code::invalid_firmware_image;
     }
-    // Pieces come in order, and one twice is an overlap; offset 0 begins a new image.
+    // Parts come in order, and a repeated part is an overlap; offset 0 begins a new image.
     if (offset == 0) received_ = 0;
     if (offset < received_) return status_code::overlapping_range;
     if (offset != received_) return status_code::invalid_field;

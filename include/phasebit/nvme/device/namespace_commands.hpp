@@ -78,7 +78,7 @@ template <class State>
   }
   const auto made = s.namespaces->pool().create(wanted.nsze, f, (wanted.nmic & 1U) != 0);
   if (made.status != status_code::success) return made.status;
-  // What others left in its blocks is erased before it is there.
+  // Erase the previous contents of its blocks before the namespace becomes visible.
   detail::defer(s, c,
                 {.what = maintenance_job::kind::create, .nsid = made.nsid, .last = made.nsid});
   return detail::waits();

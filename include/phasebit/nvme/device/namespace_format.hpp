@@ -31,8 +31,8 @@ struct namespace_format {
                                    const namespace_format&) noexcept = default;
 };
 
-// The formats that a set here may have: data of 512 or 4096 bytes, metadata of 0, 8, 16 or 64, in the
-// order in which QEMU's controller has them. Which of them are available is the set's decision.
+// The formats that a set can offer: data of 512 or 4096 bytes, metadata of 0, 8, 16 or 64, in the
+// order of QEMU's controller. The set decides which of them are available.
 inline constexpr std::size_t lba_format_count = 8;
 struct lba_format_sizes {
   std::uint8_t data_shift = 9;

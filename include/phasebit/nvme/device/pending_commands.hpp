@@ -57,8 +57,8 @@ struct pending_command {
   status_code cancel_status = status_code::success;
 };
 
-// What a controller, or one poll group of it, is given to work with media that complete later. All of
-// it outlives the controller, and belongs to it alone.
+// The memory that a controller, or one poll group of it, needs for asynchronous media. All of it
+// outlives the controller and is used by it exclusively.
 struct pending_memory {
   // Commands in flight; no more are fetched when all are used.
   std::span<pending_command> commands{};

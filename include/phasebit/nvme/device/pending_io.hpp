@@ -51,7 +51,7 @@ class segment_collector {
     }
     return status_code::success;
   }
-  // Bytes that the host does not want go through a buffer.
+  // Bytes that the host discards go through a buffer.
   status_code skip(std::uint64_t bytes) noexcept {
     if (skip_ >= bytes) {
       skip_ -= bytes;

@@ -12,7 +12,7 @@ namespace phasebit::nvme::device {
 
 namespace detail {
 
-// What both kinds of queue are checked for, in the order of their fields.
+// The checks common to both kinds of queue, in the order of their fields.
 template <class State>
 [[nodiscard]] status_code check_ring(const State& s, const submission_entry& c) noexcept {
   using f = create_queue_command;
@@ -97,9 +97,9 @@ void remove_submission_queue(State& s, std::uint16_t qid) noexcept {
   s.queues.find_highest();
 }
 
-// Nothing is fetched any more: commands that the host submitted and the controller did not fetch end
-// without a completion, as 3.3.1.3 has it. The queue goes when none of its commands is in flight;
-// `later` says that some are.
+// Stops fetching: commands that the host submitted and the controller did not fetch end without a
+// completion (3.3.1.3). The queue is removed when none of its commands is in flight; `later`: some
+// still are.
 template <class State>
 [[nodiscard]] command_result delete_submission_queue(State& s, const submission_entry& c) noexcept {
   const std::uint16_t qid = create_queue_command::qid_bits.get(c.cdw10.get());

@@ -12,7 +12,7 @@
 
 namespace phasebit::nvme::device {
 
-// What a register write asks of the controller beyond the registers themselves.
+// The actions that a register write requires beyond the registers themselves.
 enum class register_event : std::uint8_t {
   none,
   enable,
@@ -22,15 +22,15 @@ enum class register_event : std::uint8_t {
   subsystem_reset
 };
 
-// What a controller's type adds to CAP, and to the values that CC may have.
+// The part of CAP, and of the permitted values of CC, that depends on the controller's type.
 struct register_options {
   bool weighted_round_robin = false;
   bool command_sets = false;  // more than the NVM command set
 };
 
-// Holds the registers; knows nothing of queues. One thread at a time. A host can write anything
-// anywhere: unknown offsets and read-only registers swallow writes, and a configuration that cannot
-// work ends in CSTS.CFS.
+// Holds the registers; independent of queues. One thread at a time. A host can write any value
+// anywhere: writes to unknown offsets and read-only registers are ignored, and an invalid
+// configuration sets CSTS.CFS.
 class registers {
  public:
   explicit constexpr registers(const settings& s, register_options offered = {}) noexcept

@@ -38,8 +38,8 @@ void write_reservation_report(Namespaces& set, std::uint32_t nsid, bool extended
   header.controllers[0] = static_cast<std::uint8_t>(count);
   out(wire_bytes(header));
   if (extended) {
-    const std::array<std::byte, 40> rest{};
-    out(std::span{rest});
+    const std::array<std::byte, 40> padding{};
+    out(std::span{padding});
   }
   for (std::uint16_t c = 0; c != 32; ++c) {
     const auto host = all.host(c);

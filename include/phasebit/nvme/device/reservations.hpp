@@ -22,7 +22,7 @@ struct no_reservations {
 
 using host_identifier = std::array<std::uint8_t, 16>;
 
-// What commands do to blocks, as figure 520 groups them.
+// Kinds of access to blocks, as figure 520 groups the commands.
 enum class access_group : std::uint8_t { none, reads, writes };
 
 [[nodiscard]] constexpr access_group access_group_of(nvm_opcode opcode) noexcept {
@@ -73,7 +73,7 @@ class reservation {
     std::uint64_t key = 0;
     bool there = false;
   };
-  // Whom a change concerns: the host of a registrant.
+  // The hosts that a change concerns: the host of a registrant.
   struct no_notices {
     void operator()(const host_identifier&, reservation_notice) const noexcept {}
   };
@@ -96,7 +96,7 @@ class reservation {
            may_access(type_, what, holds(host), find(host) != nullptr);
   }
 
-  // The commands. notify(host, notice) is called for hosts that are to hear of a change.
+  // The commands. notify(host, notice) is called for each host that is to be notified of a change.
   template <class Notify>
   [[nodiscard]] status_code change_registration(const host_identifier& host, std::uint32_t dw10,
                                                 const reservation_keys& keys,
@@ -220,7 +220,7 @@ class reservation {
     type_ = type;
     holder_ = static_cast<std::size_t>(&r - all_.data());
   }
-  // Types whose end other registrants hear of.
+  // Types whose release other registrants are notified of.
   template <class Notify>
   void end_reservation(const registrant* by, Notify& notify) noexcept {
     const bool tell =
@@ -344,7 +344,7 @@ class reservations {
     log.available = static_cast<std::uint8_t>(q.count);
     return log;
   }
-  // Bits 1 to 3: notices of that number are not wanted.
+  // Bits 1 to 3: notices of that number are masked.
   [[nodiscard]] std::uint32_t& mask(std::uint32_t nsid, std::uint16_t controller) noexcept {
     return masks_[nsid - 1][controller];
   }

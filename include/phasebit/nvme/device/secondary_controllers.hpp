@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a primary controller knows of the controllers behind its virtual functions: who has which
-// queues and interrupts, and who is online. NVMe Base 2.0, sections 5.28 (Virtualization
-// Management) and 8.26.
+// The primary controller's table of the controllers behind its virtual functions: the queues and
+// interrupts assigned to each, and whether it is online. NVMe Base 2.0, sections 5.28
+// (Virtualization Management) and 8.26.
 #pragma once
 
 #include <phasebit/core/wire.hpp>
@@ -56,7 +56,7 @@ class secondary_controllers {
     return resources_.generation();
   }
 
-  // What was allocated to the primary becomes its own with its reset, and the secondaries go offline.
+  // Resources allocated to the primary take effect with its reset, and the secondaries go offline.
   constexpr void primary_reset() noexcept { resources_.primary_reset(); }
 
   // DW0 of the completion is the number of resources that changed hands.

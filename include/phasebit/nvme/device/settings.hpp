@@ -27,7 +27,7 @@ inline constexpr std::string_view subsystem_nqn = "nqn.2026-11.org.phasebit:cont
 
 }  // namespace defaults
 
-// What differs between controllers of one type. The texts must outlive the controller.
+// Settings that differ between controllers of one type. The texts must outlive the controller.
 struct settings {
   std::string_view serial = defaults::serial;
   std::string_view model = defaults::model;
@@ -56,7 +56,7 @@ struct settings {
   bool starts_offline = false;  // a secondary controller, until its primary brings it online
 };
 
-// What the compiler has to know. Derive from it and change what should be different.
+// Compile-time settings. Derive from it and override what should differ.
 struct default_policy {
   static constexpr std::size_t max_io_queue_pairs = 64;
   static constexpr std::size_t async_events = 4;        // outstanding requests: AERL + 1

@@ -70,16 +70,16 @@ struct background_operation {
 // Its tag; no entry of the table has it.
 inline constexpr block::media_tag background_tag = ~block::media_tag{0} - 1;
 
-// What a poll group is given: the namespaces as its thread reaches them, and memory for commands in
-// flight where the media complete later. Each group has media objects of its own, for a media object takes
-// one thread; the same nsid is the same storage in every group.
+// The resources of a poll group: the namespaces as its thread reaches them, and memory for commands
+// in flight where the media complete later. Each group has its own media objects, because a media
+// object is used by one thread; the same nsid is the same storage in every group.
 template <NamespaceSet Namespaces>
 struct poll_group_resources {
   Namespaces* namespaces = nullptr;
   pending_memory pending{};
 };
 
-// What the I/O queues of one poll group have to themselves: media, memory and counters.
+// State that only the I/O queues of one poll group use: media, memory and counters.
 template <NamespaceSet Namespaces, class Lock>
 struct io_group {
   static constexpr bool asynchronous = block::AsyncBlockMedia<typename Namespaces::media_type>;
@@ -96,8 +96,7 @@ struct io_group {
   health_counters health{};
   unsigned done = 0;    // in this round
   bool posted = false;  // completions since the last interrupts
-  bool failed =
-      false;  // a ring could not be reached, which the controller's status does not say yet
+  bool failed = false;  // a ring could not be reached; CSTS does not report it yet
   [[no_unique_address]] mutable Lock lock{};
 };
 
