@@ -63,7 +63,7 @@ TEST_CASE("memory that was used is zeroed again") {
   CHECK(again->bytes[63] == std::byte{0});
 }
 
-TEST_CASE("an arena that is full says so, and is whole again once all is released") {
+TEST_CASE("a full arena reports exhaustion, and is whole again once all is released") {
   std::array<page, 4> pages;
   dma_arena<> arena{over(pages, 0x1000)};
   std::array<dma_region, 4> got;
@@ -109,7 +109,8 @@ TEST_CASE("the table of extents may be the caller's, and its end is an error") {
   CHECK(second.error().code == errc::exhausted);
 }
 
-TEST_CASE("a static arena's bus addresses are its pointers, or what the caller says") {
+TEST_CASE(
+    "a static arena's bus addresses are its pointers, or the addresses that the caller passes") {
   static static_arena<64_KiB> here;
   const auto r = here.allocate(4_KiB, 4_KiB);
   REQUIRE(r);

@@ -105,7 +105,7 @@ TEST_CASE("a domain that transfers is handed source and destination") {
   CHECK(device.last == domain_segment{8, 9, domain_id{3}});
 }
 
-TEST_CASE("guest memory translates into local memory piece by piece") {
+TEST_CASE("guest memory translates into local memory segment by segment") {
   std::array<std::byte, 64> low{};
   std::array<std::byte, 64> high{};
   guest_memory<4> map;

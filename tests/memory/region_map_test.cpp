@@ -46,16 +46,16 @@ TEST_CASE("an address is found in its region, and nowhere else") {
   CHECK(map.translate(at(~0ULL), 1, phasebit::access::read).error().code == errc::not_mapped);
 }
 
-TEST_CASE("a range across adjacent regions comes in pieces, for their pointers are apart") {
+TEST_CASE("a range across adjacent regions is split, because their pointers are not adjacent") {
   guest_memory<> map;
   REQUIRE(map.add(region(0x1000, 0x1000, 0x8000)));
   REQUIRE(map.add(region(0x2000, 0x1000, 0x4000)));
-  std::vector<segment<local_space>> pieces;
-  const auto collect = [&](segment<local_space> s) { pieces.push_back(s); };
+  std::vector<segment<local_space>> parts;
+  const auto collect = [&](segment<local_space> s) { parts.push_back(s); };
   REQUIRE(for_each_segment(map, at(0x1800), 0x1000, phasebit::access::read, collect));
-  REQUIRE(pieces.size() == 2);
-  CHECK(pieces[0] == segment<local_space>{local(0x8800), 0x800});
-  CHECK(pieces[1] == segment<local_space>{local(0x4000), 0x800});
+  REQUIRE(parts.size() == 2);
+  CHECK(parts[0] == segment<local_space>{local(0x8800), 0x800});
+  CHECK(parts[1] == segment<local_space>{local(0x4000), 0x800});
 
   const auto beyond = for_each_segment(map, at(0x1800), 0x1801, phasebit::access::read, collect);
   REQUIRE(!beyond);

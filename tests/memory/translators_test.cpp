@@ -17,7 +17,7 @@ using namespace phasebit::literals;
 
 namespace {
 
-// The least that satisfies the concept, and answers with pieces of a size of one's choice.
+// The smallest model of the concept; translates at most a configurable number of bytes at a time.
 struct chopping {
   using from = bus_space;
   using to = local_space;
@@ -25,12 +25,12 @@ struct chopping {
   result<segment<local_space>> translate(address<bus_space> a, std::uint64_t bytes,
                                          phasebit::access) noexcept {
     ++asked;
-    const std::uint64_t n = answer != 0 ? answer : bytes < piece ? bytes : piece;
+    const std::uint64_t n = answer != 0 ? answer : bytes < part ? bytes : part;
     return segment<local_space>{to_local(memory.data()) + a.value(), n};
   }
 
   std::span<std::byte> memory;
-  std::uint64_t piece = 8;
+  std::uint64_t part = 8;
   std::uint64_t answer = 0;
   int asked = 0;
 };
@@ -64,7 +64,7 @@ TEST_CASE("a window translates what lies in it, with its permission") {
         errc::access_denied);
 }
 
-TEST_CASE("two translators in a row answer for what both have in one piece") {
+TEST_CASE("two chained translators return the range that is contiguous in both") {
   std::array<std::byte, 0x4000> memory{};
   guest_memory<> guest;
   REQUIRE(guest.add({guest_addr{0x10000}, 0x1000, memory.data(), phasebit::access::read_write}));
@@ -82,16 +82,16 @@ TEST_CASE("two translators in a row answer for what both have in one piece") {
   CHECK(outside.error().value == 0x2000);
 }
 
-TEST_CASE("bytes cross piece boundaries in order, both ways") {
+TEST_CASE("copies across segment boundaries keep the order of bytes, in both directions") {
   std::vector<std::byte> memory = counting(256);
-  for (std::uint64_t piece : {1U, 3U, 8U, 64U, 1000U}) {
-    chopping dma{memory, piece};
+  for (std::uint64_t part : {1U, 3U, 8U, 64U, 1000U}) {
+    chopping dma{memory, part};
     std::vector<std::byte> read(100);
     REQUIRE(dma_read(dma, bus_addr{17}, read));
     CHECK(std::equal(read.begin(), read.end(), memory.begin() + 17));
 
     std::vector<std::byte> other(256);
-    chopping back{other, piece};
+    chopping back{other, part};
     REQUIRE(dma_write(back, bus_addr{5}, read));
     CHECK(std::equal(read.begin(), read.end(), other.begin() + 5));
     CHECK(other[4] == std::byte{0});

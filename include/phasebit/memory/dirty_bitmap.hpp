@@ -40,8 +40,8 @@ class dirty_bitmap {
   [[nodiscard]] unsigned page_shift() const noexcept { return shift_; }
   [[nodiscard]] std::uint64_t pages() const noexcept { return std::uint64_t{bytes_.size()} * 8; }
 
-  // Sets the bit of every page with a byte in [first, last]. What lies outside of the bitmap is left out, and the
-  // result is false.
+  // Sets the bit of every page with a byte in [first, last]. Bytes outside the bitmap are ignored,
+  // and the result is then false.
   bool set(address<Space> first, address<Space> last) noexcept {
     if (last.value() < begin_ || pages() == 0) return false;
     const bool before = first.value() < begin_;

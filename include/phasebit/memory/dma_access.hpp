@@ -15,7 +15,8 @@
 
 namespace phasebit {
 
-// What device models take: a port, or a translator whose memory is all reachable by pointers.
+// The memory access of a device model: a port, or a translator whose memory is all reachable by
+// pointers.
 template <class T> concept AnyDma = DmaTranslator<T> || DmaPort<T>;
 
 template <AnyDma Dma>
@@ -29,13 +30,13 @@ template <AnyDma Dma>
     }
     return range;
   } else {
-    const auto piece = dma.translate(at, bytes, wanted);
-    if (!piece) return piece.error();
-    if (piece->bytes == 0 || piece->bytes > bytes) {
+    const auto part = dma.translate(at, bytes, wanted);
+    if (!part) return part.error();
+    if (part->bytes == 0 || part->bytes > bytes) {
       return failure(errc::protocol, "the translator answered with an impossible length",
                      at.value());
     }
-    return mapped_range{piece->begin.value(), piece->bytes, memory_domain::local};
+    return mapped_range{part->begin.value(), part->bytes, memory_domain::local};
   }
 }
 

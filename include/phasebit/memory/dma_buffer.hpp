@@ -62,7 +62,8 @@ class dma_buffer {
   dma_region region_{};
 };
 
-// A buffer of a backend's memory: zeroed, and aligned to 4 KiB unless told otherwise.
+// Allocates a buffer of a backend's memory: zeroed, and aligned to 4 KiB unless `alignment`
+// differs.
 template <DmaMemory Memory>
 [[nodiscard]] result<dma_buffer<Memory>> allocate(Memory& memory, std::size_t bytes,
                                                   std::size_t alignment = 4096) noexcept {

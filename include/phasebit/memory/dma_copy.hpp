@@ -26,9 +26,9 @@ template <LocalTranslator T>
 [[nodiscard]] inline result<> dma_read(T& memory, address<typename T::from> begin,
                                        std::span<std::byte> to) noexcept {
   return for_each_segment(memory, begin, to.size(), access::read,
-                          [&](segment<local_space> piece) noexcept {
-                            const auto bytes = int_cast<std::size_t>(piece.bytes);
-                            copy_shared(to.first(bytes), {pointer_of(piece.begin), bytes});
+                          [&](segment<local_space> part) noexcept {
+                            const auto bytes = int_cast<std::size_t>(part.bytes);
+                            copy_shared(to.first(bytes), {pointer_of(part.begin), bytes});
                             to = to.subspan(bytes);
                           });
 }
@@ -39,9 +39,9 @@ template <LocalTranslator T>
 [[nodiscard]] inline result<> dma_write(T& memory, address<typename T::from> begin,
                                         std::span<const std::byte> data) noexcept {
   return for_each_segment(memory, begin, data.size(), access::write,
-                          [&](segment<local_space> piece) noexcept {
-                            const auto bytes = int_cast<std::size_t>(piece.bytes);
-                            copy_shared({pointer_of(piece.begin), bytes}, data.first(bytes));
+                          [&](segment<local_space> part) noexcept {
+                            const auto bytes = int_cast<std::size_t>(part.bytes);
+                            copy_shared({pointer_of(part.begin), bytes}, data.first(bytes));
                             data = data.subspan(bytes);
                           });
 }
@@ -67,9 +67,9 @@ template <LocalTranslator T>
 [[nodiscard]] inline result<> dma_fill(T& memory, address<typename T::from> begin,
                                        std::uint64_t bytes, std::byte value) noexcept {
   return for_each_segment(memory, begin, bytes, access::write,
-                          [&](segment<local_space> piece) noexcept {
-                            __builtin_memset(pointer_of(piece.begin), static_cast<int>(value),
-                                             int_cast<std::size_t>(piece.bytes));
+                          [&](segment<local_space> part) noexcept {
+                            __builtin_memset(pointer_of(part.begin), static_cast<int>(value),
+                                             int_cast<std::size_t>(part.bytes));
                           });
 }
 

@@ -47,7 +47,7 @@ concept DmaPort = requires(T& port, address<Space> at, std::uint64_t bytes, acce
 // Names an operation of a port that completes later; chosen by its caller, and may be used for several.
 using dma_tag = std::uint64_t;
 
-// What a port began with one call.
+// The result of beginning a transfer at a port.
 struct dma_started {
   std::uint64_t bytes = 0;  // 1 to the bytes asked for; the caller goes on behind them
   bool pending = false;     // delivered by poll(); else it is done
@@ -84,9 +84,9 @@ class translator_port {
 
   [[nodiscard]] result<mapped_range> map(address<space> at, std::uint64_t bytes,
                                          access wanted) noexcept {
-    const auto piece = translator_->translate(at, bytes, wanted);
-    if (!piece) return piece.error();
-    return mapped_range{piece->begin.value(), piece->bytes, memory_domain::local};
+    const auto part = translator_->translate(at, bytes, wanted);
+    if (!part) return part.error();
+    return mapped_range{part->begin.value(), part->bytes, memory_domain::local};
   }
   [[nodiscard]] result<> read(address<space> at, std::span<std::byte> to) noexcept {
     return dma_read(*translator_, at, to);

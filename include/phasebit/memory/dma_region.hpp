@@ -29,9 +29,10 @@ struct dma_region {
   }
 };
 
-// Hands out zeroed regions, contiguous on the bus. `alignment` is a power of two and holds for both
-// the pointer and the bus address. release() takes exactly what allocate() gave, after the last
-// device access. Not for hot paths; one thread at a time unless the model says otherwise.
+// Allocates zeroed regions, contiguous on the bus. `alignment` is a power of two and applies to
+// both the pointer and the bus address. release() takes exactly the region that allocate()
+// returned, after the last device access. Not for hot paths; one thread at a time unless the model
+// documents otherwise.
 template <class T>
 concept DmaMemory = requires(T& memory, std::size_t bytes, std::size_t alignment, dma_region r) {
   { memory.allocate(bytes, alignment) } noexcept -> std::same_as<result<dma_region>>;

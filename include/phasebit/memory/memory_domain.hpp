@@ -83,9 +83,10 @@ struct domain_sink {
   void (*complete)(void* context, std::uint64_t tag, const error* failed) noexcept = nullptr;
 };
 
-// A domain that can at least say what it is and take part in pull and push where it has them. pull()
-// and push() move all bytes or fail; the memory given stays valid until the operation ended. poll()
-// reports each pending operation exactly once and returns how many it reported. One thread at a time.
+// A domain that reports its properties and takes part in pull and push if it has them. pull() and
+// push() move all bytes or fail; the memory given stays valid until the operation ended. poll()
+// reports each pending operation exactly once and returns how many it reported. One thread at a
+// time.
 template <class T>
 concept MemoryDomain =
     requires(T& domain, const T& constant, std::uint64_t address, std::span<std::byte> to,
@@ -239,8 +240,9 @@ class memory_domain_ref {
 };
 
 // Which domains may hold the same bytes under two addresses. Within one domain an address names one
-// byte. Domains of one group may overlap anywhere; of two groups never. A domain that translates into
-// local memory is in group 0 with local memory; scratch and all others are groups of their own.
+// byte. Domains of one group may overlap anywhere, domains of two groups never. A domain that
+// translates into local memory is in group 0 with local memory; scratch and every other domain are
+// groups of their own.
 struct alias_model {
   std::uint64_t shared = 1;  // bit per domain: in the group of local memory
 
@@ -254,8 +256,8 @@ struct alias_model {
   }
 };
 
-// The domains that one data path knows, by number; local and scratch are always there. Filled by one
-// thread before use; translate() may then be called by as many threads as the domains allow.
+// The domains of one data path, by number; local and scratch always exist. Filled by one thread
+// before use; translate() may then be called by as many threads as the domains allow.
 template <std::size_t Capacity = 16>
 class domain_table {
   static_assert(Capacity > first_free_domain && Capacity <= max_domains);

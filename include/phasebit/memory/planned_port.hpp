@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A DMA port for tests and fault injection: no memory has pointers, and copies complete when, in which
-// order and with which outcome a plan says, or never.
+// A DMA port for tests and fault injection: no memory has pointers, and a plan decides when, in
+// which order and with which outcome copies complete, or that they never do.
 #pragma once
 
 #include <phasebit/core/expects.hpp>
@@ -16,7 +16,7 @@
 
 namespace phasebit {
 
-// What happens to one copy.
+// The planned outcome of one copy.
 struct copy_fate {
   static constexpr std::uint32_t held = 0xffff'ffff;
 
@@ -82,9 +82,9 @@ class planned_port {
   }
 
   [[nodiscard]] result<mapped_range> map(bus_addr at, std::uint64_t bytes, access wanted) noexcept {
-    const auto piece = translator_->translate(at, bytes, wanted);
-    if (!piece) return piece.error();
-    return mapped_range{0, piece->bytes, memory_domain::unmapped};
+    const auto part = translator_->translate(at, bytes, wanted);
+    if (!part) return part.error();
+    return mapped_range{0, part->bytes, memory_domain::unmapped};
   }
   [[nodiscard]] result<> read(bus_addr at, std::span<std::byte> to) noexcept {
     return dma_read(*translator_, at, to);

@@ -129,8 +129,8 @@ class region_map {
       return failure(errc::access_denied, "the region does not allow this access", a.value());
     }
     const std::uint64_t offset = a - r->begin;
-    const std::uint64_t rest = r->bytes - offset;
-    return segment<local_space>{to_local(r->local) + offset, bytes < rest ? bytes : rest};
+    const std::uint64_t remaining = r->bytes - offset;
+    return segment<local_space>{to_local(r->local) + offset, bytes < remaining ? bytes : remaining};
   }
 
   // Sorted by address.
@@ -171,8 +171,8 @@ class region_map {
   std::conditional_t<owns_table, std::array<region, owns_table ? Capacity : 1>, std::span<region>>
       table_{};
   std::size_t count_ = 0;
-  // A hint that any thread may overwrite; a wrong hint costs a search. (<atomic> would cost each
-  // includer more compile time than the rest of this header.)
+  // A hint that any thread may overwrite; a wrong hint only costs a search. (Including <atomic>
+  // would take longer to compile than this whole header.)
   mutable std::uint32_t last_hit_ = 0;
 };
 
@@ -182,7 +182,8 @@ using guest_memory = region_map<guest_space, Capacity>;
 using guest_region = mapped_region<guest_space>;
 static_assert(AddressTranslator<const guest_memory<>>);
 
-// What a device model reaches by DMA: the regions that a driver of this process handed to it.
+// The memory that a device model reaches by DMA: the regions that a driver of this process
+// registered.
 template <std::size_t Capacity = 8>
 using local_dma = region_map<bus_space, Capacity>;
 static_assert(DmaTranslator<const local_dma<>>);

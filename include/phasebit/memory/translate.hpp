@@ -55,15 +55,15 @@ template <AddressTranslator T, class Each>
     return failure(errc::overflow, "the range wraps around the address space", begin.value());
   }
   while (bytes != 0) {
-    const auto piece = translator.translate(begin, bytes, wanted);
-    if (!piece) return piece.error();
-    if (piece->bytes == 0 || piece->bytes > bytes) {
+    const auto part = translator.translate(begin, bytes, wanted);
+    if (!part) return part.error();
+    if (part->bytes == 0 || part->bytes > bytes) {
       return failure(errc::protocol, "the translator answered with an impossible length",
                      begin.value());
     }
-    each(*piece);
-    begin += piece->bytes;
-    bytes -= piece->bytes;
+    each(*part);
+    begin += part->bytes;
+    bytes -= part->bytes;
   }
   return {};
 }

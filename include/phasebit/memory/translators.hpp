@@ -36,8 +36,8 @@ class offset_translator {
     if (!allows(granted_, wanted)) [[unlikely]] {
       return failure(errc::access_denied, "the window does not allow this access", a.value());
     }
-    const std::uint64_t rest = bytes_ - offset;
-    return segment<To>{base_ + offset, bytes < rest ? bytes : rest};
+    const std::uint64_t remaining = bytes_ - offset;
+    return segment<To>{base_ + offset, bytes < remaining ? bytes : remaining};
   }
 
  private:
