@@ -34,7 +34,7 @@ TEST_CASE("a callback keeps three words of its own") {
   CHECK(a == 2);
 }
 
-TEST_CASE("an empty callback says so, and calling it is the caller's mistake") {
+TEST_CASE("an empty callback converts to false, and calling it is a broken precondition") {
   callback none;
   CHECK_FALSE(static_cast<bool>(none));
   CHECK(phasebit_test::breaks("an empty callback was called", [&] { none(1); }));

@@ -28,8 +28,7 @@ static_assert(failure(errc::loop, "x", 3).at(4).value == 3);
 
 }  // namespace
 
-TEST_CASE(
-    "a message says of whom, what, which value and which piece, and leaves out what it lacks") {
+TEST_CASE("a message has subject, text, value and index, and omits those that are not set") {
   const error bare = failure(errc::not_found, "there is no such device");
   CHECK(said(bare) == "there is no such device");
   CHECK(said(bare.of("0000:01:00.0")) == "0000:01:00.0: there is no such device");
@@ -84,7 +83,8 @@ TEST_CASE("a subject may be a literal, an array that is not full, a string or a 
   CHECK(e.of("").subject.empty());
 }
 
-TEST_CASE("a subject that is too long loses its beginning, for the end of a path says more") {
+TEST_CASE(
+    "a subject that is too long loses its beginning, because the end of a path identifies a file") {
   for (std::size_t n = 0; n <= error_subject::capacity; ++n) {
     const std::string text(n, 'x');
     REQUIRE(error_subject{text}.view() == text);

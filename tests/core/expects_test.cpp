@@ -16,14 +16,14 @@ static_assert(checked(3) == 3);  // a promise that is kept costs constant evalua
 
 }  // namespace
 
-TEST_CASE("a promise that is kept is not heard of, and its condition is evaluated once") {
+TEST_CASE("a satisfied precondition has no effect, and its condition is evaluated once") {
   int evaluated = 0;
   PHASEBIT_EXPECTS(++evaluated == 1, "once");
   CHECK(evaluated == 1);
   CHECK(checked(1) == 1);
 }
 
-TEST_CASE("a broken promise says what and where, and ends the process by SIGABRT") {
+TEST_CASE("a broken precondition prints condition and place, and ends the process by SIGABRT") {
   const auto how = phasebit_test::end_of([] { (void)checked(0); });
   CHECK(how.aborted);
   CHECK(how.said.find("phasebit: broken precondition: the value is above zero\n") !=

@@ -14,8 +14,8 @@ using namespace phasebit;
 
 namespace {
 
-// The least that is a RingOrder. It says what was asked of it, so that a ring can be held to the
-// order of its questions.
+// The smallest model of RingOrder. It records the calls, so that a test can check a ring's order of
+// operations.
 struct recording_order {
   static inline std::string calls;
 

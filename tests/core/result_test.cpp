@@ -67,7 +67,7 @@ static_assert(std::is_same_v<result<>, result<void>>);
 static_assert(sizeof(result<int>) == sizeof(error) + alignof(error));
 static_assert(sizeof(result<>) == sizeof(result<int>));
 
-// An integer says nothing of its address space, on the way into a result either.
+// An integer does not name its address space, so it does not convert into a result of an address.
 static_assert(std::is_convertible_v<bus_addr, result<bus_addr>>);
 static_assert(!std::is_convertible_v<std::uint64_t, result<bus_addr>>);
 static_assert(!std::is_convertible_v<guest_addr, result<bus_addr>>);
@@ -86,7 +86,7 @@ static_assert(below_ten(3) && !below_ten(10));
 
 }  // namespace
 
-TEST_CASE("a result has its value, or the error that says why there is none") {
+TEST_CASE("a result has its value, or an error") {
   const auto good = halve(8);
   REQUIRE(good);
   CHECK(good.has_value());

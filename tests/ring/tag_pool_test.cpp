@@ -117,7 +117,7 @@ TEST_CASE("ids that stay in flight for long are gone around") {
   CHECK(pool.release(other) == 6);
 }
 
-TEST_CASE("ids taken since a mark are told from those before") {
+TEST_CASE("ids taken after a mark are distinguished from those taken before") {
   tag_pool<unsigned, 15> pool;
   pool.reset(15);
   for (unsigned lap = 0; lap != 5'000; ++lap) {

@@ -20,7 +20,7 @@ enum class errc : std::uint8_t {
   not_found,         // no such device, file, capability, mapping
   already_exists,    // created twice
   exhausted,         // no memory, ids, address space or table pages left
-  busy,              // in use elsewhere; may succeed later
+  busy,              // in use elsewhere; a later attempt may work
   not_supported,     // the device or kernel lacks it
   not_ready,         // asked before it was enabled
   timed_out,         // the other side did not answer within the time limit
@@ -53,8 +53,8 @@ static_assert(errc_unknown == static_cast<std::size_t>(errc::cancelled) + 1);
   return detail::errc_names[number < detail::errc_unknown ? number : detail::errc_unknown];
 }
 
-// A short text kept inside its owner: a BDF, a driver's name, the end of a path.
-// A text that does not fit is cut at the front, because the end of a path identifies a file.
+// A short text stored inside its owner: a BDF, a driver's name, the end of a path. A text that does
+// not fit loses its beginning, because the end of a path identifies a file.
 class error_subject {
  public:
   static constexpr std::size_t capacity = 95;
@@ -76,8 +76,8 @@ class error_subject {
 };
 
 // The failure half of result<T>. `what` is a literal (static storage) and reads as a sentence after
-// "subject: ". `index` says which piece, entry or queue; `value` the offending number, or the errno
-// of a system call.
+// "subject: ". `index` is the number of the segment, entry or queue; `value` the offending number,
+// or the errno of a system call.
 struct error {
   static constexpr std::uint32_t no_index = 0xffff'ffff;
 

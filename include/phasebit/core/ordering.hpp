@@ -26,14 +26,14 @@ template <class T>
 concept SharedWord = std::is_trivially_copyable_v<T> && std::has_single_bit(sizeof(T)) &&
                      alignof(T) == sizeof(T) && sizeof(T) <= sizeof(void*);
 
-// What a ring needs of its ordering. All four are static, wait for nothing, and may be called
-// concurrently on different words; one word has one writer.
+// The ordering that a ring needs. All four functions are static, wait for nothing, and may be
+// called concurrently on different words; one word has one writer.
 //   load(w)        reads a word that the other side writes, once, untorn
-//   after_load()   called when a load said that an entry is there: the entry's bytes, read after
-//                  it, are at least as new as the word. Not called on a miss, so polling is free
-//   store(w, v)    publishes: everything read or written before is done before v can be seen
+//   after_load()   called after a load has found an entry: the entry's bytes, read after it, are at
+//                  least as new as the word. Not called on a miss, so polling costs no barrier
+//   store(w, v)    publishes: everything read or written before is done before v becomes visible
 //   full()         every store before is visible before any load after; for "set the flag, then
-//                  look again" between two sides that may both sleep
+//                  check again" between two sides that may both sleep
 template <class Order>
 concept RingOrder = requires(const std::uint32_t& shared, std::uint32_t& mine) {
   { Order::load(shared) } noexcept -> std::same_as<std::uint32_t>;
@@ -44,9 +44,9 @@ concept RingOrder = requires(const std::uint32_t& shared, std::uint32_t& mine) {
 
 namespace detail {
 
-// The barriers of the instruction set: those that a device's DMA needs, and those of threads. Each also
-// stops the compiler. ThreadSanitizer does not know them; nothing is lost by that, for data are handed
-// over by the words' own ordering.
+// The barriers of the instruction set: those that a device's DMA needs, and those of threads. Each
+// is also a compiler barrier. ThreadSanitizer does not model them; it needs only the ordering of
+// the words through which data are passed.
 #if defined(__x86_64__) || defined(__i386__)
 namespace arch = x86;
 #elif defined(__aarch64__)
@@ -139,7 +139,7 @@ static_assert(RingOrder<device_order>);
 // entries. Orders earlier stores (entries that were posted) and loads (entries that were consumed,
 // whose places a CQ head gives back) of ordinary memory before later stores to device memory.
 inline void before_mmio_write() noexcept { detail::arch::before_mmio_write(); }
-// Called after reading a register that says that memory has changed: orders the read before later
+// Called after reading a register that reports a change of memory: orders the read before later
 // loads and stores of ordinary memory.
 inline void after_mmio_read() noexcept { detail::arch::after_mmio_read(); }
 // Where entries are written with non-temporal stores or into write-combining memory: those stores,

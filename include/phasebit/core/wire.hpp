@@ -13,8 +13,8 @@
 
 namespace phasebit {
 
-// A struct whose bytes are its meaning: no padding, no pointers that compilers know of, and any
-// bytes are a valid value. Sizes and offsets are asserted beside each definition.
+// A struct whose object representation is its wire format: no padding, no pointers, and every
+// combination of bytes is a valid value. Sizes and offsets are asserted beside each definition.
 template <class T>
 concept WireStruct = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &&
                      std::has_unique_object_representations_v<T>;

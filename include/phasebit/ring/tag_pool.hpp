@@ -148,8 +148,9 @@ class tag_pool {
   }
 
  private:
-  // `number` counts what was taken; its low 16 bits are the id. That of a free slot has the lowest bit
-  // turned over: it then belongs to another slot, and no id that selects this one compares equal.
+  // `number` counts the allocations; its low 16 bits are the id. The number of a free slot has its
+  // lowest bit inverted: it then belongs to another slot, so that no id that selects this one
+  // compares equal.
   struct slot {
     Token token{};
     std::uint32_t tick = 0;

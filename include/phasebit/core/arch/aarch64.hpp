@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Barriers and the polling hint of AArch64. Included by core/ordering.hpp, which says what each
-// orders; docs/memory-order.md gives the reasons.
+// Barriers and the polling hint of AArch64. Included by core/ordering.hpp, which documents what
+// each orders; docs/memory-order.md gives the reasons.
 #pragma once
 
 namespace phasebit::detail::aarch64 {

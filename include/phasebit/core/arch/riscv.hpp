@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Barriers and the polling hint of RISC-V. Included by core/ordering.hpp, which says what each
+// Barriers and the polling hint of RISC-V. Included by core/ordering.hpp, which documents what each
 // orders; docs/memory-order.md gives the reasons.
 #pragma once
 
