@@ -43,13 +43,13 @@ static_assert(block::AsyncBlockMedia<least_async_media>);
 static_assert(!block::ImmediateMedia<least_async_media>);
 static_assert(!block::AlignedMedia<least_async_media>);
 
-std::vector<media_segment> segments_of(std::vector<std::vector<std::byte>>& pieces) {
+std::vector<media_segment> segments_of(std::vector<std::vector<std::byte>>& parts) {
   std::vector<media_segment> out;
-  for (auto& p : pieces) out.push_back(media_segment::of(p));
+  for (auto& p : parts) out.push_back(media_segment::of(p));
   return out;
 }
 
-// Cuts `bytes` into random pieces, some empty.
+// Cuts `bytes` into random parts, some empty.
 std::vector<std::vector<std::byte>> cut(std::size_t bytes, std::mt19937& random) {
   std::vector<std::vector<std::byte>> out;
   while (bytes != 0) {
@@ -87,13 +87,13 @@ TEST_CASE("segments cut anywhere carry the same bytes as one buffer does") {
     for (int round = 0; round != 400; ++round) {
       const std::uint64_t blocks = random() % 5;
       const std::uint64_t lba = random() % 12;
-      auto pieces = cut(blocks * size, random);
+      auto parts = cut(blocks * size, random);
       std::vector<std::byte> whole;
-      for (auto& p : pieces) {
+      for (auto& p : parts) {
         for (auto& b : p) b = static_cast<std::byte>(random());
         whole.insert(whole.end(), p.begin(), p.end());
       }
-      auto segments = segments_of(pieces);
+      auto segments = segments_of(parts);
       const auto before = store;
       CHECK(async.submit({.operation = media_operation::write,
                           .lba = lba,

@@ -106,7 +106,7 @@ TEST_CASE("zeroing memory leaves the neighbours alone") {
   for (std::size_t i = 512; i < 1536; ++i) CHECK(store[i] == std::byte{0});
 }
 
-TEST_CASE("media without a means to zero is written with zeros, in pieces") {
+TEST_CASE("media without a means to zero is written with zeros, in parts") {
   least_media media{};
   CHECK(block::write_zeroes(media, 5, 19) == media_status::good);
   const std::vector<std::pair<std::uint64_t, std::size_t>> expected{
@@ -119,7 +119,8 @@ TEST_CASE("media without a means to zero is written with zeros, in pieces") {
   CHECK(broken.writes.size() == 1);
 }
 
-TEST_CASE("a trim is a hint: media that cannot use it say good, write-protected media do not") {
+TEST_CASE(
+    "a trim is a hint: media that cannot use it return success, write-protected media do not") {
   least_media media{};
   CHECK(block::trim(media, 0, 64) == media_status::good);
   CHECK(block::trim(media, 0, 65) == media_status::out_of_range);
@@ -130,7 +131,7 @@ TEST_CASE("a trim is a hint: media that cannot use it say good, write-protected 
   CHECK(block::trim(guarded, 0, 1) == media_status::read_only);
 }
 
-TEST_CASE("null media know their size and touch no buffer") {
+TEST_CASE("null media report their size and touch no buffer") {
   block::null_media media{10, 4096};
   CHECK(media.block_count() == 10);
   CHECK(media.block_size() == 4096);

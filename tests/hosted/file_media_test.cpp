@@ -67,7 +67,7 @@ TEST_CASE("a file holds its whole blocks and keeps what is written over a reopen
   CHECK(std::filesystem::file_size(path) == 4096 * 4 + 77);
 }
 
-TEST_CASE("what cannot be opened is told apart, by name") {
+TEST_CASE("each reason for a failed open has its own message") {
   folder here;
   const auto missing = file_media::open((here.path / "absent").string());
   REQUIRE_FALSE(missing);

@@ -76,7 +76,7 @@ TEST_CASE("what names no disk is refused with a sentence") {
   CHECK_FALSE(hosted::open_disk("sim:/no/such/image"));
 }
 
-TEST_CASE("a simulated disk fails as its options say, and one that is read only takes no write") {
+TEST_CASE("a simulated disk fails as its options specify, and a read-only one refuses writes") {
   namespace sim = backend::simulated;
   CHECK_FALSE(hosted::open_disk("sim:", {.faults = sim::fault_plan{}.remove_at_completion(0)}));
   auto disk = hosted::open_disk("sim:", {.read_only = true});

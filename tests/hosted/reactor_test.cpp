@@ -173,14 +173,14 @@ TEST_CASE("does not sleep while a poller that was armed has work") {
   REQUIRE((*r)->add(p));
   for (int i = 0; i != 200; ++i) {
     p.work.store(1);
-    (*r)->wake();  // the work is in memory, no descriptor announces it
+    (*r)->wake();  // the work is in memory; no descriptor becomes readable
     CHECK(eventually([&] { return p.work.load() == 0; }));
   }
   (*r)->remove(p);
   CHECK(p.armed.load() == p.disarmed.load());
 }
 
-TEST_CASE("never sleeps if it is told not to") {
+TEST_CASE("never sleeps if its options forbid it") {
   auto r = reactor::start({.idle_turns = ~0U});
   REQUIRE(r);
   CHECK(eventually([&] { return (*r)->counters().turns > 10'000; }));

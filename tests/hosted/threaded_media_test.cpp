@@ -104,9 +104,10 @@ TEST_CASE("operations that no thread has begun are cancelled, and capacity is ba
     CHECK_FALSE(media.drained());
     CHECK(media.submit({.operation = media_operation::flush}, 5).is_pending());
   }
-  const auto rest = drain(media);
-  CHECK(rest == std::map<media_tag, media_status>{
-                    {1, media_status::good}, {2, media_status::good}, {5, media_status::good}});
+  const auto remaining = drain(media);
+  CHECK(remaining == std::map<media_tag, media_status>{{1, media_status::good},
+                                                       {2, media_status::good},
+                                                       {5, media_status::good}});
 }
 
 TEST_CASE("errors of the media under the threads are delivered as they are") {

@@ -9,7 +9,7 @@ using namespace phasebit;
 
 static_assert(posix::errc_of(EACCES) == errc::permission);
 
-TEST_CASE("what the kernel says becomes the kind of failure that a program branches on") {
+TEST_CASE("an errno becomes the kind of failure that a program branches on") {
   CHECK(posix::errc_of(EPERM) == errc::permission);
   CHECK(posix::errc_of(ENOENT) == errc::not_found);
   CHECK(posix::errc_of(EBUSY) == errc::busy);

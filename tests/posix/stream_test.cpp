@@ -46,7 +46,7 @@ TEST_CASE("a message larger than any socket buffer arrives whole") {
   CHECK(got == sent);
 }
 
-TEST_CASE("a peer that goes away in the middle is an error that says how far it came") {
+TEST_CASE("a peer that closes in the middle is an error with the number of bytes read") {
   auto ends = connected();
   const std::array<std::byte, 5> five{};
   REQUIRE(posix::write_full(ends.a.get(), five));

@@ -45,7 +45,7 @@ struct image {
   std::string path;
 };
 
-// Nothing where the kernel forbids io_uring, which is said.
+// Nothing where the kernel forbids io_uring, which is reported.
 std::optional<hosted::uring_media> open(const image& i, hosted::uring_media_options options = {},
                                         hosted::file_media_options file = {}) {
   auto opened = hosted::file_media::open(i.path, file);
@@ -231,7 +231,7 @@ TEST_CASE("cancelled operations are delivered once, and the destructor ends thos
   buffers.clear();
 }
 
-TEST_CASE("an event tells a sleeping device side that an operation has finished") {
+TEST_CASE("an event wakes a sleeping device side when an operation has finished") {
   const image file{64 * 512};
   const int event = ::eventfd(0, EFD_NONBLOCK);
   REQUIRE(event >= 0);

@@ -67,11 +67,11 @@ struct media_request {
 // Chosen by the submitter, opaque to the media; unique among the operations in flight.
 using media_tag = std::uint64_t;
 
-// What submit() returns.
-//   done     the operation has finished with this status; nothing will be delivered for it
+// The result of submit().
+//   done     the operation has finished with this status; no tag is delivered for it
 //   pending  poll() will deliver its tag exactly once
-//   busy     the media has no capacity now. Nothing was kept or touched: submit the same request
-//            again after a later poll(). Media with nothing in flight is not busy for ever.
+//   busy     the media has no capacity now. The request was not accepted; submit it again after a
+//            later poll(). Media with nothing in flight is not busy for ever.
 class media_answer {
  public:
   [[nodiscard]] static constexpr media_answer done(media_status status) noexcept {
@@ -160,7 +160,7 @@ template <AsyncBlockMedia Media>
   }
 }
 
-// What both flavours have: a device side that takes either asks for this.
+// The common base of both kinds of media; a device side that takes either requires this concept.
 template <class T> concept AnyBlockMedia = BlockMedia<T> || AsyncBlockMedia<T>;
 
 template <AsyncBlockMedia Media>

@@ -10,9 +10,9 @@
 
 namespace phasebit::block {
 
-// Equal buffers of one span. An empty pool is back-pressure: take() returns no_buffer and the device
-// side tries again when one was given back. One thread at a time. The memory outlives the pool. Media
-// know it under `domain`: by pointers, or by the addresses of that domain.
+// Equal buffers of one span. An empty pool is back-pressure: take() returns no_buffer and the
+// device side tries again when a buffer has been returned. One thread at a time. The memory
+// outlives the pool. Media address it in `domain`: by pointers, or by the addresses of that domain.
 class bounce_pool {
  public:
   static constexpr std::uint32_t no_buffer = 0xffff'ffff;

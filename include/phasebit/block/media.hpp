@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the device side of a disk keeps its blocks in. NVMe controllers and virtio-blk devices ask
-// for BlockMedia and know nothing of files, memory or other disks behind it.
+// The storage behind the device side of a disk. NVMe controllers and virtio-blk devices require
+// BlockMedia and are independent of the files, memory or other disks behind it.
 #pragma once
 
 #include <phasebit/core/align.hpp>
@@ -38,12 +38,12 @@ enum class media_status : std::uint8_t {
 inline constexpr std::uint32_t min_block_size = 512;
 inline constexpr std::uint32_t max_block_size = 4096;
 
-// Numbered blocks of one size, a power of two from min_block_size to max_block_size. read and
-// write move bytes.size() / block_size() blocks from `lba` on; the size is a multiple of
+// Numbered blocks of one size, a power of two from min_block_size to max_block_size. read and write
+// move bytes.size() / block_size() blocks starting at `lba`; the size is a multiple of
 // block_size(), which the caller guarantees, and the range may be out of bounds, which the media
 // checks. A write that failed half-way has written some of its blocks. flush() returns when all
-// that was written survives the loss of power. Both sizes are constant while the media is in use.
-// Called by one thread at a time unless the model says otherwise; may block.
+// written data survives a loss of power. Both sizes are constant while the media is in use. Called
+// by one thread at a time unless the model documents otherwise; may block.
 template <class T>
 concept BlockMedia = requires(T& media, const T& constant, std::uint64_t lba,
                               std::span<std::byte> to, std::span<const std::byte> from) {
@@ -101,7 +101,7 @@ template <BlockMedia Media>
   return shift_of(media.block_size());
 }
 
-// What block_size() may be.
+// Returns whether a block may have `bytes` bytes.
 [[nodiscard]] constexpr bool is_block_size(std::uint32_t bytes) noexcept {
   return bytes >= min_block_size && bytes <= max_block_size && (bytes & (bytes - 1)) == 0;
 }
@@ -133,7 +133,7 @@ template <BlockMedia Media>
   return media_status::good;
 }
 
-// Tells the media that blocks are no longer needed; media that cannot use the hint ignore it.
+// Hints that blocks are no longer needed; media that cannot use the hint ignore it.
 template <BlockMedia Media>
 [[nodiscard]] media_status trim(Media& media, std::uint64_t lba, std::uint64_t blocks) noexcept {
   if (!in_range(media, lba, blocks)) return media_status::out_of_range;

@@ -7,8 +7,9 @@
 
 namespace phasebit::block {
 
-// Blocks in a span, which must outlive the media. What lies beyond the last whole block is not
-// used. Different blocks may be accessed by several threads at once; one block as bytes are.
+// Blocks in a span, which must outlive the media. Bytes beyond the last whole block are not used.
+// Different blocks may be accessed by several threads at once; accesses to one block follow the
+// rules of plain memory.
 class memory_media {
  public:
   // `block_size` is a power of two from min_block_size to max_block_size.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Asynchronous media for tests and fault injection: operations complete when, in which order and
-// with which status a plan says, or never.
+// Asynchronous media for tests and fault injection: a plan decides when, in which order and with
+// which status operations complete, or that they never do.
 #pragma once
 
 #include <phasebit/block/async_media.hpp>
@@ -13,7 +13,7 @@
 
 namespace phasebit::block {
 
-// What happens to one operation.
+// The planned outcome of one operation.
 struct media_fate {
   static constexpr std::uint32_t held = 0xffff'ffff;
 

@@ -98,7 +98,7 @@ class isal_compressor {
       }
       const std::uint32_t available = inflate_.avail_out;
       const std::uint32_t input = inflate_.avail_in;
-      // Positive codes say that input or output ran out, which is seen below.
+      // Positive codes report that input or output ran out, which is handled below.
       if (::isal_inflate(&inflate_) < 0) return {0, accel::step_status::corrupt};
       const std::uint32_t made = available - inflate_.avail_out;
       if (full && made != 0) return {written + 1, accel::step_status::output_too_large};
@@ -113,9 +113,9 @@ class isal_compressor {
 
  private:
   static void next(accel::detail::stream& s, std::uint8_t*& at, std::uint32_t& bytes) noexcept {
-    const auto piece = s.take(std::size_t{1} << 30);
-    at = reinterpret_cast<std::uint8_t*>(piece.data());
-    bytes = static_cast<std::uint32_t>(piece.size());
+    const auto part = s.take(std::size_t{1} << 30);
+    at = reinterpret_cast<std::uint8_t*>(part.data());
+    bytes = static_cast<std::uint32_t>(part.size());
   }
 
   ::isal_zstream deflate_{};

@@ -68,8 +68,8 @@ class openssl_xts_key {
   std::array<::EVP_CIPHER_CTX*, 2> contexts_{};
 };
 
-// What a software_engine takes as its Cipher. Data units up to Largest bytes; the keys outlive it. Units
-// that are cut by segments go through a buffer of the object. One thread.
+// The Cipher of a software_engine. Data units up to Largest bytes; the keys outlive it. Data units
+// that span segments go through a buffer of the object. One thread.
 template <std::uint32_t Largest = 65536>
 class openssl_cipher {
  public:

@@ -22,8 +22,8 @@ struct file_media_options {
   std::uint64_t least_blocks = 1;
 };
 
-// Owns its descriptor; move-only. What lies beyond the last whole block is not used. Different
-// blocks may be accessed by several threads at once. Blocks the caller while the kernel does.
+// Owns its descriptor; move-only. Bytes beyond the last whole block are not used. Different blocks
+// may be accessed by several threads at once. Blocks the caller during system calls.
 class file_media {
  public:
   // Errors name the path: not_found, permission (not readable, or not writable and read_only not
@@ -87,8 +87,8 @@ class file_media {
   [[nodiscard]] block::media_status read(std::uint64_t lba, std::span<std::byte> to) noexcept {
     if (!block::in_range(*this, lba, to.size() >> shift_)) return out_of_range;
     return whole(to, lba, block::media_status::read_failed,
-                 [this](std::span<std::byte> rest, off_t at) noexcept {
-                   return ::pread(fd_, rest.data(), rest.size(), at);
+                 [this](std::span<std::byte> remaining, off_t at) noexcept {
+                   return ::pread(fd_, remaining.data(), remaining.size(), at);
                  });
   }
   [[nodiscard]] block::media_status write(std::uint64_t lba,
@@ -96,8 +96,8 @@ class file_media {
     if (!block::in_range(*this, lba, from.size() >> shift_)) return out_of_range;
     if (read_only_) return block::media_status::read_only;
     return whole(from, lba, block::media_status::write_failed,
-                 [this](std::span<const std::byte> rest, off_t at) noexcept {
-                   return ::pwrite(fd_, rest.data(), rest.size(), at);
+                 [this](std::span<const std::byte> remaining, off_t at) noexcept {
+                   return ::pwrite(fd_, remaining.data(), remaining.size(), at);
                  });
   }
   [[nodiscard]] block::media_status flush() noexcept {
@@ -148,11 +148,11 @@ class file_media {
         return failure(errc::io, "cannot be opened; errno is the value", io(reason)).of(path);
     }
   }
-  // stat() says 0 for a block device; where its end is, it tells itself.
+  // stat() reports 0 for a block device; seeking to its end gives the size.
   [[nodiscard]] result<std::uint64_t> find_size() const noexcept {
     struct stat about {};
     if (::fstat(fd_, &about) != 0) {
-      return failure(errc::io, "tells nothing about itself; errno is the value", io(errno));
+      return failure(errc::io, "cannot be examined; errno is the value", io(errno));
     }
     if (!S_ISREG(about.st_mode) && !S_ISBLK(about.st_mode)) {
       return failure(errc::invalid_argument, "is neither a regular file nor a block device");

@@ -42,7 +42,7 @@ struct open_disk_options {
 
 namespace detail {
 
-// What an open disk does, whatever its backend.
+// The operations of an open disk, whatever its backend.
 class disk_interface {
  public:
   disk_interface() = default;
@@ -347,16 +347,17 @@ static_assert(DmaMemory<any_disk>);
                                                 const open_disk_options& options = {}) {
   const auto colon = name.find(':');
   const std::string_view scheme = name.substr(0, colon == name.npos ? 0 : colon);
-  const std::string_view rest = colon == name.npos ? name : name.substr(colon + 1);
+  const std::string_view remaining = colon == name.npos ? name : name.substr(colon + 1);
   const auto opened = [&]() -> result<std::unique_ptr<detail::disk_interface>> {
-    if (scheme == "vfio") return detail::open_pci<backend::vfio::function>(rest, options);
-    if (scheme == "mmio") return detail::open_pci<backend::mmio_linux::function>(rest, options);
-    if (scheme == "qtest") return detail::open_qtest(rest, options);
-    if (scheme == "sim" && rest.empty()) {
+    if (scheme == "vfio") return detail::open_pci<backend::vfio::function>(remaining, options);
+    if (scheme == "mmio")
+      return detail::open_pci<backend::mmio_linux::function>(remaining, options);
+    if (scheme == "qtest") return detail::open_qtest(remaining, options);
+    if (scheme == "sim" && remaining.empty()) {
       return detail::open_simulated(detail::owning_memory_media{options.simulated_bytes}, options);
     }
     if (scheme == "sim") {
-      auto media = file_media::open(std::string{rest}, {.read_only = options.read_only});
+      auto media = file_media::open(std::string{remaining}, {.read_only = options.read_only});
       if (!media) return media.error();
       return detail::open_simulated(std::move(*media), options);
     }

@@ -52,11 +52,12 @@ struct reactor_options {
   // How many idle turns pass before the reactor sleeps. Larger values lower the latency of the next
   // request and use more processor time; ~0 never sleeps.
   std::uint32_t idle_turns = 2000;
-  // The longest sleep, in milliseconds: the bound for work that no notification announces.
+  // The longest sleep, in milliseconds: the bound for work without a notification.
   std::uint32_t longest_sleep_ms = 100;
 };
 
-// What a reactor did since its start. Read by any thread; the values are not a consistent snapshot.
+// The counters of a reactor since its start. Read by any thread; the values are not a consistent
+// snapshot.
 struct reactor_counters {
   std::uint64_t turns = 0;       // rounds over all pollers
   std::uint64_t busy_turns = 0;  // of these, rounds in which a poller did work
@@ -163,7 +164,7 @@ class reactor {
     ::pthread_join(thread_, nullptr);
   }
 
-  // Any thread. Ends a sleep; call it after storing work that no descriptor announces.
+  // Any thread. Ends a sleep; call it after storing work for which no descriptor becomes readable.
   void wake() noexcept {
     // Orders the caller's work before the look at sleeping_, as run() orders sleeping_ before its look.
     std::atomic_thread_fence(std::memory_order_seq_cst);

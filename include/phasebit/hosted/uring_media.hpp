@@ -109,7 +109,7 @@ class uring_media {
   std::size_t poll(Sink&& sink) noexcept {
     if (in_flight_ == 0) return 0;
     start_waiting();
-    // What it cannot take now stays in the ring for the next poll.
+    // Entries that the kernel does not take now stay in the ring for the next poll.
     (void)::io_uring_submit(&ring_->uring);
     std::size_t delivered = 0;
     ::io_uring_cqe* entry = nullptr;
@@ -273,7 +273,7 @@ class uring_media {
       return std::nullopt;
     }
     if (answer == -ECANCELED) {
-      // What was written in part is an error: `cancelled` says that nothing was.
+      // A partial write is an error: `cancelled` means that nothing was written.
       return (o.done == 0 || failed == read_failed) && !o.syncing ? cancelled : failed;
     }
     if (answer == -ENOSPC) return no_space;

@@ -9,7 +9,7 @@
 
 namespace phasebit::posix {
 
-// The kind of failure that an errno stands for. What has no better name is errc::io.
+// The kind of failure that an errno stands for; errc::io where no kind is more specific.
 [[nodiscard]] constexpr errc errc_of(int number) noexcept {
   switch (number) {
     case EPERM:
@@ -47,8 +47,8 @@ namespace phasebit::posix {
   }
 }
 
-// `what` is a literal that says what was tried ("the device file cannot be opened"); `value` of the
-// error is `number`, an errno. To be called before anything else can change errno.
+// `what` is a literal that names the attempt ("the device file cannot be opened"); `value` of the
+// error is `number`, an errno. Call it before anything else can change errno.
 [[nodiscard]] constexpr error os_error(const char* what, int number) noexcept {
   error e = failure(errc_of(number), what, static_cast<std::uint32_t>(number));
   e.value_is_errno = true;

@@ -45,8 +45,8 @@ namespace phasebit::posix {
   }
 }
 
-// Exactly out.size() bytes, or the error: an end before that is errc::removed, `value` telling how
-// many bytes had come. For blocking descriptors.
+// Reads exactly out.size() bytes. An end before that is errc::removed, with the number of bytes
+// read in `value`. For blocking descriptors.
 [[nodiscard]] inline result<> read_full(int fd, std::span<std::byte> out) noexcept {
   std::size_t done = 0;
   while (done != out.size()) {

@@ -82,7 +82,7 @@ template <class T>
   return parse_number<T>(read_line(path), base);
 }
 
-// One write(2), as attributes want it. `what` says what the kernel refuses.
+// One write(2), as attributes require. `what` names the operation that the kernel refused.
 [[nodiscard]] inline result<> write_text(
     const std::string& path, std::string_view text,
     const char* what = "the kernel does not take this value") noexcept {
