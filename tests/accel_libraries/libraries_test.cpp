@@ -72,7 +72,9 @@ TEST_CASE("our checksums are ISA-L's for every length up to 600 and for long one
   CHECK(hosted::isal_instructions::crc16_t10dif(data, 0) == crc16_t10dif(data));
 }
 
-TEST_CASE("our AES-XTS is OpenSSL's: both key sizes, random units, cut anywhere, both directions") {
+TEST_CASE(
+    "our AES-XTS matches OpenSSL's: both key sizes, random data units, cut anywhere, both "
+    "directions") {
   auto theirs_keys = library_keys();
   const auto keys = own_keys();
   hosted::openssl_cipher<> theirs{theirs_keys};

@@ -5,7 +5,7 @@
 Usage: compile_headers.py --compiler "g++ -m64" [--freestanding] [--alone-from LAYER]
                           [--without-hosted] [--work DIR]
 
-Headers of layers below --alone-from are compiled one unit per folder instead, for compilers that
+Headers of layers below --alone-from are compiled one translation unit per folder instead, for compilers that
 only have to agree with one that saw each header alone. With ccache on the path, a header that has
 not changed since the last run costs nothing.
 """
@@ -25,7 +25,7 @@ def main():
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2])
     parser.add_argument("--compiler", default="g++")
     parser.add_argument("--freestanding", action="store_true", help="freestanding components, with no operating system")
-    parser.add_argument("--alone-from", type=int, default=0, help="lower layers: one unit per folder")
+    parser.add_argument("--alone-from", type=int, default=0, help="lower layers: one translation unit per folder")
     parser.add_argument("--without-hosted", action="store_true", help="fmt and Boost are not there")
     parser.add_argument("--work", type=Path, default=Path("build/headers"))
     args = parser.parse_args()
@@ -71,7 +71,7 @@ def main():
         if status:
             failed += 1
             print(f"{' with '.join(included)} does not compile alone with {args.compiler}:\n{output}")
-    print(f"{len(units) - failed} of {len(units)} units ({len(names)} headers) compile with {args.compiler}")
+    print(f"{len(units) - failed} of {len(units)} translation units ({len(names)} headers) compile with {args.compiler}")
     return 1 if failed or not names else 0
 
 

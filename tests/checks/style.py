@@ -20,7 +20,7 @@ def spdx(root):
         if file.exists():
             first = file.read_text().splitlines()[:2]
             if not any(line in text for text in first[: 2 if first and first[0].startswith("#!") else 1]):
-                yield file, 1, f"the first line must say: {line}"
+                yield file, 1, f"the first line must be: {line}"
 
 
 def macros(root):
@@ -94,7 +94,7 @@ def layering(root):
             elif own.freestanding and not other.freestanding:
                 yield file, number, f"{own.name} is freestanding and includes {included}, which is not"
             elif other != own and other.name not in own.needs:
-                yield file, number, f"cmake/components.cmake does not say that {own.name} needs {other.name}"
+                yield file, number, f"cmake/components.cmake does not list {other.name} as a need of {own.name}"
 
 
 def fronts(root):

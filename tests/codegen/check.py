@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
-"""Holds the instructions of a file's functions against what its EXPECT lines say they are.
+"""Compares the instructions of a file's functions with its EXPECT lines.
 
 Usage: check.py FILE --architecture aarch64 --compiler "aarch64-linux-gnu-g++"
 
 Each function is reduced to what touches memory or orders it: a list of tokens such as
 `load32; dmb oshld; store32`, widths in bits, any conditional jump a `branch`. Arithmetic on
 registers is left out, for it is the compiler's own business; a load, store or barrier more or less
-than expected is a failure. A line `// EXPECT function: regex` says what the tokens must be, with
+than expected is a failure. A line `// EXPECT function: regex` gives the tokens that are required, with
 barriers by the names of BARRIERS: `<before_mmio>; store32`. `// EXPECT(arm) function: ...` is for
 one architecture and goes before the other.
 """
@@ -165,7 +165,7 @@ def main():
         if not re.fullmatch(regex, got):
             wrong += 1
             print(f"{name} with {args.compiler}\n  is:     {got}\n  should: {regex}")
-    print(f"{len(wanted) - wrong} of {len(wanted)} functions are what {args.file.name} says")
+    print(f"{len(wanted) - wrong} of {len(wanted)} functions match {args.file.name}")
     return 1 if wrong or not wanted else 0
 
 

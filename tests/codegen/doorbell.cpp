@@ -62,8 +62,8 @@ void write_wide(std::byte* base, std::uint32_t low, std::uint32_t high) {
   mapped_bar{std::span{base, 0x1000}}.write64_lo_hi(0x28, std::uint64_t{high} << 32 | low);
 }
 
-// A shadow doorbell: the index, then a full barrier, then the event index; the register only where
-// that says so. The loads of the doorbell's own members lie wherever the compiler wants them.
+// A shadow doorbell: the index, then a full barrier, then the event index; the register only if the
+// event index requires it. The compiler may place the loads of the doorbell's own members anywhere.
 // EXPECT ring_shadow: ((load(16|32|64)|store32); )*<release>; (load(32|64); )?store32; <full>; (load(32|64); )*load32; branch; (load(32|64); )?<before_mmio>; (load(32|64); )?store32
 void ring_shadow(ring::shadow_doorbell<mmio_doorbell, device_order>& doorbell,
                  std::uint32_t value) {

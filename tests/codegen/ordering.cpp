@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What publishing an entry and finding one cost. docs/memory-order.md says why each barrier is there.
+// The cost of publishing an entry and of finding one. docs/memory-order.md gives the reason for
+// each barrier.
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/copy.hpp>
 #include <phasebit/core/ordering.hpp>

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSL-1.0
 """A compile-fail test: the file must be refused, with every text of its EXPECT lines.
 
-A line `// EXPECT: regex` names what the compiler must say; `// EXPECT(gcc): regex` and
+A line `// EXPECT: regex` names a text that the compiler must print; `// EXPECT(gcc): regex` and
 `// EXPECT(clang): regex` are for one of them. With PHASEBIT_FAIL_FIXED defined the same file must
 compile, which shows that nothing else is wrong with it.
 """
@@ -39,7 +39,7 @@ def main():
         return 1
     for regex in wanted:
         if not re.search(regex, output):
-            print(f"{args.file} is refused, but {kind} does not say: {regex}\n{output}")
+            print(f"{args.file} is refused, but {kind} does not print: {regex}\n{output}")
             return 1
     compiles, output = compile_it("-DPHASEBIT_FAIL_FIXED")
     if not compiles:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A type that cannot hold the field's bits would lose some of them in silence.
+// A type that is narrower than the field would truncate its value.
 // EXPECT: the type is too narrow for the field
 #include <phasebit/core/field.hpp>
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A bare number does not say which address space it belongs to.
+// A bare number has no address space.
 // EXPECT: (cannot convert|could not convert|no viable conversion|no matching function)
 // EXPECT: bus_addr|address<.*bus_space>
 #include <phasebit/core/address.hpp>

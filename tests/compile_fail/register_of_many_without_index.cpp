@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which of many registers is meant has to be said.
+// Access to one of several registers requires an index.
 // EXPECT: there are many of this register: say which
 #include <phasebit/pcie/driver/mapped_bar.hpp>
 #include <phasebit/pcie/driver/register_block.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the device only tells is not written.
+// A register that only the device changes cannot be written.
 // EXPECT: this register is read-only
 #include <phasebit/pcie/driver/mapped_bar.hpp>
 #include <phasebit/pcie/driver/register_block.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A number, or a value that does not say where it lies, is no register.
+// A number, or a value without an offset, is not a register.
 // EXPECT: a register is a type that says where it is
 #include <phasebit/pcie/driver/mapped_bar.hpp>
 #include <phasebit/pcie/driver/register_block.hpp>

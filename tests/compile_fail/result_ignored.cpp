@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A failure that nobody looks at is lost: a result is nodiscard, and our own code takes the warning
-// for the error it is.
+// An ignored failure is lost: a result is nodiscard, and the project's own code turns the warning
+// into an error.
 // EXPECT: (ignoring|nodiscard)
 #include <phasebit/core/result.hpp>
 

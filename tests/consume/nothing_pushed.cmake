@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
-# A target of the library gives C++20, an include path and other rooms; nothing else.
+# A target of the library adds C++20, an include path and other components; nothing else.
 function(phasebit_expect_nothing_pushed)
   foreach(target IN LISTS ARGN)
     get_target_property(aliased ${target} ALIASED_TARGET)

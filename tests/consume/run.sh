@@ -27,7 +27,7 @@ case $kind in
     command -v pkg-config > /dev/null || { echo "skipped: pkg-config is not installed"; exit 77; }
     export PKG_CONFIG_PATH=$prefix/share/pkgconfig
     found=$(pkg-config --modversion phasebit)
-    [[ $found == "$version" ]] || { echo "pkg-config says $found, not $version"; exit 1; }
+    [[ $found == "$version" ]] || { echo "pkg-config reports $found, not $version"; exit 1; }
     read -ra flags <<< "$(pkg-config --cflags --libs phasebit)"
     "$cxx" -std=c++20 -Wall -Wextra -Werror "$here/main.cpp" "${flags[@]}" -o "$work/consume"
     exec "$work/consume" ;;

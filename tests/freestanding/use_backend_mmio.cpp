@@ -35,7 +35,7 @@ struct operand : pcie::device_register<operand, 0x08, std::uint64_t> {
 
 }  // namespace
 
-// What the guide shows: no heap, and no destructor that somebody would have to call.
+// The guide's example: no heap, and no destructor that must run.
 extern "C" std::uint32_t use_sketch(std::byte* window, std::size_t bytes) {
   pcie::ecam ecam{pcie::mapped_window{std::span{window, bytes}}};
   mmio::function disk{ecam.function(1, 0, 0), dma};

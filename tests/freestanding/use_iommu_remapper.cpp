@@ -34,7 +34,7 @@ std::uint64_t use(const Architecture& settings, arena& tables, Faults& faults, s
   remapper<Architecture, arena, Faults, remapper_caches{8, 8, 2, 8}> iommu{tables, faults,
                                                                            settings};
   const pcie::requester_id who{static_cast<std::uint16_t>(id)};
-  const auto piece = iommu.translate(who, bus_addr{a}, 64, access::write);
+  const auto part = iommu.translate(who, bus_addr{a}, 64, access::write);
   const auto with = iommu.translate({who, a, access::read, true, data}, 64);
   const auto message = iommu.remap_interrupt(who, {bus_addr{0xfee0'0000}, data});
   command c = command::whole_domain(static_cast<std::uint16_t>(data));
@@ -44,7 +44,7 @@ std::uint64_t use(const Architecture& settings, arena& tables, Faults& faults, s
   iommu.apply(c);
   iommu.apply(command::one_device(id));
   iommu.apply(command::interrupt_entries(0, data));
-  return (piece ? piece->begin.value() : 0) + (with ? with->begin.value() : 0) +
+  return (part ? part->begin.value() : 0) + (with ? with->begin.value() : 0) +
          (message ? message->data : 0);
 }
 

@@ -70,7 +70,7 @@ extern "C" unsigned use_virtio(std::byte* memory, device::buffer_state* states,
   if (disk.start({.size = 8, .areas = *areas, .buffers = buffers})) done += disk.poll(map).taken;
   done += static_cast<unsigned>(virtio::blk::make_config(media, {}).capacity.get());
 
-  // The same as a SCSI unit.
+  // The same as a SCSI logical unit.
   namespace scsi = virtio::scsi;
   scsi::logical_unit units[1] = {scsi::logical_unit{scsi::logical_unit_options{}}};
   scsi::target target{units};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A hostile guest's sequence: operations, segments and parameters drawn from the input. What is refused
-// leaves the sequence usable; what is accepted is planned and run on guest memory, and writes nothing
-// outside of the destinations' domain.
+// A hostile guest's sequence: operations, segments and parameters drawn from the input. A refused
+// append leaves the sequence usable; an accepted sequence is planned and run on guest memory, and
+// writes nothing outside of the destinations' domain.
 #include "fuzz_input.hpp"
 
 #include <phasebit/accel/execution.hpp>
@@ -40,7 +40,7 @@ domain_segment drawn(phasebit_test::fuzz_input& in, const std::vector<domain_seg
     s = scratch[(w >> 50) % scratch.size()];
     if ((w >> 49 & 1U) != 0) s.bytes = 1 + (w & 0x3ff);
   }
-  // Sizes that blocks and units accept are common.
+  // Sizes that blocks and data units accept are common.
   if ((w >> 48 & 3U) == 0) s.bytes = 512 * (1 + (w & 1));
   if ((w >> 48 & 3U) == 1) s.bytes = 520 * (1 + (w & 1));
   return s;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A driver that writes anything into its command ring and its tail, and a device that answers what
-// it likes: the emulated IOMMU stays inside its memory, comes to an end, and stops where it says.
+// A driver that writes arbitrary values into its command ring and its tail, and a device that sends
+// arbitrary responses: the emulated IOMMU stays inside its memory, terminates, and stops at the
+// reported position.
 #include <phasebit/iommu/amd/command_codec.hpp>
 #include <phasebit/iommu/ats/agent.hpp>
 #include <phasebit/iommu/ats/device.hpp>
@@ -63,7 +64,7 @@ struct unit {
   void interrupt() noexcept {}
 };
 
-// What can be said again is understood the same.
+// A decoded command that can be encoded again decodes to the same command.
 template <class Codec>
 void check_round_trip(const Codec& codec, const command_words& words) {
   const command c = codec.decode(words);

@@ -38,8 +38,9 @@ struct host_memory {
     if (a.value() < memory_base || offset >= memory_bytes) {
       return failure(errc::not_mapped, "outside", a.value());
     }
-    const std::uint64_t rest = memory_bytes - offset;
-    return segment<local_space>{to_local(bytes.data() + offset), wanted < rest ? wanted : rest};
+    const std::uint64_t remaining = memory_bytes - offset;
+    return segment<local_space>{to_local(bytes.data() + offset),
+                                wanted < remaining ? wanted : remaining};
   }
 
   alignas(4096) std::array<std::byte, memory_bytes> bytes{};
@@ -119,7 +120,7 @@ struct session {
     device.write32(cc::offset, cc{}.with(cc::en, true).with(cc::iosqes, 6).with(cc::iocqes, 4).raw);
     tails = {};
   }
-  // Queue q's rings lie in the two pages after the ones before it, as far as this host knows.
+  // This host places queue q's rings in the two pages after those of queue q - 1.
   void command(unsigned q, submission_entry e) {
     constexpr std::uint32_t depth = 8;
     const std::size_t at = q * 0x2000 + tails[q] * 64;

@@ -30,17 +30,17 @@ struct tick_clock {
 struct root {
   space port;
   space hostile;
-  space nobody;
+  space absent;
   std::uint64_t accesses = 0;
 
   space& function(pcie::requester_id id) noexcept {
-    if (++accesses > 1'000'000) std::abort();  // whatever a device says, the work is bounded
+    if (++accesses > 1'000'000) std::abort();  // the work is bounded for every device
     if (id == pcie::requester_id{0, 1, 0}) return port;
     if (id.device() == 0 && id.function() == 0 &&
         id.bus() == port.read8(pcie::bridge_header::secondary_bus) && id.bus() != 0) {
       return hostile;
     }
-    return nobody;
+    return absent;
   }
 };
 
@@ -63,8 +63,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
   d.ari_next_function = 0;
   must(pcie::emit_function(r.hostile, d).has_value());
   must(pcie::emit_bridge(r.port, {.vendor_id = 1}).has_value());
-  r.nobody.clear();
-  for (std::uint32_t at = 0; at != 4096; at += 4) r.nobody.set32(at, 0xffff'ffff);
+  r.absent.clear();
+  for (std::uint32_t at = 0; at != 4096; at += 4) r.absent.set32(at, 0xffff'ffff);
 
   for (; bytes >= 10; data += 10, bytes -= 10) {
     std::uint16_t at = 0;

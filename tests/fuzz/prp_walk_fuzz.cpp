@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A command's PRPs and the memory that they point into, both made up by a hostile driver: 24 bytes of
-// PRP1, PRP2, length and page size, then memory from bus address 0 on. What walking finds and what a
-// walk along the rewritten command finds are the same bytes.
+// A command's PRPs and the memory that they point into, both written by a hostile driver: 24 bytes
+// of PRP1, PRP2, length and page size, then memory starting at bus address 0. Walking the command
+// and walking the rewritten command find the same bytes.
 #include <phasebit/memory/translators.hpp>
 #include <phasebit/nvme/prp.hpp>
 
@@ -34,8 +34,8 @@ class hostile_memory {
   }
   result<segment<local_space>> translate(bus_addr a, std::uint64_t n, phasebit::access) noexcept {
     if (a.value() >= bytes_.size()) return failure(errc::not_mapped, "beyond the input", a.value());
-    const std::uint64_t rest = bytes_.size() - a.value();
-    const std::uint64_t got = n < rest ? n : rest;
+    const std::uint64_t remaining = bytes_.size() - a.value();
+    const std::uint64_t got = n < remaining ? n : remaining;
     moved += got;
     return segment<local_space>{to_local(bytes_.data() + a.value()), got};
   }
@@ -54,8 +54,8 @@ struct piece_list {
     bytes += count;
     const std::uint64_t page = std::uint64_t{1} << shift;
     while (count != 0) {
-      const std::uint64_t rest = page - (begin & (page - 1));
-      const std::uint64_t now = count < rest ? count : rest;
+      const std::uint64_t remaining = page - (begin & (page - 1));
+      const std::uint64_t now = count < remaining ? count : remaining;
       segments.push_back({bus_addr{begin}, static_cast<std::size_t>(now)});
       begin += now;
       count -= now;
@@ -68,7 +68,7 @@ status_code walk(Memory& memory, prp::pointers p, std::uint64_t bytes, unsigned 
                  piece_list& out) {
   return prp::walk(memory, p, bytes, shift, [&](bus_addr at, std::uint64_t n) noexcept {
     check(n != 0 && n <= bytes);
-    // What wraps cannot be reached, and is for the visitor to refuse.
+    // A range that wraps cannot be reached; the visitor refuses it.
     if (!range_end(at, n)) return status_code::data_transfer_error;
     out.add(at.value(), n, shift);
     return status_code::success;
@@ -109,7 +109,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   prp::pointers copied = command;
   const prp::build_result v =
       prp::rewrite(memory, same, phasebit::access::write, copied, bytes, shift, shadow);
-  // Which of several faults is told first may differ.
+  // With several faults, either may be reported first.
   check(static_cast<bool>(v) == (status == status_code::success));
   if (!v) {
     check(copied == command);

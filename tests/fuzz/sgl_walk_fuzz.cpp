@@ -32,8 +32,8 @@ class hostile_memory {
   explicit hostile_memory(std::span<const std::uint8_t> bytes) : bytes_(bytes) {}
   result<segment<local_space>> translate(bus_addr a, std::uint64_t n, phasebit::access) noexcept {
     if (a.value() >= bytes_.size()) return failure(errc::not_mapped, "beyond the input", a.value());
-    const std::uint64_t rest = bytes_.size() - a.value();
-    const std::uint64_t got = n < rest ? n : rest;
+    const std::uint64_t remaining = bytes_.size() - a.value();
+    const std::uint64_t got = n < remaining ? n : remaining;
     moved += got;
     return segment<local_space>{to_local(bytes_.data() + a.value()), got};
   }
@@ -43,7 +43,7 @@ class hostile_memory {
   std::span<const std::uint8_t> bytes_;
 };
 
-// Pieces, neighbours made one, bit buckets as segments of no address.
+// Segments, adjacent ones merged, bit buckets as segments without an address.
 struct piece_list {
   std::vector<segment<bus_space>> segments;
   std::uint64_t bytes = 0;
@@ -65,7 +65,7 @@ status_code walk(Memory& memory, const nvme::sgl_descriptor& first, std::uint64_
       memory, first, bytes, allowed,
       [&](bus_addr at, std::uint64_t n) noexcept {
         check(n != 0 && n <= bytes);
-        // What wraps cannot be reached, and is for the visitor to refuse.
+        // A range that wraps cannot be reached; the visitor refuses it.
         if (!range_end(at, n)) return status_code::data_transfer_error;
         out.add(at.value(), n);
         return status_code::success;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Bytes that a hostile link partner sent as one TLP. What is accepted decodes to a value that encodes
-// to a packet which decodes to the same value; what is answered is answered to its sender.
+// Bytes that a hostile link partner sent as one TLP. An accepted packet decodes to a value that
+// encodes to a packet which decodes to the same value; a completion goes to the requester.
 #include <phasebit/pcie/spec/tlp_completion.hpp>
 #include <phasebit/pcie/spec/tlp_message.hpp>
 #include <phasebit/pcie/spec/tlp_parse.hpp>

@@ -67,7 +67,7 @@ using namespaces = nvme::device::single_namespace<media_type>;
 using device_type = vfu::nvme_device<namespaces, few>;
 using server_type = vfu::server<device_type>;
 
-// What the client gives to the server, made once.
+// The descriptors that the client passes to the server, created once.
 struct client_files {
   posix::unique_fd fd{::memfd_create("fuzz", MFD_CLOEXEC)};
   posix::memory_mapping memory;

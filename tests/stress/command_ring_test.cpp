@@ -64,7 +64,7 @@ struct counting_handler {
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a driver and a unit in two threads: every command arrives once, in order",
+TEST_CASE_TEMPLATE("a driver and an IOMMU in two threads: every command arrives once, in order",
                    Codec, vtd::command_codec, amd::command_codec, smmuv3::command_codec,
                    riscv::command_codec) {
   for (const bool by_store : {true, false}) {

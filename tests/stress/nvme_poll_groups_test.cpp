@@ -56,8 +56,8 @@ struct rig : machine<grouped_policy, grouped_backing> {
                 .longest = 12, .busy_one_in = 9, .at_once_one_in = 7, .ignore_cancel_one_in = 5}) {}
 };
 
-// What the host keeps for one queue. Commands use blocks and buffers by their id, so that each command is
-// alone with its data.
+// The host's state of one queue. Commands use blocks and buffers by their id, so that no two
+// commands share data.
 struct host_queue {
   rig* r = nullptr;
   std::uint16_t id = 0;

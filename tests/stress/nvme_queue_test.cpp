@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// NVMe's rings with a thread on either side: a driver as the library has it, and a controller that is
-// as small as controllers get. What the two share lies on the heap, where ThreadSanitizer looks at it.
+// NVMe's rings with a thread on either side: the library's driver and a minimal controller. The
+// shared memory lies on the heap, where ThreadSanitizer checks it.
 #include <phasebit/core/cacheline.hpp>
 #include <phasebit/core/copy.hpp>
 #include <phasebit/core/ordering.hpp>
@@ -45,7 +45,7 @@ struct alignas(64) block_of_data {
   std::array<std::uint64_t, data_words> words;
 };
 
-// What the driver writes for its n-th command, and what the controller makes of it.
+// The driver's n-th command, and the controller's completion of it.
 constexpr std::uint64_t sent(std::uint64_t n, std::size_t i) { return n * 0x9e37'79b9 + i; }
 constexpr std::uint64_t answered(std::uint64_t n, std::size_t i) { return ~sent(n, i); }
 
@@ -245,7 +245,7 @@ TEST_CASE("a controller that sleeps behind its shadow doorbell is always woken")
     // Sometimes right behind the controller's heels, sometimes far ahead of it.
     if (index % 7 == 3 && index != last) continue;
     while (thread_order::load(*s->done) != index) {
-      // Asleep on the register as it is now, with work to do: nobody will ever wake it.
+      // Asleep on the current register with work to do: a lost wake-up.
       const std::uint32_t slept_on = thread_order::load(*s->asleep);
       const std::uint32_t writes = thread_order::load(*s->register_writes);
       if (slept_on == writes + 1 && thread_order::load(*s->done) != index) {

@@ -139,9 +139,9 @@ struct two_flags {
   own_line<std::uint32_t> left_at{}, right_at{};
 };
 
-// Store buffering: each side says that it sleeps (or has work), then looks at the other's word. With
-// full() between, at least one of the two sees the other; without it both could miss, and sleep.
-// The two meet before and after each round; the round is the value stored.
+// Store buffering: each side stores that it sleeps (or has work), then loads the other's word. With
+// full() between, at least one of the two loads the other's store; without it both could miss it,
+// and sleep. The two meet before and after each round; the round is the value stored.
 template <RingOrder Order>
 std::uint32_t both_missed() {
   constexpr std::uint32_t rounds = 100'000;

@@ -29,7 +29,7 @@ struct store {
   arena tables;
 };
 
-// Target of address a: known from a alone, so that a walker can tell old from garbage.
+// Target of address a: a function of a, so that a walker can detect a wrong value.
 constexpr std::uint64_t target_of(std::uint64_t a) { return (1ULL << 40) + a; }
 
 // Granules 2k of a thread belong to it alone; the threads' granules interleave in the same tables.

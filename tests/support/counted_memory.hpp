@@ -30,7 +30,7 @@ class counted_memory {
     std::memset(base_, 0xee, bytes);
   }
 
-  // Pieces end where pages of 4 KiB do, as if each lay elsewhere.
+  // Translated ranges end at 4 KiB pages, as if each page lay elsewhere.
   phasebit::result<phasebit::segment<to>> translate(phasebit::address<Space> a, std::uint64_t bytes,
                                                     phasebit::access wanted) noexcept {
     const std::uint64_t offset = a.value() - begin_;

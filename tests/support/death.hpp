@@ -43,7 +43,7 @@ template <class F>
   return how;
 }
 
-/// Whether `mistake` ends the process by the broken precondition that says `sentence`.
+/// Whether `mistake` ends the process by a broken precondition with the text `sentence`.
 template <class F>
 [[nodiscard]] bool breaks(const char* sentence, F&& mistake) {
   const ending how = end_of(static_cast<F&&>(mistake));

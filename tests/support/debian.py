@@ -29,9 +29,9 @@ def run(*command, **more):
 
 def last_words(failed):
     """Why a command of run() failed, in its own words."""
-    said = failed.stderr or "" if isinstance(failed, subprocess.CalledProcessError) else "it takes too long"
-    lines = said.decode(errors="replace") if isinstance(said, bytes) else said
-    lines = lines.strip().splitlines() or ["it says nothing"]
+    output = failed.stderr or "" if isinstance(failed, subprocess.CalledProcessError) else "it timed out"
+    lines = output.decode(errors="replace") if isinstance(output, bytes) else output
+    lines = lines.strip().splitlines() or ["no output"]
     return next((line for line in lines if line.startswith("E: ")), lines[-1])
 
 
@@ -44,7 +44,7 @@ def need_tools():
 
 @contextmanager
 def alone(name):
-    """One process at a time, for tests that run at once want the same packages."""
+    """One process at a time, because tests that run at once install the same packages."""
     CACHE.mkdir(parents=True, exist_ok=True)
     with open(CACHE / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -53,7 +53,7 @@ def alone(name):
 
 def other_suite(suite):
     """The options that make apt look at that suite, with package lists of its own in the cache. Of SUITE-backports
-    apt takes what is there, and the rest from SUITE."""
+    apt takes what is there, and other packages from SUITE."""
     mirrors = [line for line in run("apt-get", "indextargets", "--format", "$(REPO_URI)",
                                     "Created-By: Packages").split() if line.rstrip("/").endswith("/debian")]
     if not mirrors:

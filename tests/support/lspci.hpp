@@ -17,7 +17,7 @@
 
 namespace phasebit_test {
 
-// What `lspci -F` says of this function, in full.
+// The full output of `lspci -F` for this function.
 inline std::string lspci(const phasebit::pcie::config_image<4096>& config, const char* bdf) {
   if (std::system("command -v lspci >/dev/null 2>&1") != 0) {
     skip("lspci (pciutils) is not installed");

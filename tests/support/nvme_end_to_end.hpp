@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an NVMe disk has to do for our driver, whoever plays the disk: one body for the simulated
-// controller, for QEMU's, and for every backend to come.
+// The behaviour that our driver requires of every NVMe disk: one test body for the simulated
+// controller, for QEMU's, and for every further backend.
 #pragma once
 
 #include <phasebit/nvme/driver/controller.hpp>

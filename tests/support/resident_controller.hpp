@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The least that can be at the other end of a queue pair: a controller that lives in the same memory
-// and the same thread, takes what it is told of, and completes it as the test says.
+// A minimal controller at the other end of a queue pair: it runs in the same memory and thread,
+// fetches the commands that doorbells report, and completes them as the test specifies.
 #pragma once
 
 #include <phasebit/nvme/driver/queue_pair.hpp>
@@ -50,7 +50,7 @@ class resident_controller {
   [[nodiscard]] memory_doorbell tail() { return {&tail_}; }
   [[nodiscard]] memory_doorbell head() { return {&head_}; }
 
-  // Commands that the host has told of and that were not fetched yet.
+  // Commands that the host has submitted by doorbell and that were not fetched yet.
   [[nodiscard]] bool pending() const { return fetch_ != tail_; }
   [[nodiscard]] const nvme::submission_entry& fetch() {
     const auto& entry = submission_[fetch_];

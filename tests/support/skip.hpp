@@ -7,8 +7,8 @@
 
 namespace phasebit_test {
 
-/// Ends a peer test as skipped (exit status 77, shown by ctest) and says why. For what the machine
-/// lacks, never for what the library gets wrong. Call it before anything was checked.
+/// Ends a peer test as skipped (exit status 77, shown by ctest) and prints the reason. Only for
+/// what the machine lacks, never for a failure of the library. Call it before the first check.
 [[noreturn]] inline void skip(std::string_view reason) {
   std::printf("skipped: %.*s\n", static_cast<int>(reason.size()), reason.data());
   std::fflush(stdout);

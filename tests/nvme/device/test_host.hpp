@@ -127,8 +127,8 @@ struct machine : Backing {
 
   template <class... Rest>
   explicit machine(const device::settings& s = small(), std::uint32_t block_size = 512,
-                   std::size_t memory_bytes = 8U << 20, Rest&&... rest)
-      : Backing(block_size, std::forward<Rest>(rest)...),
+                   std::size_t memory_bytes = 8U << 20, Rest&&... remaining)
+      : Backing(block_size, std::forward<Rest>(remaining)...),
         config(s),
         ram(memory_bytes),
         words((std::size_t{s.io_queue_pairs} + 1) * 2 << s.doorbell_stride),
