@@ -103,9 +103,9 @@ void walk(benchmark::State& state) {
   std::size_t i = 0;
   std::uint64_t chain = 0;
   for (auto _ : state) {
-    const auto piece =
+    const auto part =
         b.table.translate(where[i++ & 4095] + (Dependent ? chain & 7 : 0), 512 - 8, access::write);
-    chain = piece->begin.value();
+    chain = part->begin.value();
     benchmark::DoNotOptimize(chain);
   }
   state.SetItemsProcessed(state.iterations());
@@ -180,8 +180,8 @@ void cached(benchmark::State& state) {
   cached_translator through{b.table, cache, iotlb_tag{static_cast<std::uint16_t>(state.range(0))}};
   std::size_t i = 0;
   for (auto _ : state) {
-    const auto piece = through.translate(bus_addr{(i++ % pages) * b.granule}, 512, access::write);
-    benchmark::DoNotOptimize(piece->begin.value());
+    const auto part = through.translate(bus_addr{(i++ % pages) * b.granule}, 512, access::write);
+    benchmark::DoNotOptimize(part->begin.value());
   }
   state.SetItemsProcessed(state.iterations());
 }
@@ -222,8 +222,8 @@ void flat(benchmark::State& state) {
   if (!table.map(guest_addr{0}, host_phys{1ULL << 40}, 1 << 30, access::read_write)) std::abort();
   std::uint64_t a = 0;
   for (auto _ : state) {
-    const auto piece = table.translate(guest_addr{a & ((1 << 30) - 1)}, 512, access::write);
-    benchmark::DoNotOptimize(piece->begin.value());
+    const auto part = table.translate(guest_addr{a & ((1 << 30) - 1)}, 512, access::write);
+    benchmark::DoNotOptimize(part->begin.value());
     a += (2 << 20) + 4096;
   }
   state.SetItemsProcessed(state.iterations());

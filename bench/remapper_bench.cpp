@@ -126,8 +126,8 @@ void functions(benchmark::State& state) {
   }
   std::uint32_t id = 0;
   for (auto _ : state) {
-    const auto piece = access_of(id);
-    benchmark::DoNotOptimize(piece->begin.value());
+    const auto part = access_of(id);
+    benchmark::DoNotOptimize(part->begin.value());
     if (++id == count) id = 0;
   }
   state.SetItemsProcessed(state.iterations());

@@ -126,7 +126,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
     }
     case 1: {
       vtd::remapping s;
-      s.unit = {.address_bits = 39, .widths = 0b1110, .snoop_control = true, .five_levels = true};
+      s.capabilities = {
+          .address_bits = 39, .widths = 0b1110, .snoop_control = true, .five_levels = true};
       s.enabled = s.remap_interrupts = s.extended = true;
       s.mode = vtd::table_mode::scalable;
       s.root = base;

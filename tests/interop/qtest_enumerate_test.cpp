@@ -243,8 +243,8 @@ TEST_CASE("DMA memory is the machine's RAM on both sides of the hole below 4 GiB
   }
   auto high = ram.allocate((std::size_t{1} << 30) - (1 << 21), 4096);
   regions.push_back(must(high));
-  auto rest = ram.allocate(std::size_t{900} << 20, 4096);
-  regions.push_back(must(rest));
+  auto remaining = ram.allocate(std::size_t{900} << 20, 4096);
+  regions.push_back(must(remaining));
   bool above = false;
   for (const dma_region& r : regions) {
     above = above || r.bus.value() >= 0x1'0000'0000;

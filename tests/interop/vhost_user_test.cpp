@@ -107,15 +107,15 @@ TEST_CASE("our front end reads, writes, discards and flushes a disk of qemu-stor
   for (std::size_t begin = 0; begin != bytes;) {
     std::array<std::size_t, 2> submitted{};
     for (std::size_t i = 0; i != 32 && begin != bytes; ++i, begin += each) {
-      std::vector<virtio::driver::buffer_segment> pieces;
+      std::vector<virtio::driver::buffer_segment> parts;
       std::size_t at = 0;
       for (int n = 0; n != 6; ++n) {
         const std::size_t now = 1 + random() % 8000;
-        pieces.push_back({data.bus + (begin + at), now});
+        parts.push_back({data.bus + (begin + at), now});
         at += now;
       }
-      pieces.push_back({data.bus + (begin + at), each - at});
-      REQUIRE(queues[i % 2]->requests->read(begin / 512, pieces, begin) == add_status::added);
+      parts.push_back({data.bus + (begin + at), each - at});
+      REQUIRE(queues[i % 2]->requests->read(begin / 512, parts, begin) == add_status::added);
       ++submitted[i % 2];
     }
     for (std::size_t q = 0; q != 2; ++q) {

@@ -117,9 +117,9 @@ void drive(bool packed, std::uint64_t wanted) {
     const std::uint64_t begin = sector;
     for (std::uint64_t i = 0; i != 12; ++i, sector += 16) {
       const bus_addr at = data->bus + i * 8192;
-      const virtio::driver::buffer_segment pieces[] = {
+      const virtio::driver::buffer_segment parts[] = {
           {at, 1000}, {at + 1000, 3000}, {at + 4000, 4192}};
-      REQUIRE(queue.read(sector, pieces, i) == add_status::added);
+      REQUIRE(queue.read(sector, parts, i) == add_status::added);
     }
     finish(12);
     CHECK(std::memcmp(data->data(), disk.bytes.data() + begin * 512, 12 * 8192) == 0);

@@ -35,7 +35,7 @@ void teach(device_type& device, std::uint64_t a, std::uint64_t target, unsigned 
 
 }  // namespace
 
-TEST_CASE("an entry of every size says its block, its permissions, and nothing else") {
+TEST_CASE("an entry of every size encodes its block and its permissions, and nothing else") {
   for (unsigned shift = 12; shift != 52; ++shift) {
     const std::uint64_t at = 0x000d'eadb'eef5'5000ULL >> shift << shift;
     const ats_entry entry = ats_entry::of({at, shift}, 2);
@@ -99,7 +99,7 @@ TEST_CASE("hostile completions are not kept") {
   CHECK_FALSE(knows(device, 0x1000));
   CHECK(device.unexpected() == 3);
 
-  // Below the unit that software has set.
+  // Below the translation unit that software has set.
   ats_device<> coarse{nvme, 16};
   request = coarse.request({}, bus_addr{0x1'2345}, access::read);
   CHECK(request->address == 0x1'0000);
@@ -254,7 +254,7 @@ TEST_CASE("the agent answers with the page that the tables hold") {
   CHECK(ats_answer_of(write, found).entry[ats_entry::w]);
   CHECK_FALSE(ats_answer_of(read, found).entry[ats_entry::w]);
   CHECK(ats_answer_of(read, found).tag == 4);
-  // In smaller pieces, the one that was asked about.
+  // In smaller parts: the one that was requested.
   CHECK(ats_answer_of(write, found, 12, 14).entry.block() == address_block{0x4000'4000, 14});
   found.page_shift = 12;
   CHECK(ats_answer_of(write, found, 16).status == ats_status::aborted);
@@ -271,7 +271,7 @@ TEST_CASE("an invalidation without a time limit does not expire as it begins") {
   }
 }
 
-TEST_CASE("invalidations under way: limits, copies, answers that nobody waits for, time") {
+TEST_CASE("invalidations in flight: limits, copies, unexpected completions, time-outs") {
   ats_invalidations<2> under_way{100};
   const pcie::requester_id other{2, 0, 0};
   const pcie::requester_id third{3, 0, 0};
@@ -289,7 +289,7 @@ TEST_CASE("invalidations under way: limits, copies, answers that nobody waits fo
   CHECK_FALSE(under_way.complete({nvme, 1U << 31, 1}));
   CHECK_FALSE(under_way.complete({nvme, 1U << first->itag, 0}));
   CHECK_FALSE(under_way.complete({nvme, 1U << first->itag, 9}));
-  // Two copies, and both say so.
+  // Two copies, and both are reported.
   CHECK(under_way.complete({nvme, 1U << first->itag, 2}));
   CHECK_FALSE(under_way.complete({nvme, 1U << first->itag, 1}));
   CHECK_FALSE(under_way.begin(nvme, {0x3000, 12}, 2, 20));
@@ -367,7 +367,7 @@ TEST_CASE_TEMPLATE("a stale translation stays in use until the device has answer
 
   invalidations<bus_space> changes;
   REQUIRE(table.unmap(bus_addr{0x20'0000}, 1 << 21, changes));
-  // The tables say no; the device does not know yet.
+  // The tables refuse the access; the device's cache is still stale.
   CHECK(device.find({}, bus_addr{0x20'3000}, access::write, hit) == ats_answer::translated);
   sync_token token;
   REQUIRE(r.producer.invalidate_device(nvme.raw(), changes.ranges()) == posted::posted);

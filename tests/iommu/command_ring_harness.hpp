@@ -21,7 +21,7 @@ namespace phasebit::command_ring_harness {
 
 using namespace iommu;
 
-// Memory at `base` of the unit's address space, and nothing else.
+// Memory at `base` of the IOMMU's address space, and nothing else.
 class flat_memory {
  public:
   using from = host_space;
@@ -81,7 +81,7 @@ struct head_register {
 };
 static_assert(DoorbellSink<tail_register> && CommandHead<head_register>);
 
-// One unit and its driver. poll() is what hardware does by itself.
+// One emulated IOMMU and its driver. poll() does what hardware does on its own.
 template <class Codec>
 class rig {
  public:

@@ -9,7 +9,7 @@ using range = invalidation_range<bus_space>;
 
 }  // namespace
 
-TEST_CASE_TEMPLATE("a sync is done when the unit has carried out what came before it", Codec,
+TEST_CASE_TEMPLATE("a sync is done when the IOMMU has executed all commands before it", Codec,
                    vtd::command_codec, amd::command_codec, smmuv3::command_codec,
                    riscv::command_codec) {
   rig<Codec> r{8};
@@ -58,7 +58,7 @@ TEST_CASE_TEMPLATE("a ring wraps at every position of small rings, at every fill
   }
 }
 
-TEST_CASE("what the registers hold is what each architecture says") {
+TEST_CASE("the registers contain what each architecture specifies") {
   rig<vtd::command_codec> vtd{8};
   rig<vtd::command_codec> wide{8, {.wide = true}};
   rig<amd::command_codec> amd{8};
@@ -78,7 +78,7 @@ TEST_CASE("what the registers hold is what each architecture says") {
   CHECK(go(amd, 3) == 3 << 4);
   CHECK(go(smmu, 3) == 3);
   CHECK(go(riscv, 3) == 3);
-  // The eighth brings them back to the beginning; SMMUv3 tells the laps apart.
+  // The eighth returns to the beginning; SMMUv3 distinguishes the laps.
   CHECK(go(vtd, 5) == 0);
   CHECK(go(wide, 5) == 0);
   CHECK(go(amd, 5) == 0);
@@ -126,7 +126,7 @@ TEST_CASE_TEMPLATE("an illegal command stops the ring at it, until the driver ha
   CHECK_FALSE(r.consumer.stopped());
 }
 
-TEST_CASE("the number under which each unit reports an illegal command") {
+TEST_CASE("the number under which each IOMMU reports an illegal command") {
   rig<vtd::command_codec> vtd{4};
   rig<vtd::command_codec> wide{4, {.wide = true}};
   rig<amd::command_codec> amd{4};
@@ -223,7 +223,7 @@ TEST_CASE("SMMUv3 and RISC-V cut the tail to the ring; a tail a lap too far ahea
   CHECK(smmu.consumer.fault().code == 2);
 }
 
-TEST_CASE_TEMPLATE("a poll takes no more than it was allowed, and says that there is more", Codec,
+TEST_CASE_TEMPLATE("a poll takes at most its limit, and reports that there is more", Codec,
                    vtd::command_codec, amd::command_codec, smmuv3::command_codec,
                    riscv::command_codec) {
   rig<Codec> r{16};
@@ -234,9 +234,9 @@ TEST_CASE_TEMPLATE("a poll takes no more than it was allowed, and says that ther
   const poll_result first = r.consumer.poll(r.handler, 4);
   CHECK(first.commands == 4);
   CHECK(first.more);
-  const poll_result rest = r.consumer.poll(r.handler, 11);
-  CHECK(rest.commands == 11);
-  CHECK_FALSE(rest.more);
+  const poll_result remaining = r.consumer.poll(r.handler, 11);
+  CHECK(remaining.commands == 11);
+  CHECK_FALSE(remaining.more);
 }
 
 TEST_CASE_TEMPLATE("a ring in memory that is not there stops at the fetch", Codec,
@@ -304,7 +304,7 @@ TEST_CASE_TEMPLATE("a wait is not over before what came before it, and may be as
   CHECK(r.producer.done(token));
 }
 
-TEST_CASE("a device that does not answer: each unit as its specification says") {
+TEST_CASE("a device that does not respond: each IOMMU follows its specification") {
   const auto time_out = [](auto& r) {
     r.handler.for_waits = command_outcome::failed;
     sync_token token;
@@ -319,14 +319,14 @@ TEST_CASE("a device that does not answer: each unit as its specification says") 
   rig<vtd::command_codec> vtd{8};
   CHECK(time_out(vtd) == std::pair{2U, false});  // the wait is aborted: nothing is stored
   rig<amd::command_codec> amd{8};
-  CHECK(time_out(amd) == std::pair{2U, true});  // an event tells; the buffer goes on
+  CHECK(time_out(amd) == std::pair{2U, true});  // an event reports it; the buffer continues
   rig<smmuv3::command_codec> smmu{8};
   CHECK(time_out(smmu) == std::pair{1U, true});  // the CMD_SYNC is tried again
   rig<riscv::command_codec> riscv{8};
   CHECK(time_out(riscv) == std::pair{1U, true});
 }
 
-TEST_CASE("the head alone tells of SMMUv3's and RISC-V's waits") {
+TEST_CASE("the head alone shows the end of SMMUv3's and RISC-V's waits") {
   const auto follow = [](auto& r) {
     sync_token first;
     sync_token second;
@@ -366,7 +366,7 @@ TEST_CASE_TEMPLATE("an impossible head register value is ignored", Codec, vtd::c
   CHECK(r.producer.health().error().code == errc::removed);
 }
 
-TEST_CASE("what units report is read back, with what to do about it") {
+TEST_CASE("reported errors are decoded, with the required reaction") {
   using vtd = vtd::command_codec;
   CHECK_FALSE(vtd::fault(0));
   CHECK_FALSE(vtd::fault(3));  // faults of translation

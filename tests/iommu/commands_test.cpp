@@ -16,7 +16,7 @@ struct random_source {
   std::uint64_t operator()(std::uint64_t below) { return engine() % below; }
 };
 
-// A unit whose effect is that on a cache.
+// An emulated IOMMU that applies commands to a cache only.
 template <class Codec>
 struct cache_rig : rig<Codec> {
   using rig<Codec>::rig;
@@ -44,7 +44,7 @@ struct cache_rig : rig<Codec> {
   }
 };
 
-// What a command may touch: how many bytes more than asked, per codec.
+// Limits on excess: how many more bytes than requested a command may cover, per codec.
 template <class Codec>
 constexpr std::uint64_t most_excess = 4;
 template <>
@@ -71,12 +71,12 @@ void random_ranges(const Codec& codec, unsigned most_per_range) {
     }
 
     range changed;
-    const unsigned unit = random(3) == 0 ? 21 : 12;
-    const std::uint64_t first = (base + (random(1ULL << 26))) >> unit << unit;
-    const std::uint64_t count = 1 + random(random(2) == 0 ? 8 : 2000 >> (unit - 12) / 2);
+    const unsigned shift = random(3) == 0 ? 21 : 12;
+    const std::uint64_t first = (base + (random(1ULL << 26))) >> shift << shift;
+    const std::uint64_t count = 1 + random(random(2) == 0 ? 8 : 2000 >> (shift - 12) / 2);
     changed.first = bus_addr{first};
-    changed.last = bus_addr{first + (count << unit) - 1};
-    changed.page_sizes = unit == 21 ? 1ULL << 21 : (1ULL << 12) | (random(2) << 21);
+    changed.last = bus_addr{first + (count << shift) - 1};
+    changed.page_sizes = shift == 21 ? 1ULL << 21 : (1ULL << 12) | (random(2) << 21);
     changed.tables = random(4) == 0;
 
     sync_token token;
@@ -102,7 +102,7 @@ void random_ranges(const Codec& codec, unsigned most_per_range) {
       // A command that names one address of a page means the page.
       if (most_per_range != 0) {
         CHECK(reached > changed.last.value());
-        CHECK(named <= most_excess<Codec> * (count << unit));
+        CHECK(named <= most_excess<Codec> * (count << shift));
       }
     }
     for (const auto& [a, shift] : pages) {
@@ -137,7 +137,7 @@ TEST_CASE(
     "VT-d: random ranges are covered by at most two commands of at most four times the size") {
   random_ranges(vtd::command_codec{.max_address_mask = 40}, 2);
 }
-TEST_CASE("VT-d: where the unit's address mask is short, more commands, and still all is covered") {
+TEST_CASE("VT-d: a short address mask takes more commands, which still cover everything") {
   random_ranges(vtd::command_codec{.max_address_mask = 4}, 0);
   random_ranges(vtd::command_codec{.wide = true, .max_address_mask = 0}, 0);
 }
@@ -163,13 +163,13 @@ TEST_CASE("SMMUv3: ranges of coarser granules are covered, with and without a le
     const smmuv3::command_codec codec{.granule_shift = static_cast<std::uint8_t>(granule)};
     for (int round = 0; round != 20000; ++round) {
       const unsigned level_bits = granule - 3;
-      const unsigned unit = granule + level_bits * static_cast<unsigned>(random(2));
-      const std::uint64_t first = random(1ULL << 30) << unit >> 1 >> unit << unit;
+      const unsigned shift = granule + level_bits * static_cast<unsigned>(random(2));
+      const std::uint64_t first = random(1ULL << 30) << shift >> 1 >> shift << shift;
       const std::uint64_t count = 1 + random(1ULL << random(20));
       const range changed{
-          bus_addr{first & 0x7'ffff'ffff'ffff & ~((1ULL << unit) - 1)},
-          bus_addr{(first & 0x7'ffff'ffff'ffff & ~((1ULL << unit) - 1)) + (count << unit) - 1},
-          1ULL << unit, random(2) == 0};
+          bus_addr{first & 0x7'ffff'ffff'ffff & ~((1ULL << shift) - 1)},
+          bus_addr{(first & 0x7'ffff'ffff'ffff & ~((1ULL << shift) - 1)) + (count << shift) - 1},
+          1ULL << shift, random(2) == 0};
       command told;
       unsigned told_count = 0;
       for_each_invalidation(codec, command::whole_domain(3), std::span<const range>{&changed, 1}, 8,
@@ -196,8 +196,8 @@ TEST_CASE("SMMUv3: ranges of coarser granules are covered, with and without a le
       if (ttl != 0) {
         CHECK_FALSE(changed.tables);
         CHECK((granule == 14 ? ttl >= 2 : ttl >= 1));
-        CHECK(granule + (3 - ttl) * level_bits == unit);
-        CHECK(back.first % (1ULL << unit) == 0);
+        CHECK(granule + (3 - ttl) * level_bits == shift);
+        CHECK(back.first % (1ULL << shift) == 0);
       }
     }
   }
@@ -256,9 +256,9 @@ TEST_CASE("more commands than a ring holds become one") {
   CHECK_FALSE(r.handler.seen[0].by_range);
 }
 
-TEST_CASE_TEMPLATE("what is decoded of any words, and can be said, decodes to the same again",
-                   Codec, vtd::command_codec, amd::command_codec, smmuv3::command_codec,
-                   riscv::command_codec) {
+TEST_CASE_TEMPLATE(
+    "a command decoded from any words decodes to the same again if it can be encoded", Codec,
+    vtd::command_codec, amd::command_codec, smmuv3::command_codec, riscv::command_codec) {
   random_source random;
   std::set<command_kind> kinds;
   Codec codec;

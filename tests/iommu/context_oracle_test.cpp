@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// From a requester to what its entry says, against a second opinion for each architecture: written from the text of
-// its specification on raw words, and sharing no code with the layouts. Contexts and directories are random, valid or
-// with bits flipped.
+// From a requester to its entry's contents, compared with an independent oracle for each
+// architecture: written from the text of its specification on raw words, and sharing no code with
+// the layouts. Contexts and directories are random, valid or with bits flipped.
 #include <phasebit/iommu/amd/translation.hpp>
 #include <phasebit/iommu/page_table/table_arena.hpp>
 #include <phasebit/iommu/riscv/translation.hpp>
@@ -56,8 +56,8 @@ struct memory {
   [[nodiscard]] static constexpr std::uint64_t page(std::size_t n) { return base + (n << 12); }
 };
 
-// What a resolution comes to. `codes`: the faults that the specification allows where several things are wrong at
-// once; empty where there is none.
+// The result of a resolution. `codes`: the faults that the specification allows if several errors
+// occur at once; empty if there is none.
 struct outcome {
   std::vector<unsigned> codes;
   bool report = true;
@@ -265,7 +265,7 @@ struct amd_linear {
     }
     if (!bit(e[0], 1) || q.has_pasid) {
       o.codes.push_back(2);
-      // Only page faults are silenced.
+      // Only page faults are suppressed.
       if (o.codes.size() == 1) o.report = !silent;
     }
     o.permissions = (bit(e[0], 61) ? 1U : 0U) | (bit(e[0], 62) ? 2U : 0U);
@@ -420,7 +420,8 @@ struct riscv_extended {
     std::uint64_t c[8] = {};
     for (unsigned i = 0; i != words; ++i) c[i] = m.word(at + 8 * i);
     outcome o;
-    // DTF silences what is not about the directory itself (2.1.3.1): all of these stay reported.
+    // DTF suppresses faults that do not concern the directory itself (2.1.3.1): all of these stay
+    // reported.
     if (!bit(c[0], 0)) return outcome::fault(258);
     const bool pdtv = bit(c[0], 5);
     const auto mode = bits(c[1], 63, 60);
@@ -436,7 +437,7 @@ struct riscv_extended {
     if (reserved || missing || stage || bits(c[4], 63, 60) > 1) o.codes.push_back(259);
     if (q.has_pasid && !pdtv) {
       o.codes.push_back(260);
-      // 3.2: DTF silences 260 alone.
+      // 3.2: DTF suppresses 260 only.
       if (o.codes.size() == 1 && bit(c[0], 4)) o.report = false;
     }
     if (o.codes.empty()) o.report = !bit(c[0], 4);

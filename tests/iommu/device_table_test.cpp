@@ -51,7 +51,7 @@ void holds_every_id(const Layout& layout, const Make& make) {
   CHECK(r.arena.used() == 0);
 }
 
-// What hardware could see: every state that the words of an entry pass through.
+// The states visible to hardware: every state that the words of an entry pass through.
 template <class Entry>
 struct watched {
   alignas(64) table_word words[8]{};
@@ -190,13 +190,13 @@ TEST_CASE("an AMD entry is never all zeros while it changes: that would let ever
   CHECK(asked == 4);
 }
 
-TEST_CASE("regression: an AMD entry that shuts a device out was taken for one that nobody caches") {
+TEST_CASE("regression: a blocking AMD entry was treated as one that is never cached") {
   using amd::device_table_entry;
   watched<device_table_entry> w;
   unsigned asked = 0;
   replace_entry(w.words, device_table_entry::blocked(), [&]() noexcept { ++asked; });
   CHECK(asked == 1);
-  // It is valid: what opens it again has to be told.
+  // It is valid: the change that opens it again needs an invalidation.
   replace_entry(w.words, device_table_entry::translated(0x2000, 3, 2), [&]() noexcept {
     ++asked;
     CHECK(w.now()[device_table_entry::ir]);
@@ -204,7 +204,7 @@ TEST_CASE("regression: an AMD entry that shuts a device out was taken for one th
   CHECK(asked == 2);
 }
 
-TEST_CASE("an SMMU stream is aborted in silence while its entry changes") {
+TEST_CASE("an SMMU stream is aborted without events while its entry changes") {
   using smmuv3::stream_table_entry;
   watched<stream_table_entry> w;
   unsigned asked = 0;

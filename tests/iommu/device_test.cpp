@@ -59,7 +59,7 @@ TEST_CASE_TEMPLATE("an emulated IOMMU runs outside of a fabric, over callbacks",
     CHECK(second->requester == other);
     CHECK_FALSE(driver.next_fault());
 
-    // What was translated stays so until the driver invalidates it by the command queue.
+    // A translation stays valid until the driver invalidates it by the command queue.
     REQUIRE(table->unmap(bus_addr{0x7000'0000}, 8192));
     CHECK(reach(disk, 0x7000'1010, phasebit::access::write));
     REQUIRE(driver.flush_domain(7));
@@ -72,7 +72,7 @@ TEST_CASE_TEMPLATE("an emulated IOMMU runs outside of a fabric, over callbacks",
   }
 }
 
-TEST_CASE("an emulated VT-d announces the modes and stages that it walks, and no others") {
+TEST_CASE("an emulated VT-d reports exactly the modes and stages that it walks") {
   for (unsigned choice = 0; choice != 32; ++choice) {
     CAPTURE(choice);
     const vtd::features f{.pages_1g = (choice & 16) != 0,
@@ -86,9 +86,9 @@ TEST_CASE("an emulated VT-d announces the modes and stages that it walks, and no
     const vtd::cap cap{bar.read64(vtd::cap::offset)};
     const vtd::ecap ecap{bar.read64(vtd::ecap::offset)};
     CHECK(ecap[vtd::ecap::smts] == f.scalable);
-    // 11.4.3: scalable mode is announced with at least one stage.
+    // 11.4.3: scalable mode is reported with at least one stage.
     CHECK(ecap[vtd::ecap::smts] == (ecap[vtd::ecap::ssts] || ecap[vtd::ecap::fsts]));
-    // What belongs to the first stage is announced with it alone.
+    // Capabilities of the first stage are reported only with it.
     CHECK(cap[vtd::cap::fs1gp] == (ecap[vtd::ecap::fsts] && f.pages_1g));
     CHECK(cap[vtd::cap::fs5lp] == (ecap[vtd::ecap::fsts] && f.five_levels));
     CHECK(ecap[vtd::ecap::pss] == (ecap[vtd::ecap::pasid] ? 19 : 0));

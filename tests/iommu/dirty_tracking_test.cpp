@@ -80,7 +80,7 @@ struct scalable {
                                          processes.root().value(), 2, 5, true)));
     vtd::remapping settings;
     settings.enabled = true;
-    settings.unit.set_dirty = true;
+    settings.capabilities.set_dirty = true;
     settings.mode = vtd::table_mode::scalable;
     settings.root = contexts.root().value();
     iommu.set(settings);
@@ -184,7 +184,7 @@ TEST_CASE("VT-d: entries of first-stage tables are marked as accessed, too") {
 TEST_CASE("VT-d: SSADE without the capability is a reserved bit") {
   scalable<vtd_second_stage> m{{.track_dirty = true}};
   auto settings = m.iommu.settings();
-  settings.unit.set_dirty = false;
+  settings.capabilities.set_dirty = false;
   m.iommu.set(settings);
   REQUIRE(m.pages.map(bus_addr{0x1000}, host_phys{0x7000'0000}, 0x1000));
   CHECK_FALSE(m.read(0x1000));

@@ -74,7 +74,8 @@ TEST_CASE_TEMPLATE("a requester whose tables change reaches nothing of the old o
   CHECK(s.reached() == first_target);
   REQUIRE(driver.detach(disk));
   CHECK(s.reached() == 0);
-  // What the domain had cached is gone with its last requester, not kept for the next one.
+  // The domain's cached translations are invalidated with its last requester, not kept for the next
+  // one.
   REQUIRE(driver.attach(other, 7, two.view()));
   CHECK(s.reached(other) == second_target);
   REQUIRE(driver.disable());

@@ -38,7 +38,7 @@ constexpr std::size_t memory_bytes = 2 << 20;
 constexpr pcie::requester_id disk{0, 4, 0};
 constexpr pcie::requester_id other{0, 5, 0};
 
-// What a host of an IOMMU provides, as callbacks.
+// The host of an IOMMU, as callbacks.
 struct callbacks {
   void* self = nullptr;
   result<mapped_range> (*map_)(void*, host_phys, std::uint64_t) noexcept = nullptr;

@@ -46,7 +46,7 @@ struct ring {
     f.address = std::uint64_t{n} << 12;
     queue.record(f);
   }
-  // Reads all, gives the room back, and says what the addresses were.
+  // Reads all records, frees their slots, and returns the addresses.
   std::uint64_t read_all() {
     std::uint64_t sum = 0;
     while (const auto f = reader.next(queue.producer())) sum = sum * 16 + (f->address >> 12);
@@ -57,7 +57,7 @@ struct ring {
 
 }  // namespace
 
-TEST_CASE("a VT-d record says what happened, in the specification's bits") {
+TEST_CASE("a VT-d record encodes the fault in the specification's bits") {
   auto f = fault_of(fault_reason::no_write);
   f.code = static_cast<std::uint16_t>(vtd::code_of(f, vtd::fault_domain::legacy));
   const auto r = vtd::fault_record::of(f);
@@ -176,7 +176,7 @@ TEST_CASE("fault registers fill in turn, overflow, and go on when software has c
   CHECK(registers.take_event());
   CHECK(registers.read32(0) == 0x1000);  // the first ones are kept
 
-  // Room alone does not end the overflow.
+  // Free slots alone do not end the overflow.
   registers.write32(12, 0x8000'0000);
   CHECK(registers.status()[fsts::fri] == 1);
   fault(6);
@@ -188,7 +188,7 @@ TEST_CASE("fault registers fill in turn, overflow, and go on when software has c
   CHECK(registers.status()[fsts::fri] == 1);  // the oldest
   for (std::uint32_t i = 0; i != 4; ++i) registers.write32(16 * i + 12, 0x8000'0000);
   CHECK(registers.status().raw == 0);
-  // What is not F cannot be written, nor what is not there.
+  // Only F can be written, and only in existing records.
   fault(8);
   registers.write32(16, 0xffff'ffff);
   registers.write32(64 + 12, 0xffff'ffff);
@@ -213,7 +213,7 @@ TEST_CASE("AMD's log and RISC-V's queue keep an entry empty, and stop at an over
     CHECK(r.queue.overflow());
     CHECK(r.queue.lost() == 1);
     CHECK(r.read_all() == 0x123'4567);
-    r.fault(9);  // there is room, but nobody has dealt with the overflow
+    r.fault(9);  // there are free slots, but the overflow was not acknowledged
     CHECK(r.read_all() == 0);
     r.queue.clear_overflow();
     r.fault(10);
@@ -230,7 +230,7 @@ TEST_CASE("AMD's log and RISC-V's queue keep an entry empty, and stop at an over
   check(riscv_ring);
 }
 
-TEST_CASE("SMMUv3's queue uses all entries, and goes on as soon as there is room") {
+TEST_CASE("SMMUv3's queue uses all entries, and records again as soon as a slot is free") {
   ring<smmuv3::event_queue_format> r;
   for (unsigned n = 1; n <= 9; ++n) r.fault(n);
   CHECK(r.queue.overflow());

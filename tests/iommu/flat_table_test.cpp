@@ -35,7 +35,7 @@ TEST_CASE("4 KiB of on-chip memory translate 1 GiB in pages of 2 MiB") {
   CHECK(t.memory[5] == std::byte{1});
 }
 
-TEST_CASE("a piece ends where its page does") {
+TEST_CASE("a segment ends where its page does") {
   table_of_one_gib t;
   REQUIRE(t.table.map(guest_addr{0}, host_phys{page}, 2 * page, access::read));
   CHECK(t.table.translate(guest_addr{page - 1}, 100, access::read)->bytes == 1);
@@ -43,7 +43,7 @@ TEST_CASE("a piece ends where its page does") {
   CHECK(t.table.translate(guest_addr{5}, ~0ULL, access::read)->bytes == page - 5);
 }
 
-TEST_CASE("what is absent, forbidden or beyond is told apart") {
+TEST_CASE("absent pages, missing permissions and addresses beyond the table are distinguished") {
   table_of_one_gib t;
   REQUIRE(t.table.map(guest_addr{page}, host_phys{0}, page, access::read));
   REQUIRE(t.table.map(guest_addr{2 * page}, host_phys{0}, page, access::write));

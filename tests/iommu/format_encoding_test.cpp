@@ -13,7 +13,7 @@ namespace phasebit::page_table_harness {
 
 namespace {
 
-// What hardware reads: the words on the way to `a`, highest first.
+// The words that hardware reads on the way to `a`, highest first.
 template <class Format, class Table, class Arena>
 std::vector<std::uint64_t> words_to(const Format& format, const Table& table, Arena& arena,
                                     std::uint64_t a) {
@@ -147,8 +147,8 @@ TEST_CASE("AMD v1: pages of 64-bit addresses, up to the last byte") {
 TEST_CASE("AMD v1: lengths that are no power of two of a level are malformed") {
   const amd_v1 f{};
   CHECK(f.leaf_shift(0xe01, 0) == 13);
-  CHECK(f.leaf_shift(0xffe01, 0) == 0);  // 2 MiB told in a level of 4 KiB
-  CHECK(f.leaf_shift(0x1e01, 1) == 0);   // 16 KiB told in a level of 2 MiB
+  CHECK(f.leaf_shift(0xffe01, 0) == 0);  // 2 MiB encoded in a level of 4 KiB
+  CHECK(f.leaf_shift(0x1e01, 1) == 0);   // 16 KiB encoded in a level of 2 MiB
   CHECK(f.leaf_shift(0x000f'ffff'ffff'fe01, 0) == 0);
   CHECK(f.leaf_shift(0x1001, 1) == 0);   // a base off its size
   CHECK_FALSE(f.table_valid(0xc01, 3));  // a level above the one it is in
@@ -251,7 +251,7 @@ TEST_CASE("AMD v1: pages of 512 GiB are walked, but mapped only where they are a
     REQUIRE(table->map(bus_addr{size}, host_phys{size}, size));
     CHECK(table->lookup(bus_addr{size + 0x1234}).page_shift == (wanted ? 39 : 38));
   }
-  // What another driver has written.
+  // Entries that another driver has written.
   amd_v1 plain{};
   CHECK(plain.leaf_shift(plain.make_leaf(size, 3, 0, amd_v1::read), 3) == 39);
 }

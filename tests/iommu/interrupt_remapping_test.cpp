@@ -76,7 +76,7 @@ struct amd_machine : machine<amd_linear> {
 
 }  // namespace
 
-TEST_CASE("VT-d: a remappable message becomes what its entry says") {
+TEST_CASE("VT-d: a remappable message becomes the interrupt of its entry") {
   vtd_machine m;
   m.set(3, vtd::interrupt_entry::fixed(0x41, 5, m.disk.raw()));
   CHECK(*m.raise(m.message(3)) == pcie::msi_message{bus_addr{0xfee0'5000}, 0x41});
@@ -110,7 +110,7 @@ TEST_CASE("VT-d: each reason to refuse an interrupt has its number") {
   CHECK(m.refused(m.message(15, true, 0xffff)) == 0x21);  // the sum does not wrap
   CHECK(m.refused(m.message(7)) == 0x22);
   m.set(7, entry{}.with(entry::fpd, true));
-  CHECK(m.refused(m.message(7)) == 0);  // silence counts even in an absent entry
+  CHECK(m.refused(m.message(7)) == 0);  // suppression applies even in an absent entry
   CHECK(m.refused(m.message(3), pcie::requester_id{4, 1, 3}) == 0x26);
   for (const auto& bad : {good.with(entry::im, true), good.with(entry::dlm, 3),
                           good.with(entry::svt, static_cast<vtd::source_validation>(3)),
@@ -126,7 +126,7 @@ TEST_CASE("VT-d: each reason to refuse an interrupt has its number") {
   CHECK(m.refused(m.message(3)) == 0x23);
 }
 
-TEST_CASE("VT-d: an interrupt's source is verified as far as its entry says") {
+TEST_CASE("VT-d: an interrupt's source is verified as its entry requires") {
   using entry = vtd::interrupt_entry;
   vtd_machine m;
   const auto with = [&](vtd::source_validation kind, std::uint8_t sq, std::uint16_t sid) {

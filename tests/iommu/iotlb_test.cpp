@@ -53,7 +53,7 @@ TEST_CASE("what a walk did not find is not kept") {
   CHECK_FALSE(ask(cache, {}, 0));
 }
 
-TEST_CASE("a page of an odd size is kept in pieces, and forgotten whole") {
+TEST_CASE("a page of another size is cached in parts, and invalidated whole") {
   iotlb<> cache;
   for (const std::uint64_t a : {0x10000ULL, 0x13000ULL, 0x1f000ULL}) {
     cache.insert({7}, bus_addr{a + 5}, page_at(0x50000, 16));
@@ -108,7 +108,7 @@ TEST_CASE("invalidation by range, domain, address space and as a whole") {
   CHECK(ask(cache, {2, 5}, 0x2000));
 }
 
-TEST_CASE("entries make room for others, within their set") {
+TEST_CASE("entries are replaced by others of their set") {
   iotlb<1, 2> cache;
   for (std::uint64_t i = 0; i != 100; ++i) {
     cache.insert({}, bus_addr{i << 12}, page_at(i << 12, 12));

@@ -72,7 +72,7 @@ TEST_CASE("stage 1 over stage 2: pages and tables of the guest are both translat
   CHECK(both.translate(bus_addr{va + 0x3000}, 16, access::read).error().code == errc::not_mapped);
   std::uint64_t bytes = 0;
   CHECK(for_each_segment(both, bus_addr{va}, 0x3000, access::read,
-                         [&](auto piece) noexcept { bytes += piece.bytes; }));
+                         [&](auto part) noexcept { bytes += part.bytes; }));
   CHECK(bytes == 0x3000);
 
   // A guest that points at tables it does not have reaches nothing.

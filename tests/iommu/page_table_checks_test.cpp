@@ -356,7 +356,7 @@ TEST_CASE("a range that cuts a large page is refused, and nothing has changed") 
   });
 }
 
-TEST_CASE("tables that nobody caches change without anybody to flush") {
+TEST_CASE("tables that are not cached change without a flush") {
   for_every_format([]<class Format>(const Format& format) {
     subject<Format> s{format, {.cut = large_pages::split}};
     using geometry = table_geometry<Format>;
@@ -383,7 +383,7 @@ TEST_CASE("split makes a boundary, merge takes it away, and translations stay") 
     REQUIRE(s.table.split(bus_addr{size + 3 * granule}, changes));
     CHECK(s.table.lookup(bus_addr{size + 3 * granule}).page == host_phys{size + 3 * granule});
     CHECK(s.store.arena.used() == used + 1);
-    // What was broken and flushed in the middle is known to nobody any more.
+    // Entries that were broken and flushed in the middle are cached nowhere.
     CHECK(changes.ranges().size() == (page_format<Format>{format}.break_before_make() ? 0 : 1));
     for (const auto& range : changes.ranges()) CHECK(range.tables);
     s.table.complete(changes);

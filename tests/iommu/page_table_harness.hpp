@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the tests of every page-table format share: memory for tables, and an oracle that knows
-// extents only.
+// Shared by the tests of every page-table format: memory for tables, and an oracle based on extents
+// only.
 #pragma once
 
 #include <phasebit/iommu/page_table/formats.hpp>
@@ -44,7 +44,7 @@ struct table_store {
   arena_type arena;
 };
 
-// What should be mapped: extents that do not touch each other unless they differ.
+// The expected mappings: extents that do not touch each other unless they differ.
 class extent_oracle {
  public:
   struct extent {
@@ -131,8 +131,8 @@ void check_all(const Table& table, const extent_oracle& oracle) {
       REQUIRE(page.begin.value() + at == extent->first + offset);
       REQUIRE(page.target.value() + at == extent->second.target + offset);
       REQUIRE(page.attributes == extent->second.attributes);
-      const std::uint64_t rest = extent->second.bytes - offset;
-      const std::uint64_t taken = rest < size - at ? rest : size - at;
+      const std::uint64_t remaining = extent->second.bytes - offset;
+      const std::uint64_t taken = remaining < size - at ? remaining : size - at;
       at += taken;
       offset += taken;
       if (offset == extent->second.bytes) {

@@ -17,7 +17,7 @@ namespace {
 template <class Format>
 using table_of = page_table<Format, typename table_store<Format, 256>::arena_type>;
 
-// Keeps what each flush was asked for, and what the tables said at that moment.
+// Records the argument of each flush, and the tables' contents at that moment.
 template <class Table>
 struct flush_log {
   Table* table = nullptr;

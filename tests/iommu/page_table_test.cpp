@@ -129,7 +129,7 @@ TEST_CASE("a map that runs out of tables leaves pages, tables and arena as they 
   CHECK(failed.error().code == errc::exhausted);
 }
 
-TEST_CASE("changes tell which addresses, page sizes and tables hardware must forget") {
+TEST_CASE("changes list the addresses, page sizes and tables that hardware must invalidate") {
   table_store<vtd_second_stage> store;
   auto table = vtd_table::create({}, store.arena, {.cut = large_pages::split});
   REQUIRE(table);
@@ -154,7 +154,7 @@ TEST_CASE("changes tell which addresses, page sizes and tables hardware must for
   CHECK(changes.ranges()[1] == range{bus_addr{0x200000}, bus_addr{0x3fffff}, 0x200000, false});
   table->complete(changes);
 
-  // What is emptied is retired, not yet released: hardware may still be in it.
+  // An emptied table is retired, not yet released: hardware may still be walking it.
   const std::size_t used = store.arena.used();
   REQUIRE(table->unmap(bus_addr{0}, 1ULL << 48, changes));
   CHECK(changes.retired_tables() == 3);
@@ -166,7 +166,7 @@ TEST_CASE("changes tell which addresses, page sizes and tables hardware must for
   CHECK(store.arena.used() == 1);
 }
 
-TEST_CASE("with a cache of absent entries, mapping is told too") {
+TEST_CASE("with a cache of absent entries, map() records changes too") {
   table_store<vtd_second_stage> store;
   auto table = vtd_table::create({}, store.arena, {.caching_mode = true});
   REQUIRE(table);
@@ -209,7 +209,7 @@ TEST_CASE("a walker that is still inside an emptied table finds nothing there") 
   REQUIRE(table);
   REQUIRE(table->map(bus_addr{0}, host_phys{0x1000}, 0x1000));
   REQUIRE(table->map(bus_addr{0x200000}, host_phys{0x1000}, 0x1000));
-  // What a paging-structure cache would hold: the addresses of the two lowest tables.
+  // The contents of a paging-structure cache: the addresses of the two lowest tables.
   const auto* upper = store.arena.find(
       host_phys{
           *store.arena.find(host_phys{*store.arena.find(table->root(), 4096) & ~0xfffULL}, 4096) &

@@ -20,7 +20,7 @@ pri_response answer(std::uint16_t group, page_response_code code) {
 
 }  // namespace
 
-TEST_CASE("a page request says page, permissions, group and whether it is the last") {
+TEST_CASE("a page request contains page, permissions, group and the last flag") {
   pri_device<> device{nvme, 8};
   device.enable(8);
   const auto group = device.open_group();
@@ -61,7 +61,7 @@ TEST_CASE("credits are what software has allocated, and come back with the answe
   CHECK(device.outcome(*second) == pri_outcome::refused);
 }
 
-TEST_CASE("answers that were not owed change nothing but the status") {
+TEST_CASE("unexpected responses change nothing but the status") {
   pri_device<4> device{nvme, 8};
   device.enable(8);
   const auto group = device.open_group();
@@ -74,9 +74,9 @@ TEST_CASE("answers that were not owed change nothing but the status") {
   CHECK_FALSE(device.respond(answer(3, success)));
   CHECK_FALSE(device.respond(answer(511, success)));
   CHECK_FALSE(device.respond(answer(0xffff, page_response_code::failure)));
-  pri_response foreign = answer(*group, success);
-  foreign.device = pcie::requester_id{2, 0, 0};
-  CHECK_FALSE(device.respond(foreign));
+  pri_response other = answer(*group, success);
+  other.device = pcie::requester_id{2, 0, 0};
+  CHECK_FALSE(device.respond(other));
   CHECK(device.unexpected_group());
   CHECK(device.enabled());
   CHECK(device.credits() == 6);
@@ -142,7 +142,7 @@ TEST_CASE("the queue hands out what it took, in order; what it cannot keep it an
     CHECK(device.respond(respond(*request, success)));
   }
   CHECK_FALSE(queue.next());
-  // There is room, but what was lost has not been noticed yet.
+  // There is space, but the loss has not been acknowledged yet.
   CHECK(queue.take({nvme, false, false, false, 0, pri_body{1 | 4}}));
   CHECK(queue.size() == 0);
   queue.acknowledge_overflow();

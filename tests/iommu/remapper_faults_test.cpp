@@ -135,7 +135,7 @@ TEST_CASE("VT-d, legacy mode: each reason has its number") {
   CHECK(b.code() == 0);  // FPD counts even in an entry that is absent
   b.set(b.good().with(context::fpd, true));
   CHECK(b.code(reading, page + 0x1000) == 0);
-  b.set(b.good().with(context::aw, 3));  // 57 bits: CAP.SAGAW says no
+  b.set(b.good().with(context::aw, 3));  // 57 bits: not in CAP.SAGAW
   CHECK(b.code() == 3);
   b.set(b.good().with(context::aw, 5));
   CHECK(b.code() == 3);

@@ -35,7 +35,7 @@ TEST_CASE_TEMPLATE("a device reaches what its tables map, and nothing else", Cas
   CHECK_FALSE(m.read(0x7fff'ffff'ffff'0000));
   CHECK(m.faults.last().reason == Case::too_wide);
 
-  // Somebody else, of whom the tables say nothing. AMD's entries of zeros let everybody in.
+  // Another requester, which is not in the tables. AMD's entries of zeros let every requester pass.
   const pcie::requester_id other{4, 1, 3};
   const auto answer = m.iommu.translate(other, bus_addr{0x10'0000}, 64, phasebit::access::read);
   if constexpr (std::is_same_v<Case, amd_linear>) {

@@ -128,7 +128,7 @@ outcome slow_walk(const amd_v1& f, const physical_memory& m, std::uint64_t root,
       return {walk_status::mapped, to >> shift << shift | bits(a, shift - 1, 0), read, write};
     }
     if (next >= level) return fault(walk_status::malformed);
-    // What the levels between would have translated.
+    // The translations of the levels between.
     const unsigned lowest_skipped = 12 + 9 * next;
     if (next + 1 != level && bits(a, low - 1, lowest_skipped) != 0) {
       return fault(walk_status::absent);

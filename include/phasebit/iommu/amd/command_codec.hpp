@@ -9,7 +9,7 @@
 
 namespace phasebit::iommu::amd {
 
-// What the Extended Feature Register says, or an emulated IOMMU offers there.
+// The fields of the Extended Feature Register that a driver reads or an emulated IOMMU offers.
 struct command_codec {
   static constexpr bool wraps = false;
   static constexpr bool masks_tail = false;
@@ -29,7 +29,7 @@ struct command_codec {
   [[nodiscard]] constexpr std::uint64_t split_range(command& c, std::uint64_t first,
                                                     std::uint64_t last) const noexcept {
     const address_block block = detail::next_block(first, last, 64);
-    // What lies above is the extension of a sign, and is invalidated as a whole.
+    // The addresses above are a sign extension, and are invalidated as a whole.
     if (block.shift > 51) {
       c.by_range = false;
       return ~std::uint64_t{0};

@@ -23,8 +23,8 @@ using event_log = fault_queue<event_log_format, Memory>;
 }  // namespace detail
 
 // An AMD IOMMU: host tables of up to six levels and interrupt remapping; no guest translation, no
-// device TLBs, no page requests. Its PCI capability, which says where the registers are, is not part
-// of it. Registers by read32 and write32, offsets below register_bytes. See device_base.
+// device TLBs, no page requests. The PCI capability that contains the address of the registers is
+// not part of it. Registers by read32 and write32, offsets below register_bytes. See device_base.
 template <DmaPort<host_space> Port, InterruptSink Interrupts, iommu::device::DeviceClock Clock>
 class device final
     : public iommu::device::device_base<device<Port, Interrupts, Clock>, remapping,

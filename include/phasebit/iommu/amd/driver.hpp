@@ -18,7 +18,7 @@
 
 namespace phasebit::iommu::amd {
 
-// The device table is one piece of memory: options::log2_requesters says for how many.
+// The device table is one contiguous array with 2^options::log2_requesters entries.
 template <Mmio Bar, TableMemory Tables, iommu::driver::DriverHost Host>
 class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, linear_device_table,
                                                  command_codec, Bar, Tables, Host> {
@@ -29,8 +29,9 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
   using log = iommu::driver::fault_log<event_log_format, Tables>;
 
  public:
-  // `bar` is what the capability of the IOMMU's function says. Errors: removed (no IOMMU answers),
-  // not_supported (one that cannot invalidate everything), those of tables and host.
+  // `bar` is the register space named in the capability of the IOMMU's function. Errors: removed
+  // (no IOMMU responds), not_supported (an IOMMU that cannot invalidate everything), those of
+  // tables and host.
   [[nodiscard]] static result<driver> open(Bar bar, Tables& tables, Host& host,
                                            const iommu::driver::options& o = {}) noexcept {
     const extended_feature features{bar.read64(extended_feature::offset)};
@@ -190,7 +191,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
   [[nodiscard]] static std::uint16_t domain_of(const device_entry& e) noexcept {
     return e[device_entry::domain_id];
   }
-  // Refused commands are events among the others: next_fault() tells them by their code.
+  // Refused commands are reported in the event log: next_fault() identifies them by their code.
   [[nodiscard]] static ring_fault_report fault() noexcept { return {}; }
 
   extended_feature features_;

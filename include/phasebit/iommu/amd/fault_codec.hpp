@@ -22,8 +22,8 @@ enum class event_code : std::uint8_t {
   event_counter_zero = 10,
 };
 
-// 16 bytes. What is named by bit numbers here holds for the events below; others use the flags for
-// something else.
+// 16 bytes. The fields named by bit numbers here apply to the events below; other events use the
+// flags differently.
 struct event_record : table_entry<event_record, 2> {
   static constexpr entry_field<15, 0> device_id{};
   static constexpr entry_field<19, 16> pasid_high{};
@@ -65,7 +65,7 @@ static_assert(WireStruct<event_record> && sizeof(event_record) == 16);
   }
 }
 
-// What the log's ring is made of (see fault_queue.hpp).
+// The format of the log's ring (see fault_queue.hpp).
 struct event_log_format {
   using record = event_record;
   static constexpr bool turns_flip = false;  // one entry stays empty
@@ -110,7 +110,7 @@ struct event_log_format {
     }
     return r.with(event_record::address, where);
   }
-  // What a driver can tell from a record: reasons that share one event become the most likely.
+  // Decodes a record. Where several reasons share one event, the most likely reason is returned.
   [[nodiscard]] static constexpr translation_fault decode(const event_record& r) noexcept {
     using enum fault_reason;
     translation_fault f;

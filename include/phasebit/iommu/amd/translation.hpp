@@ -56,7 +56,7 @@ struct remapping {
       return {fault_reason::entry_malformed};
     }
     if (!e[dte::v]) {
-      // Not valid: the access passes, whatever else the entry says (table 7).
+      // Not valid: the access passes, and the other fields of the entry are ignored (table 7).
       state.kind = translation_kind::untranslated;
       return {};
     }
@@ -96,8 +96,8 @@ struct remapping {
                                               std::uint64_t) noexcept {
     return iommu::reason_of(page.status);
   }
-  // SA silences page faults, SE all but the first until the entry is invalidated; other events are
-  // always logged (table 7).
+  // SA suppresses page faults, SE all but the first until the entry is invalidated; other events
+  // are always logged (table 7).
   [[nodiscard]] static bool finish(translation_fault& fault, context& state) noexcept {
     const event_code code = code_of(fault.reason);
     fault.code = static_cast<std::uint16_t>(code);
@@ -131,14 +131,14 @@ struct remapping {
     return slot;
   }
 
-  [[nodiscard]] fault_reason judge_interrupt(interrupt_slot& slot, const interrupt_words& words,
+  [[nodiscard]] fault_reason check_interrupt(interrupt_slot& slot, const interrupt_words& words,
                                              pcie::requester_id,
                                              remapped_interrupt& out) const noexcept {
-    return slot.bytes == 4 ? judge_narrow(slot, words, out) : judge_wide(slot, words, out);
+    return slot.bytes == 4 ? check_narrow(slot, words, out) : check_wide(slot, words, out);
   }
 
  private:
-  [[nodiscard]] static fault_reason judge_narrow(interrupt_slot& slot, const interrupt_words& words,
+  [[nodiscard]] static fault_reason check_narrow(interrupt_slot& slot, const interrupt_words& words,
                                                  remapped_interrupt& out) noexcept {
     const interrupt_entry e{static_cast<std::uint32_t>(words.word[0])};
     if (e[interrupt_entry::supiopf]) slot.report = false;
@@ -153,7 +153,7 @@ struct remapping {
            .destination = e[interrupt_entry::destination]};
     return fault_reason::none;
   }
-  [[nodiscard]] static fault_reason judge_wide(interrupt_slot& slot, const interrupt_words& words,
+  [[nodiscard]] static fault_reason check_wide(interrupt_slot& slot, const interrupt_words& words,
                                                remapped_interrupt& out) noexcept {
     using wide = wide_interrupt_entry;
     const wide e{{{words.word[0], words.word[1]}}};

@@ -17,10 +17,10 @@
 
 namespace phasebit::iommu {
 
-// Answers from what a walk has found (page_table_view::lookup): the page as a whole, or as much of
-// it as `most_shift` allows. Not mapped is success with neither R nor W; tables that are broken or
-// out of reach abort. `stu_shift` is the device's Smallest Translation Unit: smaller pages are not
-// for devices. `execute`: the page may be executed, which lookups do not say.
+// Builds a completion from the result of a walk (page_table_view::lookup): the whole page, or as
+// much of it as `most_shift` allows. Not mapped is success with neither R nor W; malformed or
+// unreadable tables abort. `stu_shift` is the device's Smallest Translation Unit: smaller pages are
+// not reported to devices. `execute`: the page may be executed, which lookups do not return.
 template <class Space>
 [[nodiscard]] constexpr ats_completion ats_answer_of(const ats_request& request,
                                                      const page_lookup<Space>& found,
@@ -120,8 +120,9 @@ class ats_invalidations {
     return true;
   }
 
-  // Gives up what has not been answered in time, of one device; says whose. That device still has
-  // the old translation: the caller keeps the memory, or cuts the device off.
+  // Drops the invalidations of one device that were not completed in time, and returns its
+  // requester ID. That device may still use the old translation: the caller must keep the memory or
+  // block the device.
   [[nodiscard]] std::optional<pcie::requester_id> expire(std::uint64_t now) noexcept {
     for (entry& e : entries_) {
       std::uint32_t late = 0;
@@ -187,9 +188,10 @@ class ats_invalidations {
   bool missed_ = false;
 };
 
-// What a CommandHandler does with commands that concern devices' caches: sends invalidations with
-// send(ats_invalidate), holds waits back until all are answered, and fails them where one was not in
-// time; late(requester_id) is called with each device that was not. Other commands are `done`.
+// The part of a CommandHandler that concerns devices' caches: sends invalidations with
+// send(ats_invalidate), delays waits until all invalidations have completed, and fails the waits
+// when one timed out; late(requester_id) is called with each device that timed out. Other commands
+// are `done`.
 template <std::size_t Devices, class Send, class Late>
 [[nodiscard]] command_outcome carry_out_for_devices(ats_invalidations<Devices>& under_way,
                                                     const command& c, std::uint64_t now,

@@ -15,14 +15,14 @@
 
 namespace phasebit::iommu {
 
-// What a device knows of an address.
+// The cached state of an address.
 enum class ats_answer : std::uint8_t {
   translated,
   unknown,       // ask: request()
   untranslated,  // ATS is off
 };
 
-// What became of a completion.
+// The result of a completion.
 enum class ats_taken : std::uint8_t {
   kept,
   denied,        // neither read nor write, or less than was asked for: page request, or error
@@ -55,7 +55,8 @@ class ats_device {
   // `stu_shift` is log2 of the Smallest Translation Unit (10.5.1.3), at least 12.
   constexpr explicit ats_device(pcie::requester_id id, unsigned stu_shift = 12) noexcept
       : id_(id), stu_shift_(stu_shift) {
-    PHASEBIT_EXPECTS(stu_shift >= 12 && stu_shift < 52, "the translation unit is 4 KiB or larger");
+    PHASEBIT_EXPECTS(stu_shift >= 12 && stu_shift < 52,
+                     "the smallest translation unit is 4 KiB or larger");
   }
 
   [[nodiscard]] bool enabled() const noexcept { return enabled_; }
@@ -66,13 +67,13 @@ class ats_device {
     requests_ = {};
   }
 
-  // What is known of `a`; never asks by itself.
+  // The cached translation of `a`; never sends a request.
   [[nodiscard]] ats_answer find(const ats_space& space, address<from> a, access wanted,
                                 hit_type& hit) const noexcept {
     if (!enabled_) return ats_answer::untranslated;
     if (!cache_.find(tag_of(space), a, hit)) return ats_answer::unknown;
-    // Fewer permissions than are wanted: they may have grown meanwhile, so that the device asks
-    // again (10.2.4) rather than fail.
+    // Fewer permissions than requested: they may have grown meanwhile, so the device requests the
+    // translation again (10.2.4) instead of failing.
     return (static_cast<unsigned>(wanted) & ~hit.permissions) == 0 ? ats_answer::translated
                                                                    : ats_answer::unknown;
   }
@@ -90,7 +91,7 @@ class ats_device {
     }
     return std::nullopt;
   }
-  // What has come back. `entry` of a good completion is checked before it is used.
+  // Handles a completion. `entry` of a successful completion is checked before it is used.
   ats_taken complete(const ats_completion& completion) noexcept {
     if (completion.tag >= Requests || !requests_[completion.tag].used) {
       ++unexpected_;
@@ -109,7 +110,7 @@ class ats_device {
     if (permissions == 0) return ats_taken::denied;
     if (entry[ats_entry::u]) return ats_taken::untranslated;
     const address_block block = entry.block();
-    // Smaller than the unit, or everything: no table says that.
+    // Smaller than the translation unit, or everything: no table can express that.
     if (block.shift < stu_shift_ || block.shift >= 52) return ats_taken::failed;
     if (asked.overtaken) return ats_taken::stale;
     const bool manner = (!asked.space.execute || entry[ats_entry::exe]) &&
@@ -144,7 +145,7 @@ class ats_device {
       ++unexpected_;
       return false;
     }
-    // A range below the unit is rounded up to it (10.3.1).
+    // A range below the translation unit is rounded up to it (10.3.1).
     address_block block = message.body.block();
     if (block.shift < stu_shift_) block = {block.first >> stu_shift_ << stu_shift_, stu_shift_};
     const address<from> first{block.first};
@@ -158,7 +159,7 @@ class ats_device {
     }
     for (outstanding& slot : requests_) {
       if (slot.used && slot.space.with_pasid == message.with_pasid &&
-          slot.address <= block.last() && block.first <= slot.address + unit_mask()) {
+          slot.address <= block.last() && block.first <= slot.address + stu_mask()) {
         slot.overtaken = true;
       }
     }
@@ -192,7 +193,7 @@ class ats_device {
     return {static_cast<std::uint16_t>(4 + (space.execute ? 1 : 0) + (space.privileged ? 2 : 0)),
             space.pasid};
   }
-  [[nodiscard]] std::uint64_t unit_mask() const noexcept {
+  [[nodiscard]] std::uint64_t stu_mask() const noexcept {
     return (std::uint64_t{1} << stu_shift_) - 1;
   }
   // Accesses are counted by the phase they began in. A phase ends for an invalidation that waits

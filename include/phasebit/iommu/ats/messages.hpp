@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a device with an address translation cache and the IOMMU say to each other: PCIe 5.0, 10.2
-// and 10.3. Bodies are numbered as one 64-bit word, the address in bits 63:12.
+// The messages between a device with an address translation cache and the IOMMU: PCIe 5.0, 10.2 and
+// 10.3. Bodies are numbered as one 64-bit word, the address in bits 63:12.
 #pragma once
 
 #include <phasebit/core/field.hpp>
@@ -28,11 +28,11 @@ struct ats_request {
   std::uint16_t tag = 0;  // of the request TLP; the completion brings it back
   ats_space space{};
   std::uint64_t address = 0;
-  bool no_write = false;  // NW: the device only wants to read
+  bool no_write = false;  // NW: the device only requests read access
 };
 
-// Translation Completion Data Entry, 10.2.3. With S, the run of ones from bit 12 of the address up
-// and the zero that ends it say how large the translation is.
+// Translation Completion Data Entry, 10.2.3. With S, the run of ones starting at bit 12 of the
+// address and the zero that ends it encode the size of the translation.
 struct ats_entry : register_value<ats_entry, std::uint64_t> {
   using register_value::register_value;
 
@@ -93,8 +93,9 @@ struct ats_invalidate {
   ats_invalidate_body body{};
 };
 
-// Invalidate Completion, 10.3.2: for each bit n of the vector, the invalidation with ITag n. It is
-// over when as many of these messages have come as each says (one per traffic class in use).
+// Invalidate Completion, 10.3.2: for each bit n of the vector, the invalidation with ITag n. The
+// invalidation has ended when as many of these messages have arrived as each of them specifies (one
+// per traffic class in use).
 struct ats_invalidate_completion {
   pcie::requester_id device{};
   std::uint32_t itags = 0;

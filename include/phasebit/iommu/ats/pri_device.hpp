@@ -15,7 +15,7 @@
 
 namespace phasebit::iommu {
 
-// What has become of a group of page requests.
+// The result of a group of page requests.
 enum class pri_outcome : std::uint8_t {
   open,      // not answered
   ready,     // ask for the translations again

@@ -20,14 +20,14 @@ enum class ring_fault : std::uint8_t {
   device_timeout,   // a device has not answered an invalidation
 };
 
-// What an IOMMU does where something cannot be carried out.
+// How an IOMMU reacts to a command that it cannot execute.
 enum class fault_action : std::uint8_t {
   stop,       // the head stays on the command
   stop_past,  // the command counts as consumed, and the ring stops
   go_on,      // reported elsewhere
 };
 
-// What a driver does about a fault that its IOMMU has reported.
+// How a driver reacts to a fault that its IOMMU has reported.
 enum class recovery : std::uint8_t {
   none,               // there is no fault
   clear,              // acknowledge the status; the IOMMU goes on from its head
@@ -39,25 +39,25 @@ enum class recovery : std::uint8_t {
 struct ring_fault_report {
   ring_fault what = ring_fault::none;
   recovery then = recovery::none;
-  std::uint32_t device = 0;  // device_timeout: whose, where the IOMMU says it; else 0
+  std::uint32_t device = 0;  // device_timeout: the device, if the IOMMU reports it; else 0
 
   explicit constexpr operator bool() const noexcept { return what != ring_fault::none; }
 };
 
-// A codec is a small value: the encoding, and what an IOMMU may choose (its capabilities).
-//   wraps             indices carry a wrap bit, so that a ring can be filled to its last entry
-//   masks_tail        index bits beyond the ring are not implemented (else they are an error)
-//   sync_by_head      a head behind a wait says that the wait is done
-//   wait_store_bytes  how wide a wait's store is
-//   entry_bytes()     16 or 32
-//   index_shift()     register = index << index_shift()
-//   encode(c, words)  false: the IOMMU or the architecture cannot say this. The words may name more
-//                     than `c`, never less; by_range is what split_range() has made of it
-//   decode(words)     any words; what is not well formed is command_kind::illegal with a reason
-//   split_range(c, a, z)    c is invalidate_translations with page_sizes and tables set: makes it a command
-//                     that can be encoded and covers the beginning of [a, z], or all of it; returns
-//                     the last address covered (at least `a`)
-//   code(f, r)        the number under which the IOMMU reports a fault
+// A codec is a small value: the encoding, and the IOMMU's optional features (its capabilities).
+//     wraps             indices carry a wrap bit, so that a ring can be filled to its last entry
+//     masks_tail        index bits beyond the ring are not implemented (else they are an error)
+//     sync_by_head      a head behind a wait means that the wait is done
+//     wait_store_bytes  the width of a wait's store
+//     entry_bytes()     16 or 32
+//     index_shift()     register = index << index_shift()
+//     encode(c, words)  false: the IOMMU or the architecture cannot express this. The words may cover
+//                       more than `c`, never less; by_range is the result of split_range()
+//     decode(words)     any words; a malformed command is command_kind::illegal with a reason
+//     split_range(c, a, z)    c is invalidate_translations with page_sizes and tables set: makes it a
+//                       command that can be encoded and covers the beginning of [a, z], or all of it;
+//                       returns the last address covered (at least `a`)
+//     code(f, r)        the number under which the IOMMU reports a fault
 template <class D>
 concept CommandCodec =
     std::copyable<D> &&

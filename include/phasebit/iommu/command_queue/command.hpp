@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What drivers tell IOMMUs to do, said once for all of them. A codec turns it into the bytes of
-// one architecture and back; drivers, emulated IOMMUs and tests speak of this.
+// Commands from a driver to an IOMMU, common to all architectures. A codec encodes them into the
+// format of one architecture and decodes them; drivers, emulated IOMMUs and tests use this form.
 #pragma once
 
 #include <cstdint>
@@ -26,17 +26,17 @@ enum class illegal_reason : std::uint8_t {
   unknown_opcode,
   reserved_bits,
   reserved_value,  // a field with a value that means nothing, or that contradicts another one
-  not_supported,   // defined, but not on this IOMMU as its capabilities say
+  not_supported,   // defined, but not supported by this IOMMU's capabilities
 };
 
-// Whose entries a nested translation is made of. `any`: the architecture does not distinguish.
+// The stages of a nested translation. `any`: the architecture does not distinguish.
 enum class translation_stage : std::uint8_t { any, first, second };
 
 // PCIe 5.0, 10.4.2.1; architectures with other numbers convert.
 enum class page_response_code : std::uint8_t { success = 0, invalid_request = 1, failure = 15 };
 
-// One command. The flags by_* say which fields are meaningful; what is not asked for stays zero.
-// Addresses are inclusive ranges. Cheap to copy, owns nothing.
+// One command. The by_* flags select the meaningful fields; other fields stay zero. Addresses are
+// inclusive ranges. Cheap to copy, owns nothing.
 struct command {
   command_kind kind = command_kind::nothing;
   illegal_reason reason = illegal_reason::none;
@@ -139,7 +139,7 @@ struct command {
     c.device = device;
     return c;
   }
-  // What the device's own cache holds of first..last; ~0 as the last of 0 is everything.
+  // Invalidates the device's own cache for first..last; ~0 as the last of 0 means everything.
   [[nodiscard]] static constexpr command device_tlb(std::uint32_t device, std::uint64_t first,
                                                     std::uint64_t last) noexcept {
     command c;

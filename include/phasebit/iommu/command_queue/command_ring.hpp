@@ -14,8 +14,9 @@
 
 namespace phasebit::iommu {
 
-// Arithmetic of one ring's positions. A position is what the head and tail registers hold above
-// index_shift(): the index, and with `wraps` one bit more that tells a full ring from an empty one.
+// Arithmetic of one ring's positions. A position is the value of the head and tail registers above
+// index_shift(): the index, and with `wraps` one more bit that distinguishes a full ring from an
+// empty one.
 template <CommandCodec Codec>
 class ring_geometry {
  public:

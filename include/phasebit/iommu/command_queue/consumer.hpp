@@ -19,11 +19,11 @@ namespace phasebit::iommu {
 // answered in its time; of others: they are ignored.
 enum class command_outcome : std::uint8_t { done, again, failed };
 
-// Carries commands out. apply() gets every command in order, but illegal ones; a wait means that
-// all commands before are to be done (device_tlb invalidations are answered later), and is asked
-// about again where it says so. store() writes a wait's data, 4 or 8 bytes little-endian, after all
-// that came before, and says false where there is no memory. interrupt() signals a wait's
-// completion. Called by the thread that polls.
+// Executes commands. apply() receives every command in order except illegal ones. For a wait it
+// returns whether all earlier commands have ended (device_tlb invalidations end later); if not, it
+// is called again. store() writes a wait's data, 4 or 8 bytes little-endian, after everything
+// before it, and returns false if there is no memory. interrupt() signals a wait's completion.
+// Called by the thread that polls.
 template <class T>
 concept CommandHandler =
     requires(T& handler, const command& c, std::uint64_t at, std::uint64_t data, unsigned bytes) {
@@ -41,16 +41,16 @@ concept QueueMemory = AddressTranslator<T> && std::same_as<typename T::to, local
 template <RingOrder Order, QueueMemory Memory>
 [[nodiscard]] bool store_completion(Memory& memory, std::uint64_t at, std::uint64_t data,
                                     unsigned bytes) noexcept {
-  const auto piece = memory.translate(address<typename Memory::from>{at}, bytes, access::write);
-  if (!piece || piece->bytes < bytes || !is_aligned(piece->begin, bytes)) return false;
-  auto* const words = reinterpret_cast<le<std::uint32_t>*>(pointer_of(piece->begin));
+  const auto part = memory.translate(address<typename Memory::from>{at}, bytes, access::write);
+  if (!part || part->bytes < bytes || !is_aligned(part->begin, bytes)) return false;
+  auto* const words = reinterpret_cast<le<std::uint32_t>*>(pointer_of(part->begin));
   // A poller reads the low half: it is stored last.
   if (bytes == 8) words[1] = static_cast<std::uint32_t>(data >> 32);
   Order::store(words[0], le<std::uint32_t>{static_cast<std::uint32_t>(data)});
   return true;
 }
 
-// What one poll has done.
+// The result of one poll.
 struct poll_result {
   unsigned commands = 0;  // consumed
   bool more = false;      // there are more: the limit was reached, or a wait is not over
@@ -74,8 +74,8 @@ class command_consumer {
 
   command_consumer(const Codec& codec, Memory& memory) noexcept : codec_(codec), memory_(&memory) {}
 
-  // The driver has enabled its ring: `entries` (a power of two that the IOMMU's register can say) at
-  // `base`, head and tail 0.
+  // The driver has enabled its ring: `entries` (a power of two that the IOMMU's register can
+  // express) at `base`, head and tail 0.
   void enable(address<from> base, std::uint32_t entries) noexcept {
     ring_ = ring_geometry<Codec>{codec_, entries};
     base_ = base;
@@ -85,7 +85,7 @@ class command_consumer {
   }
   void disable() noexcept { enabled_ = false; }
   [[nodiscard]] bool enabled() const noexcept { return enabled_; }
-  // The same, with another codec: VT-d's IQA says how wide the descriptors are.
+  // The same, with another codec: the width of the descriptors is in VT-d's IQA.
   void enable(const Codec& codec, address<from> base, std::uint32_t entries) noexcept {
     codec_ = codec;
     enable(base, entries);
@@ -149,10 +149,10 @@ class command_consumer {
   }
   [[nodiscard]] bool fetch(command_words& words) noexcept {
     const unsigned bytes = codec_.entry_bytes();
-    const auto piece =
+    const auto part =
         memory_->translate(base_ + std::uint64_t{ring_.index(head_)} * bytes, bytes, access::read);
-    if (!piece || piece->bytes < bytes || !is_aligned(piece->begin, 8)) return false;
-    words = detail::read_entry(pointer_of(piece->begin), bytes);
+    if (!part || part->bytes < bytes || !is_aligned(part->begin, 8)) return false;
+    words = detail::read_entry(pointer_of(part->begin), bytes);
     return true;
   }
   // Whether the command is consumed.
@@ -190,9 +190,10 @@ class command_consumer {
   bool enabled_ = false;
 };
 
-// What a handler does with commands that concern translations: true where the command was one. A
-// cache over two stages forgets the whole domain for an address of the second, for it is tagged
-// with those of the first: `nested`.
+// Applies commands that concern translations to a handler's cache; returns true if the command was
+// one. A cache of nested translations (`nested`) is invalidated for the whole domain when an
+// address of the second stage is invalidated, because its entries are tagged with addresses of the
+// first.
 template <class Cache>
 bool invalidate_cache(Cache& cache, const command& c, bool nested = false) noexcept {
   using from = typename Cache::from;

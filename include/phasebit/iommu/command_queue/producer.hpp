@@ -45,7 +45,7 @@ class mmio_command_head {
 enum class posted : std::uint8_t {
   posted,
   full,           // again, when the IOMMU has consumed something
-  not_supported,  // the IOMMU or its architecture cannot say this
+  not_supported,  // the IOMMU or its architecture cannot express this
 };
 
 // Where waits store that they are done: 8 bytes, aligned to 8, that only the IOMMU writes. `address`
@@ -62,10 +62,10 @@ struct sync_token {
   std::uint32_t epoch = 0;
 };
 
-// Posts commands. The IOMMU does not know of them before submit(); sync() submits. Guarantees: an
-// entry is written whole before the tail names it; what the IOMMU has not consumed is never written
-// over, whatever its head register says; a group of invalidations is posted whole or not at all.
-// One thread at a time; waits for nothing; allocates nothing.
+// Posts commands. submit() makes them visible to the IOMMU; sync() submits. Guarantees: an entry is
+// complete before the tail includes it; an entry that the IOMMU has not consumed is never
+// overwritten, whatever its head register returns; a group of invalidations is posted whole or not
+// at all. One thread at a time; waits for nothing; allocates nothing.
 template <CommandCodec Codec, RingOrder Order, DoorbellSink Tail, CommandHead Head>
 class command_producer {
  public:
@@ -87,7 +87,8 @@ class command_producer {
   [[nodiscard]] const Codec& codec() const noexcept { return codec_; }
   [[nodiscard]] const ring_geometry<Codec>& ring() const noexcept { return ring_; }
 
-  // Entries that can be posted now. Asks the IOMMU where fewer than `wanted` are known to be free.
+  // Entries that can be posted now. Reads the IOMMU's head register if fewer than `wanted` are
+  // known to be free.
   [[nodiscard]] std::uint32_t available(std::uint32_t wanted = 1) noexcept {
     if (ring_.capacity() - under_way_ < wanted) refresh();
     return ring_.capacity() - under_way_;
@@ -101,16 +102,17 @@ class command_producer {
     return posted::posted;
   }
 
-  // Tells the IOMMU of all that was posted. Nothing where there is nothing new.
+  // Writes the tail register if there are new commands.
   void submit() noexcept {
     if (rung_ == tail_) return;
     rung_ = tail_;
     tail_sink_.ring(ring_.to_register(tail_));
   }
 
-  // What the changes of a domain's page table have gathered (invalidations::ranges()): the smallest
-  // right set of commands, or one for the whole domain where that is more than `most_commands`.
-  // `like` may add a PASID, a stage, drains. Not submitted.
+  // Invalidates the ranges collected from the changes of a domain's page table
+  // (invalidations::ranges()): with the smallest correct set of commands, or with one for the whole
+  // domain when the set exceeds `most_commands`. `like` may add a PASID, a stage, drains. Does not
+  // submit.
   template <class Space>
   [[nodiscard]] posted invalidate(command like,
                                   std::span<const invalidation_range<Space>> ranges) noexcept {
@@ -160,9 +162,9 @@ class command_producer {
     return posted::posted;
   }
 
-  // A wait behind all that was posted; done(token) says when all of it has been carried out.
-  // Accesses that were translated before are done, too, where the IOMMU can say so. Submits. `like`
-  // may ask for an interrupt besides.
+  // Posts a wait behind all posted commands; done(token) returns whether all of them have been
+  // executed. Accesses that were translated before have ended too, if the IOMMU supports that.
+  // Submits. `like` may request an interrupt as well.
   [[nodiscard]] posted sync(sync_token& token, command like = {}) noexcept {
     like.kind = command_kind::wait;
     like.fence = like.drain_reads = like.drain_writes = true;

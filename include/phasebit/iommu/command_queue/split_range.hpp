@@ -43,10 +43,10 @@ namespace detail {
 
 }  // namespace detail
 
-// Calls emit(command) for each command that a domain's ranges take; says how many there were. Where
-// there would be more than `limit`, one command for the whole domain takes their place, and for a
-// PASID's whole address space where `like` names one. `like` carries domain, PASID, stage and
-// drains; `limit` is at least 1.
+// Calls emit(command) for each command that a domain's ranges require; returns the number of
+// commands. More than `limit` commands are replaced by one for the whole domain, or for the PASID's
+// whole address space if `like` names one. `like` carries domain, PASID, stage and drains; `limit`
+// is at least 1.
 template <CommandCodec Codec, class Space, class Emit>
 constexpr unsigned for_each_invalidation(const Codec& codec, command like,
                                          std::span<const invalidation_range<Space>> ranges,

@@ -31,15 +31,15 @@ template <class Faults, class Memory>
   }
 }
 
-// An IOMMU as its driver and the functions behind it see it. Self has
-//   after_fault()               a fault may have been recorded: raises the interrupt that is due
-//   after_commands()            commands were carried out: likewise
-//   permits_ats(requester)         the function's entry allows translation requests
-//   permits_translated(requester)  translated requests pass
-//                                  (both: only where Functions is a link)
-// Commands are carried out when their tail is written, and once more by poll() while one waits.
-// What the driver and the functions send is validated; nothing of it reaches an assertion or an
-// endless loop. One thread at a time; allocates nothing. Keeps references to what it is given.
+// An emulated IOMMU as its driver and the functions behind it see it. Self has
+//     after_fault()               a fault may have been recorded: raises the interrupt if needed
+//     after_commands()            commands were executed: likewise
+//     permits_ats(requester)         the function's entry allows translation requests
+//     permits_translated(requester)  translated requests pass
+//                                    (both: only where Functions is a link)
+// Commands are executed when their tail is written, and again by poll() while one waits. Everything
+// that the driver and the functions send is validated; none of it reaches an assertion or an
+// endless loop. One thread at a time; allocates nothing. Keeps references to its arguments.
 template <class Self, class Remapping, template <class> class FaultsOf, CommandCodec Codec,
           DmaPort<host_space> Port, class Interrupts, DeviceClock Clock, FunctionLink Functions>
 class device_base {
@@ -59,10 +59,10 @@ class device_base {
   // An untranslated request. Errors: see to_error(fault).
   [[nodiscard]] result<segment<host_space>> translate(const dma_request& request,
                                                       std::uint64_t bytes) noexcept {
-    const auto piece = remapper_.translate(request, bytes);
-    if (!piece) self().after_fault();
+    const auto part = remapper_.translate(request, bytes);
+    if (!part) self().after_fault();
     memory_.write_back();
-    return piece;
+    return part;
   }
   // A translated request: its address is a physical one, which the function had from ATS. Errors:
   // access_denied where the function's entry does not allow such requests.

@@ -123,9 +123,9 @@ class system_memory {
       l.whole = false;
     } else {
       for (std::size_t i = 0; i < l.bytes; i += 8) {
-        const std::size_t rest = l.bytes - i < 8 ? l.bytes - i : 8;
-        if (rest < 8) {
-          if (changed(i, rest)) write(i, rest);
+        const std::size_t remaining = l.bytes - i < 8 ? l.bytes - i : 8;
+        if (remaining < 8) {
+          if (changed(i, remaining)) write(i, remaining);
         } else if (changed(i, 4) && changed(i + 4, 4)) {
           write(i, 8);
         } else if (changed(i, 4)) {

@@ -14,9 +14,9 @@
 
 namespace phasebit::iommu {
 
-// Where the way to an entry ended. `mapped`: `entry` is there, `words` long. Otherwise the status
-// says what was wrong with the link of level `level`, which lies at `at`; beyond_width: the id has
-// more bits than the directories, or lies behind the end of a short table.
+// The result of the walk to an entry. `mapped`: `entry` is valid, `words` long. Otherwise `status`
+// is the error in the link of level `level`, which lies at `at`; beyond_width: the id has more bits
+// than the directories, or is beyond the end of a short table.
 struct entry_place {
   walk_status status = walk_status::unreadable;
   std::uint8_t level = 0;
@@ -26,8 +26,8 @@ struct entry_place {
 
 namespace detail {
 
-// `bytes` bytes at `at`, which lie inside one of Tables' pages: what is smaller than a page table is
-// reached through the page that it is in, where Tables knows only pages.
+// `bytes` bytes at `at`, which lie inside one of Tables' pages: an object smaller than a page table
+// is reached through the page that contains it if Tables can only find pages.
 template <TableReader Tables>
 [[nodiscard]] table_word* find_inside(Tables& tables, std::uint64_t at,
                                       std::size_t bytes) noexcept {
@@ -125,7 +125,7 @@ class device_table {
   result<> set(std::uint32_t id, const entry& value) noexcept {
     return set(id, value, []() noexcept {});
   }
-  // What is there now; all zeros where no directory leads.
+  // The current entry; all zeros if no directory leads to it.
   [[nodiscard]] entry get(std::uint32_t id) const noexcept {
     const entry_place place = find_device_entry(layout_, *tables_, root_.at, id);
     if (place.status != walk_status::mapped) return entry{};

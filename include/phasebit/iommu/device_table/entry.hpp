@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Entries of several 64-bit words that say what an IOMMU does for a device: how their fields are
-// named, and how they change under a walker that reads them at any moment.
+// Device entries of several 64-bit words: names for their fields, and changes that are safe while a
+// walker reads the entry.
 #pragma once
 
 #include <phasebit/core/byte_order.hpp>
@@ -27,11 +27,11 @@ struct entry_field {
 };
 
 // A value of Words little-endian words; Derived names the fields. Values are copied out of tables
-// and written into them as a whole (load_entry_words, replace_entry); nothing here touches memory
-// that others read. Derived also says how hardware is kept out of an entry while its words
-// are of two values: word `gate` then holds `closed`, and as long as its bits in `gate_mask` are
-// those of `closed`, hardware looks at no other word. `closed_is_absent`: it is then no entry at
-// all, and nothing that a cache would keep.
+// and written into them as a whole (load_entry_words, replace_entry); nothing here touches shared
+// memory. Derived also defines how hardware is prevented from using an entry while its words are
+// inconsistent: word `gate` then contains `closed`, and while its bits in `gate_mask` equal those
+// of `closed`, hardware reads no other word. `closed_is_absent`: a closed entry counts as absent,
+// and caches do not keep it.
 template <class Derived, std::size_t Words>
 struct table_entry {
   static constexpr std::size_t word_count = Words;
@@ -98,15 +98,15 @@ template <class Entry>
   return e;
 }
 
-// Makes the entry at `at`, which hardware may be reading at any moment, become `next`:
-//   one word differs               that word is stored
-//   the gate is closed already     the other words, then the gate
-//   otherwise                      the gate is closed, forget() called, the other words, the gate
-// forget() returns when no walker uses what was there any more: it sends the architecture's
+// Changes the entry at `at`, which hardware may be reading at any moment, to `next`:
+//     one word differs               that word is stored
+//     the gate is closed already     the other words, then the gate
+//     otherwise                      the gate is closed, forget() called, the other words, the gate
+// forget() returns when no walker uses the previous entry any more: it sends the architecture's
 // invalidation of this entry and waits. It is called while the gate is closed, and also at the end
-// where what was there last may be cached: always, unless it was closed and Entry::closed_is_absent,
-// for absent entries are not cached (but by VT-d IOMMUs in caching mode, which is the caller's to
-// know). One writer per entry.
+// if the previous entry may be cached: always, unless it was closed and Entry::closed_is_absent,
+// because absent entries are not cached (except by VT-d IOMMUs in caching mode, which the caller
+// must handle). One writer per entry.
 template <class Entry, class Forget>
   requires std::is_nothrow_invocable_v<Forget&>
 void replace_entry(table_word* at, const Entry& next, Forget&& forget) noexcept {

@@ -12,8 +12,8 @@
 
 namespace phasebit::iommu {
 
-// What an entry of a directory above the leaves says: mapped, absent or malformed; where the table
-// below lies, and how many entries of it there are where it may be short.
+// The decoded entry of a directory above the leaves: mapped, absent or malformed; the address of
+// the table below, and the number of its entries if it may be short.
 struct directory_link {
   walk_status status = walk_status::absent;
   std::uint64_t table = 0;

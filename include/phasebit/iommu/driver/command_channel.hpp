@@ -114,9 +114,9 @@ class command_channel {
     });
     if (!ended) return failure(errc::timed_out, "the IOMMU's command ring stays full");
     if (how == posted::posted) return {};
-    return failure(errc::not_supported, "the IOMMU cannot be told this");
+    return failure(errc::not_supported, "the IOMMU cannot express this command");
   }
-  // Why, as far as the IOMMU says so.
+  // The reason, if the IOMMU reports one.
   template <class Trouble>
   [[nodiscard]] result<> stuck(const result<>& what, Trouble& fault) noexcept {
     if (what.error().code != errc::timed_out) return what;

@@ -14,8 +14,8 @@
 
 namespace phasebit::iommu {
 
-// What was wrong. A link is an entry of a directory above the device's own entry; where PASIDs have
-// directories of their own, these come second.
+// The reason of a fault. A link is an entry of a directory above the device's own entry; where
+// PASIDs have directories of their own, these come second.
 enum class fault_reason : std::uint8_t {
   none,
   all_blocked,      // the IOMMU lets nothing through
@@ -73,9 +73,9 @@ struct translation_fault {
                                    const translation_fault&) noexcept = default;
 };
 
-// What a device's DMA engine is told: nothing of the reason, which is the driver's business, but
-// whether there was a translation (completions end in Unsupported Request), whether it lacked a
-// permission (Completer Abort), or whether the tables are broken.
+// The result of a request as a device's DMA engine sees it. It does not contain the reason, which
+// is reported to the driver, only whether there was a translation (completions end in Unsupported
+// Request), whether it lacked a permission (Completer Abort), or whether the tables are malformed.
 [[nodiscard]] constexpr error to_error(const translation_fault& fault) noexcept {
   using enum fault_reason;
   switch (fault.reason) {
@@ -108,7 +108,7 @@ struct translation_fault {
     case pasid_beyond:
     case pasid_link_absent:
     case pasid_entry_absent:
-      return failure(errc::not_found, "the IOMMU knows nothing of this requester", fault.address);
+      return failure(errc::not_found, "the IOMMU has no entry for this requester", fault.address);
     default:
       return failure(errc::not_mapped, "the IOMMU has no translation for this address",
                      fault.address);

@@ -41,8 +41,8 @@ struct fault_ring {
 };
 
 // The IOMMU's side: records faults while it is enabled. A consumer index that the driver has set
-// beyond the ring is cut to it. A ring that does not lie in memory drops records and says so
-// (`broken`). One thread.
+// beyond the ring is reduced to it. A ring that does not lie in memory drops records and sets
+// `broken`. One thread.
 template <FaultFormat Format, TableReader Tables>
 class fault_queue {
  public:
@@ -93,7 +93,7 @@ class fault_queue {
   void set_consumer(std::uint32_t index) noexcept {
     consumer_ = index & ring_.index_mask(Format::turns_flip);
   }
-  // A record was lost for want of room: EventOverflow, OVFLG against OVACKFLG, fqof.
+  // A record was lost because the queue was full: EventOverflow, OVFLG against OVACKFLG, fqof.
   [[nodiscard]] bool overflow() const noexcept { return overflow_; }
   void clear_overflow() noexcept { overflow_ = false; }
   // The ring is not in memory: EVENTQ_ABT_ERR, fqmf.
@@ -119,8 +119,8 @@ class fault_queue {
   bool event_ = false;
 };
 
-// The driver's side: reads records that lie between its own index and the producer's, which it is
-// told (from the register), and says where the consumer index is to be put.
+// The driver's side: reads records between its own index and the producer's, which the caller
+// passes (from the register), and returns the new consumer index.
 template <FaultFormat Format, TableReader Tables>
 class fault_queue_reader {
  public:

@@ -15,9 +15,10 @@
 namespace phasebit::iommu {
 
 // Input addresses whose cached translations are stale. The end is inclusive, so that the last byte
-// of a 64-bit space can be named. page_sizes: bit n says that pages of 2^n bytes may have been touched (what
-// Arm's TTL hint and VT-d's address mask want to know); tables: entries that pointed at tables were
-// touched too, so that caches of upper levels must forget them (VT-d IH = 0, Arm Leaf = 0).
+// of a 64-bit space can be named. page_sizes: bit n is set if pages of 2^n bytes may have been
+// touched (needed for Arm's TTL hint and VT-d's address mask); tables: entries that pointed at
+// tables were touched too, so that caches of upper levels must be invalidated (VT-d IH = 0, Arm
+// Leaf = 0).
 template <class Space>
 struct invalidation_range {
   address<Space> first;

@@ -15,7 +15,7 @@ namespace phasebit::iommu {
 // write_back alone.
 enum class memory_type : std::uint8_t { write_back, uncached, device };
 
-// What a mapping says of its target besides the address. A format refuses what it cannot express.
+// The attributes of a mapping. A format refuses those that it cannot express.
 struct page_attributes {
   access permission = access::read_write;
   bool execute = false;
@@ -25,28 +25,28 @@ struct page_attributes {
   friend constexpr bool operator==(page_attributes, page_attributes) noexcept = default;
 };
 
-// A format is a small value: constants of the architecture, and what a machine may choose (width,
-// optional features). Level 0 is the lowest; a table of level n holds entries that cover
-// 2^shift(n) bytes each. An entry with no bit of present_mask is absent whatever else it holds, and
-// all of present_mask lies in the low 12 bits.
+// A format is a small value: constants of the architecture, and implementation choices (width,
+// optional features). Level 0 is the lowest; a table of level n has entries that cover 2^shift(n)
+// bytes each. An entry with no bit of present_mask is absent whatever its other bits are, and all
+// of present_mask lies in the low 12 bits.
 //
-//   granule_shift           log2 of a table's size, which is that of the smallest page
-//   present_mask
-//   top_level(), input_bits()
-//   leaf_allowed(level)     map() makes leaves there
-//   is_leaf(e, level)       e is present
-//   leaf_shift(e, level)    log2 of the page that this leaf belongs to, or 0: the entry is malformed
-//   table_valid(e, level)   false: reserved bits are set, or the next level makes no sense
-//   table_address(e)
-//   permissions(e)          of a leaf: bit 0 read, bit 1 write
-//   make_table(at, level)   the entry of a table of this level that points at a table
-//   make_leaf(at, level, order, bits)   one of 2^order leaves that form a page at `at`
-//   attribute_bits(a)       nothing where the format cannot express it
-//   attributes(e)
-//   state_bits(e)           what make_leaf needs as bits to say of another page what e says of its
-//                           own: attributes, accessed and dirty
+//     granule_shift           log2 of a table's size, which is that of the smallest page
+//     present_mask
+//     top_level(), input_bits()
+//     leaf_allowed(level)     map() makes leaves there
+//     is_leaf(e, level)       e is present
+//     leaf_shift(e, level)    log2 of the page that this leaf belongs to, or 0: the entry is malformed
+//     table_valid(e, level)   false: reserved bits are set, or the next level is invalid
+//     table_address(e)
+//     permissions(e)          of a leaf: bit 0 read, bit 1 write
+//     make_table(at, level)   the entry of a table of this level that points at a table
+//     make_leaf(at, level, order, bits)   one of 2^order leaves that form a page at `at`
+//     attribute_bits(a)       nullopt where the format cannot express it
+//     attributes(e)
+//     state_bits(e)           the bits that make_leaf needs to give another page the attributes,
+//                             accessed and dirty state of e
 //
-// These are all that a format must have. page_format fills in the rest.
+// These are all that a format must have. page_format defines defaults for the others.
 template <class F>
 concept PageTableFormat = requires(const F f, std::uint64_t e, unsigned level, page_attributes a) {
   { F::granule_shift } -> std::convertible_to<unsigned>;
@@ -133,7 +133,7 @@ struct page_format : F {
       return ~std::uint64_t{0};
     }
   }
-  // What a table entry lets the leaves below permit. Default: everything.
+  // The permissions that a table entry grants to the leaves below it. Default: everything.
   [[nodiscard]] constexpr unsigned passes(std::uint64_t e) const noexcept {
     if constexpr (requires(const F& f) { f.passes(e); }) {
       return F::passes(e);
@@ -220,7 +220,8 @@ struct table_geometry {
   [[nodiscard]] static constexpr std::uint64_t span(unsigned level) noexcept {
     return std::uint64_t{1} << shift(level);
   }
-  // What lies between the entries of neighbouring pages: the span as the format spells addresses.
+  // The difference between the entries of neighbouring pages: the span, encoded as the format
+  // encodes addresses.
   [[nodiscard]] static constexpr std::uint64_t step(const F& f, unsigned level) noexcept {
     return f.make_leaf(span(level), level, 0, 0) - f.make_leaf(0, level, 0, 0);
   }

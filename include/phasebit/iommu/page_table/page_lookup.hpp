@@ -17,8 +17,9 @@ enum class walk_status : std::uint8_t {
   unreadable,    // an entry points at memory that holds no table
 };
 
-// Answer of one walk. `level` is where it ended and `entry` what it found there; the rest is
-// meaningful for `mapped` only: the page's base and size, and what all levels together permit.
+// Result of one walk. `level` is where it ended and `entry` the entry read there; the other members
+// are meaningful for `mapped` only: the page's base and size, and the permissions of all levels
+// combined.
 template <class Space>
 struct page_lookup {
   walk_status status = walk_status::absent;

@@ -17,7 +17,7 @@
 
 namespace phasebit::iommu {
 
-// What reading dirty states does to them.
+// How reading dirty states changes them.
 enum class dirty_state : std::uint8_t { clear, keep };
 
 // Tables of Format, made of pages of Tables; owns them. Translates addresses of From into those of
@@ -123,12 +123,13 @@ class page_table : public page_table_view<Format, Tables, From> {
     return done;
   }
 
-  // Unmaps whatever of [begin, begin + bytes) is mapped; says how many bytes that was. A page that
-  // lies only partly in the range is split or refused (invalid_argument), as the options say.
+  // Unmaps every mapping in [begin, begin + bytes) and returns the number of bytes unmapped. A page
+  // that lies only partly in the range is split or refused (invalid_argument), depending on the
+  // options.
   result<std::uint64_t> unmap(address<From> begin, std::uint64_t bytes,
                               changes_type& changes) noexcept {
-    // A single page that is not part of a larger one. What is left is a call of its own, so that this one builds no
-    // frame for it.
+    // Fast path: a single page that is not part of a larger one. Other cases are a separate call,
+    // so that this one builds no frame for them.
     if (bytes == geometry::table_bytes) {
       if (table_word* const slot = this->plain_slot_of(begin.value())) [[likely]] {
         const std::uint64_t e = detail::load_entry_relaxed(slot);
@@ -153,8 +154,8 @@ class page_table : public page_table_view<Format, Tables, From> {
     return done;
   }
 
-  // Gives all pages in the range these permissions; holes stay holes. Says how many bytes changed.
-  // Memory type and coherence stay. Hardware's accessed and dirty bits are not lost.
+  // Gives all pages in the range these permissions; holes stay holes. Returns the number of bytes
+  // changed. Memory type and coherence stay. Hardware's accessed and dirty bits are not lost.
   result<std::uint64_t> protect(address<From> begin, std::uint64_t bytes, access permission,
                                 bool execute, changes_type& changes) noexcept {
     if (bytes == 0) return std::uint64_t{0};
@@ -177,10 +178,10 @@ class page_table : public page_table_view<Format, Tables, From> {
   }
 
   // Calls visit(mapped_page) for every page with a byte in the range that was written to since its
-  // dirty state was last cleared, and clears it, in all slots of the page. Whole pages are reported,
-  // even where the range cuts them. Says how many pages there were. Writes that hardware makes
-  // through a cached translation are not recorded until `changes` has been carried out: read the
-  // pages after that. Errors: not_supported where nothing records writes in these tables.
+  // dirty state was last cleared, and clears it, in all slots of the page. Whole pages are
+  // reported, even where the range ends inside one. Returns the number of pages. Writes that
+  // hardware makes through a cached translation are not recorded until `changes` has been applied:
+  // read the pages after that. Errors: not_supported where nothing records writes in these tables.
   template <class Visit>
   result<std::uint64_t> take_dirty(address<From> begin, std::uint64_t bytes, changes_type& changes,
                                    Visit&& visit) noexcept {
@@ -212,9 +213,9 @@ class page_table : public page_table_view<Format, Tables, From> {
     if (auto fit = check(at.value(), geometry::table_bytes); !fit) return fit;
     return split_at(at.value(), changes);
   }
-  // Makes the largest possible pages of what is mapped within the range, and releases the tables
-  // this saves. Says how many pages were made. `changes` must be able to flush; without it, nobody
-  // may be walking.
+  // Merges the mappings within the range into the largest possible pages, and releases the tables
+  // this saves. Returns the number of pages created. `changes` must be able to flush; without it,
+  // no walker may be active.
   result<std::uint64_t> merge(address<From> begin, std::uint64_t bytes,
                               changes_type& changes) noexcept {
     PHASEBIT_EXPECTS(changes.can_flush(),

@@ -64,8 +64,9 @@ class page_table_view {
                           std::span<page_lookup<to>> found) noexcept {
     PHASEBIT_EXPECTS(found.size() >= questions.size(), "each lookup has a place for its answer");
     for (std::size_t done = 0; done < questions.size(); done += lanes) {
-      const std::size_t rest = questions.size() - done;
-      descend_together(questions.data() + done, found.data() + done, rest < lanes ? rest : lanes);
+      const std::size_t remaining = questions.size() - done;
+      descend_together(questions.data() + done, found.data() + done,
+                       remaining < lanes ? remaining : lanes);
     }
   }
   // The same for addresses of one table.
@@ -74,17 +75,17 @@ class page_table_view {
     PHASEBIT_EXPECTS(found.size() >= at.size(), "each lookup has a place for its answer");
     question group[lanes];
     for (std::size_t done = 0; done < at.size(); done += lanes) {
-      const std::size_t rest = at.size() - done;
-      const std::size_t count = rest < lanes ? rest : lanes;
+      const std::size_t remaining = at.size() - done;
+      const std::size_t count = remaining < lanes ? remaining : lanes;
       for (std::size_t i = 0; i != count; ++i) group[i] = {this, at[done + i]};
       descend_together(group, found.data() + done, count);
     }
   }
 
-  // The same as hardware walks: where the page permits `wanted`, the accessed and dirty bits are set
-  // as the format has it. A page that a write would still have to mark is answered without its write
-  // permission, so that a cache that holds the answer asks again before the first write. An entry
-  // that changes again and again meanwhile is unreadable in the end.
+  // As a hardware walk: if the page permits `wanted`, the accessed and dirty bits are set as the
+  // format defines. A page whose dirty bit is still clear is returned without write permission, so
+  // that a cache that holds the result walks again before the first write. An entry that changes
+  // too often meanwhile is reported as unreadable.
   [[nodiscard]] page_lookup<to> access_page(address<From> a, access wanted) const noexcept {
     const bool write = writes(wanted);
     for (unsigned turn = 0; turn != most_turns; ++turn) {
@@ -198,7 +199,7 @@ class page_table_view {
     while (level != 0 && (e & mask) == format_.make_table(0, level)) {
       table_word* const below = child(e);
       if (below == nullptr) [[unlikely]]
-        break;  // said below
+        break;  // reported below
       table = below;
       --level;
       slot = static_cast<unsigned>(a >> geometry::shift(level)) & (geometry::entries - 1);
@@ -207,7 +208,7 @@ class page_table_view {
     return finish(a, table, level, e);
   }
 
-  // The rest of a walk from an entry of a table above which everything is permitted, whatever the entry is.
+  // Continues a walk from an entry of a table; everything above it counts as permitted.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE position finish(std::uint64_t a, table_word* table,
                                                        unsigned level,
                                                        std::uint64_t e) const noexcept {
@@ -352,7 +353,7 @@ class page_table_view {
             ((std::uint64_t{1} << (geometry::shift(level) - geometry::shift(next + 1))) - 1)) != 0;
   }
 
-  // How far the pages that follow in the same table continue the piece.
+  // How far the pages that follow in the same table continue the range.
   [[nodiscard]] std::uint64_t extend(const position& here, std::uint64_t a, std::uint64_t length,
                                      std::uint64_t bytes, access wanted) const noexcept {
     const unsigned level = here.page.level;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Table pages out of one piece of memory: a static array in firmware, a huge page, on-chip RAM.
+// Table pages out of one contiguous block of memory: a static array in firmware, a huge page,
+// on-chip RAM.
 #pragma once
 
 #include <phasebit/core/align.hpp>
@@ -28,8 +29,9 @@ class table_arena {
   using space = Space;
   static constexpr std::size_t granule = std::size_t{1} << GranuleShift;
 
-  // `bytes` is what walkers see at `at`; both are aligned to the granule, and to 16 granules where a
-  // root of several pages is wanted (RISC-V, concatenated Arm tables). Fills it with zeros.
+  // `bytes` is the memory that walkers address as `at`; both are aligned to the granule, and to 16
+  // granules if a root of several pages is needed (RISC-V, concatenated Arm tables). Fills it with
+  // zeros.
   table_arena(std::span<std::byte> bytes, address<Space> at) noexcept
       : bytes_(bytes.data()), at_(at), bias_(to_local(bytes.data()).value() - at.value()) {
     PHASEBIT_EXPECTS(is_aligned(at, granule) && is_aligned(to_local(bytes.data()), granule),

@@ -49,7 +49,7 @@ concept NoncoherentTables = requires(T& tables, table_word* words, std::size_t c
   { tables.written(words, count) } noexcept;
 };
 
-// Tables that others made, within one mapped piece of memory: only for walking.
+// Existing tables within one mapped block of memory: only for walking.
 template <class Space = host_space>
 class table_window {
  public:

@@ -98,8 +98,8 @@ class halves {
   write_record& record_;
 };
 
-// Never torn: a value that was stored, or, on a machine without 64-bit atomics, 0 while the word
-// changes. What the writer did before its store_entry is seen after this.
+// Never torn: returns a value that was stored, or, on a machine without 64-bit atomics, 0 while the
+// word changes. Everything that the writer did before its store_entry is visible after this load.
 [[nodiscard]] inline std::uint64_t load_entry(const table_word* word) noexcept {
   if constexpr (whole_words) {
     return wire(std::atomic_ref{*const_cast<table_word*>(word)}.load(std::memory_order_acquire));

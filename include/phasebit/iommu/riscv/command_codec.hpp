@@ -9,7 +9,7 @@
 
 namespace phasebit::iommu::riscv {
 
-// What `capabilities` and `fctl` say.
+// The features in `capabilities` and `fctl`.
 struct command_codec {
   static constexpr bool wraps = false;
   static constexpr bool masks_tail = true;
@@ -20,7 +20,7 @@ struct command_codec {
 
   bool device_tlbs = true;        // capabilities.ATS, page responses included
   bool wired_interrupts = false;  // fctl.WSI
-  // What commands without a stage mean: IOTINVAL.GVMA, else IOTINVAL.VMA.
+  // The meaning of commands without a stage: IOTINVAL.GVMA, else IOTINVAL.VMA.
   translation_stage stage = translation_stage::second;
 
   [[nodiscard]] constexpr unsigned entry_bytes() const noexcept { return 16; }

@@ -28,7 +28,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host, Conte
   friend base;
   using log = iommu::driver::fault_log<fault_queue_format, Tables>;
   static constexpr bool extended = Context::word_count == 8;
-  // What all 16 bits of a requester id take.
+  // Directory levels for all 16 bits of a requester ID.
   static constexpr directory_mode mode =
       extended ? directory_mode::three_levels : directory_mode::two_levels;
 
@@ -156,8 +156,8 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host, Conte
                            .with(queue_base::ppn, at >> 12);
     this->bar_.write64_lo_hi(offset, value.raw);
   }
-  // cqcsr and fqcsr have these bits at the same places: enable 0, on 16, busy 17. What stopped the
-  // queue before is cleared by writing ones: 8 to 11.
+  // cqcsr and fqcsr have these bits in the same places: enable 0, on 16, busy 17. The error bits
+  // that stopped the queue, 8 to 11, are cleared by writing ones.
   static constexpr std::uint32_t enable_bit = 1;
   static constexpr std::uint32_t error_bits = 0xf00;
   [[nodiscard]] result<> start(std::uint32_t csr, const char* otherwise) noexcept {

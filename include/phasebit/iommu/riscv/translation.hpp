@@ -15,8 +15,8 @@
 namespace phasebit::iommu::riscv {
 
 // Capabilities: Sv39x4, Sv48x4, Sv57x4, optionally MSI_FLAT; no first stage, no process directory,
-// no ATS, no MRIF, little-endian. Contexts that ask for these are misconfigured (2.1.4). Interrupts
-// are writes: those to an interrupt file that the MSI page table names go where it says.
+// no ATS, no MRIF, little-endian. Contexts that enable these are misconfigured (2.1.4). Interrupts
+// are writes: a write to an interrupt file in the MSI page table goes to the address in its entry.
 struct remapping {
   struct context : device_state {
     gatp_mode mode = gatp_mode::bare;

@@ -9,8 +9,8 @@
 
 namespace phasebit::iommu::smmuv3 {
 
-// What SMMU_IDR0 and SMMU_IDR3 say, and how the tables are made. Reserved bits of commands are not
-// looked at: hardware need not (4.1.1).
+// The features in SMMU_IDR0 and SMMU_IDR3, and the format of the tables. Reserved bits of commands
+// are not checked: hardware need not (4.1.1).
 struct command_codec {
   static constexpr bool wraps = true;
   static constexpr bool masks_tail = true;
@@ -26,7 +26,7 @@ struct command_codec {
   bool page_requests = true;        // IDR0.PRI
   bool stalls = true;               // IDR0.STALL_MODEL is not 1
   std::uint8_t granule_shift = 12;  // of the tables: 12, 14, 16
-  // What commands without a stage mean: tables of stage 2 are invalidated by IPA, else by VA.
+  // The meaning of commands without a stage: tables of stage 2 are invalidated by IPA, else by VA.
   translation_stage stage = translation_stage::second;
 
   [[nodiscard]] constexpr unsigned entry_bytes() const noexcept { return 16; }
@@ -48,8 +48,8 @@ struct command_codec {
       c.last = c.first | ((std::uint64_t{1} << step) - 1);
       return c.last;
     }
-    const unsigned unit = ttl_shift(c);
-    c.first = first >> unit << unit;
+    const unsigned shift = ttl_shift(c);
+    c.first = first >> shift << shift;
     const std::uint64_t granules = ((last - c.first) >> granule_shift) + 1;
     unsigned scale = 0;
     while (((granules - 1) >> scale) >= 32) ++scale;

@@ -322,7 +322,7 @@ class device final
   }
   [[nodiscard]] static unsigned log2_of(std::uint64_t base_register) noexcept {
     const unsigned size = queue_base{base_register}[queue_base::log2size];
-    return size < 15 ? size : 15;  // what IDR1 says
+    return size < 15 ? size : 15;  // the limit in IDR1
   }
 
   void after_commands() noexcept {

@@ -34,9 +34,9 @@ class driver
  public:
   using format_type = arm_stage2<GranuleShift>;
 
-  // Errors: removed (no IOMMU answers), not_supported (no stage 2, not this granule, one-level stream
-  // tables only, preset tables or queues), out_of_range (shorter queues than the iommu::driver::options say), those
-  // of tables and host.
+  // Errors: removed (no IOMMU responds), not_supported (no stage 2, not this granule, one-level
+  // stream tables only, preset tables or queues), out_of_range (shorter queues than
+  // iommu::driver::options requires), those of tables and host.
   [[nodiscard]] static result<driver> open(Bar bar, Tables& tables, Host& host,
                                            const iommu::driver::options& o = {}) noexcept {
     const idr0 id0{bar.read32(idr0::offset)};
@@ -117,7 +117,7 @@ class driver
     bar.write32(eventq_cons_offset, 0);
     events_.restart();
 
-    // What stopped the queue before, if anything did, is acknowledged.
+    // Acknowledges the error that stopped the queue, if any.
     bar.write32(gerror::ack_offset, bar.read32(gerror::offset));
     cr0 on = cr0{}.with(cr0::cmdqen, true);
     if (auto done = switch_to(on); !done) return done;
@@ -127,7 +127,7 @@ class driver
     if (auto done = switch_to(on); !done) return done;
     return switch_to(on.with(cr0::smmuen, true));
   }
-  // GBPA, which is the platform's, says what happens to accesses afterwards.
+  // GBPA, which the platform sets, decides about accesses afterwards.
   result<> disable() noexcept { return switch_to(cr0{}); }
 
   // Translates the accesses of `who` through these tables. Requesters of one domain share its tables,

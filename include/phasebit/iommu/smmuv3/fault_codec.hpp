@@ -86,7 +86,7 @@ static_assert(WireStruct<event_record> && sizeof(event_record) == 32);
 struct event_queue_format {
   using record = event_record;
   static constexpr bool turns_flip = true;  // indices count turns, so that all entries are used
-  // Events are lost while the queue is full, and recorded again when there is room (7.4).
+  // Events are lost while the queue is full, and recorded again when there is space (7.4).
   static constexpr bool overflow_stops = false;
 
   [[nodiscard]] static constexpr event_record encode(const translation_fault& f) noexcept {
@@ -112,7 +112,7 @@ struct event_queue_format {
     translation_fault f;
     const event_code what = r[event_record::code];
     f.code = static_cast<std::uint16_t>(what);
-    // StreamIDs of PCIe functions are requester ids; their upper bits tell root complexes apart.
+    // StreamIDs of PCIe functions are requester IDs; their upper bits identify the root complex.
     f.requester = pcie::requester_id{static_cast<std::uint16_t>(r[event_record::stream_id])};
     f.has_pasid = r[event_record::ssv];
     f.pasid = r[event_record::substream_id];

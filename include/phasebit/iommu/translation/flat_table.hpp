@@ -15,9 +15,9 @@
 namespace phasebit::iommu {
 
 // Entry i, little-endian, is for addresses [i, i + 1) << PageShift: bit 0 readable, bit 1 writable,
-// the target's address in the bits from PageShift on; 0 is absent. Guarantees: a translation costs
-// the same whatever is mapped, and its piece ends at the latest where the page does. Any number of
-// threads may translate, and change different pages, at once; each sees an entry whole.
+// the target's address in the bits above PageShift; 0 is absent. Guarantees: a translation has
+// constant cost, and its segment ends at the page's end or earlier. Any number of threads may
+// translate, and change different pages, at once; each reads a whole entry.
 template <unsigned PageShift = 21, class From = guest_space, class To = host_space>
   requires(PageShift >= 2 && PageShift < 64)
 class flat_table {
@@ -93,8 +93,9 @@ class flat_table {
                  : failure(errc::access_denied, "the page does not permit this access", a.value());
     }
     const std::uint64_t offset = a.value() & (page_bytes - 1);
-    const std::uint64_t rest = page_bytes - offset;
-    return segment<To>{address<To>{(e & ~(page_bytes - 1)) | offset}, bytes < rest ? bytes : rest};
+    const std::uint64_t remaining = page_bytes - offset;
+    return segment<To>{address<To>{(e & ~(page_bytes - 1)) | offset},
+                       bytes < remaining ? bytes : remaining};
   }
 
  private:

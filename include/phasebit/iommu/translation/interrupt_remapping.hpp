@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Interrupt remapping: from the address and data of a message, by way of a table in memory, to what
-// an interrupt controller is told. The tables are the architectures' (remappers/*.hpp).
+// Interrupt remapping: translates the address and data of a message by a table in memory into the
+// request to an interrupt controller. The tables are the architectures' (remappers/*.hpp).
 #pragma once
 
 #include <phasebit/iommu/fault/fault.hpp>
@@ -12,7 +12,7 @@
 
 namespace phasebit::iommu {
 
-// What a message becomes, as x86 interrupt controllers know it (Intel SDM volume 3, 11.11).
+// The decoded message, in the terms of x86 interrupt controllers (Intel SDM volume 3, 11.11).
 struct remapped_interrupt {
   std::uint8_t vector = 0;
   std::uint8_t delivery_mode = 0;  // 0 fixed, 1 lowest priority, 2 SMI, 4 NMI, 5 INIT, 7 ExtINT
@@ -21,8 +21,7 @@ struct remapped_interrupt {
   bool redirection_hint = false;
   std::uint32_t destination = 0;  // APIC id
 
-  // As the message that says it. Destinations above 255 are in bits 63:40, as x2APIC messages have
-  // them.
+  // Encodes it as a message. Destinations above 255 are in bits 63:40, as in x2APIC messages.
   [[nodiscard]] constexpr pcie::msi_message message() const noexcept {
     const std::uint64_t low = 0xfee0'0000U | (destination & 0xff) << 12 |
                               (redirection_hint ? 8U : 0U) | (logical ? 4U : 0U);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A cache of translations, as an IOMMU or a device with ATS holds them: it answers from what it has
-// until it is told to forget.
+// A cache of translations, in an IOMMU or in a device with ATS: entries stay valid until they are
+// invalidated.
 #pragma once
 
 #include <phasebit/core/int_cast.hpp>
@@ -14,7 +14,7 @@
 
 namespace phasebit::iommu {
 
-// Whose translation it is: a domain (VT-d DID, AMD DomainID, Arm VMID, RISC-V GSCID) and, where
+// The owner of a translation: a domain (VT-d DID, AMD DomainID, Arm VMID, RISC-V GSCID) and, where
 // a function has several address spaces, a PASID of 20 bits.
 struct iotlb_tag {
   std::uint16_t domain = 0;
@@ -23,8 +23,8 @@ struct iotlb_tag {
   friend constexpr bool operator==(iotlb_tag, iotlb_tag) noexcept = default;
 };
 
-// What find() answers: the target of the address asked for, how many bytes from there on are
-// covered by the same entry, and what is permitted (bit 0 read, bit 1 write).
+// The result of find(): the target of the address, the number of bytes from there that the same
+// entry covers, and the permissions (bit 0 read, bit 1 write).
 template <class Space>
 struct iotlb_hit {
   address<Space> target;
@@ -33,9 +33,9 @@ struct iotlb_hit {
 };
 
 // Sets x Ways entries for each of three sizes: 4 KiB, 2 MiB and 1 GiB; a page of another size is
-// kept as the next smaller one, piece by piece as it is used. Guarantees: find() looks at Ways
-// entries per size in use; after invalidate() returns, nothing of what it named is answered any
-// more, pieces of a larger page included. Belongs to one thread; allocates nothing.
+// cached in parts of the next smaller size, as they are used. Guarantees: find() examines Ways
+// entries per size in use; after invalidate() returns, no translation that it covers is returned
+// any more, including parts of larger pages. Belongs to one thread; allocates nothing.
 template <std::size_t Sets = 64, std::size_t Ways = 4, class From = bus_space,
           class To = host_space>
   requires((Sets & (Sets - 1)) == 0 && Sets != 0 && Ways != 0)
@@ -71,12 +71,12 @@ class iotlb {
     std::size_t size = 0;
     while (size + 1 != shifts.size() && shifts[size + 1] <= found.page_shift) ++size;
     const std::uint64_t whole = (std::uint64_t{1} << found.page_shift) - 1;
-    const std::uint64_t piece = (std::uint64_t{1} << shifts[size]) - 1;
+    const std::uint64_t part = (std::uint64_t{1} << shifts[size]) - 1;
     const std::uint64_t page = a.value() >> shifts[size];
-    const std::uint64_t target = found.page.value() + (a.value() & whole & ~piece);
+    const std::uint64_t target = found.page.value() + (a.value() & whole & ~part);
     entry& e = place(size, page, owner_of(tag), tag.domain);
     e = {page, owner_of(tag), target | found.permissions, (a.value() & ~whole) | found.page_shift};
-    if (found.page_shift != shifts[size]) pieces_ = true;
+    if (found.page_shift != shifts[size]) parts_ = true;
     used_[size] = true;
   }
 
@@ -86,7 +86,7 @@ class iotlb {
       if (!used_[size]) continue;
       const std::uint64_t begin = first.value() >> shifts[size];
       const std::uint64_t end = last.value() >> shifts[size];
-      if (pieces_ || end - begin >= Sets) {
+      if (parts_ || end - begin >= Sets) {
         for (auto& ways : sets_[size]) forget(ways, domain, first.value(), last.value());
       } else {
         for (std::uint64_t page = begin; page != end + 1; ++page) {
@@ -95,7 +95,7 @@ class iotlb {
       }
     }
   }
-  // What changes of a page table have gathered.
+  // Invalidates the ranges collected from the changes of a page table.
   void invalidate(std::uint16_t domain, const invalidations<From>& changes) noexcept {
     for (const auto& range : changes.ranges()) invalidate(domain, range.first, range.last);
   }
@@ -118,7 +118,7 @@ class iotlb {
   // Everything, in constant time: entries of an older generation are ignored.
   void invalidate_all() noexcept {
     used_ = {};
-    pieces_ = false;
+    parts_ = false;
     if (++generation_ != last_generation) return;
     generation_ = 1;
     for (auto& sets : sets_) {
@@ -173,7 +173,7 @@ class iotlb {
   std::array<bool, 3> used_{};
   std::uint64_t generation_ = 1;
   std::size_t next_ = 0;
-  bool pieces_ = false;
+  bool parts_ = false;
 };
 
 // A page table, or a view of one, seen through a cache: an AddressTranslator for one tag. Refers to

@@ -20,9 +20,9 @@ class translated_tables {
   translated_tables(Stage2& stage2, Pages& pages) noexcept : stage2_(&stage2), pages_(&pages) {}
 
   [[nodiscard]] table_word* find(address<space> at, std::size_t bytes) const noexcept {
-    const auto piece = stage2_->translate(at, bytes, access::read);
-    if (!piece || piece->bytes != bytes) return nullptr;
-    return pages_->find(piece->begin, bytes);
+    const auto part = stage2_->translate(at, bytes, access::read);
+    if (!part || part->bytes != bytes) return nullptr;
+    return pages_->find(part->begin, bytes);
   }
 
  private:

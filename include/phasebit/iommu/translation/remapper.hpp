@@ -24,12 +24,12 @@ struct remapper_caches {
   std::size_t interrupts = 64;
 };
 
-// Guarantees: what the tables hold never makes it read outside of what Tables vouches for, nor more
-// than one entry per level of each table; every refusal is one fault, given to `faults` unless the
-// device's entry asks for silence; what was once translated stays so until an invalidation names it.
+// Guarantees: whatever the tables contain, it reads only inside the memory that Tables returns, and
+// at most one entry per level of each table; every refusal is one fault, passed to `faults` unless
+// the device's entry disables reporting; a translation stays valid until an invalidation covers it.
 // Belongs to one thread, allocates nothing. Refers to tables and faults.
 //
-// Models DmaRemapper of the simulated backend, and takes the commands of a command ring (apply).
+// Models DmaRemapper of the simulated backend, and executes the commands of a command ring (apply).
 template <class Architecture, TableReader Tables, FaultSink Faults,
           remapper_caches Caches = remapper_caches{}>
   requires IommuArchitecture<Architecture, Tables>
@@ -42,7 +42,7 @@ class remapper {
   remapper(Tables& tables, Faults& faults, const Architecture& settings = {}) noexcept
       : tables_(&tables), faults_(&faults), architecture_(settings) {}
 
-  // Registers and features. What is cached stays until it is invalidated, as in hardware.
+  // Registers and features. Cached translations stay until they are invalidated, as in hardware.
   [[nodiscard]] const Architecture& settings() const noexcept { return architecture_; }
   void set(const Architecture& settings) noexcept { architecture_ = settings; }
 
@@ -50,7 +50,7 @@ class remapper {
                                                  std::uint64_t bytes, access wanted) noexcept {
     return translate({.requester = requester, .address = address.value(), .wanted = wanted}, bytes);
   }
-  // The first contiguous piece, like AddressTranslator::translate(). Errors: to_error(fault).
+  // The first contiguous segment, like AddressTranslator::translate(). Errors: to_error(fault).
   [[nodiscard]] result<segment<space>> translate(const dma_request& request,
                                                  std::uint64_t bytes) noexcept {
     PHASEBIT_EXPECTS(bytes != 0, "a translation is asked for at least one byte");
@@ -100,7 +100,7 @@ class remapper {
     return segment<space>{page.page + offset, left < bytes ? left : bytes};
   }
 
-  // What becomes of a message that would be an interrupt.
+  // The result of remapping a message that may be an interrupt.
   [[nodiscard]] result<pcie::msi_message> remap_interrupt(
       pcie::requester_id requester, const pcie::msi_message& message) noexcept {
     if constexpr (RemapsInterrupts<Architecture>) {
@@ -282,7 +282,7 @@ class remapper {
       }
     }
     remapped_interrupt out;
-    const fault_reason why = architecture_.judge_interrupt(slot, words, requester, out);
+    const fault_reason why = architecture_.check_interrupt(slot, words, requester, out);
     if (why != fault_reason::none) return refuse_interrupt(requester, *state, slot, why);
     interrupts_.insert(slot, words);
     return out.message();

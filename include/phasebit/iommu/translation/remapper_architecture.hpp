@@ -36,7 +36,8 @@ enum class translation_kind : std::uint8_t {
   silent,        // nothing is let through, and nothing is recorded
 };
 
-// What a device's entry says, in words that all architectures share; each derives its own.
+// The decoded entry of a device, in terms common to all architectures; each architecture derives
+// its own.
 struct device_state {
   translation_kind kind = translation_kind::silent;
   bool report = true;            // faults of this device are recorded
@@ -46,16 +47,16 @@ struct device_state {
   std::uint32_t pasid = 0;  // of the tag: only where address spaces differ within a domain
 };
 
-// An architecture is a value: the registers that say where its tables are, and the features that
-// the IOMMU has. All functions are const, called by one thread at a time, and read what others
-// wrote: each word once, validated before use, a bounded number of them.
-//   translates()                      false: every access passes untranslated
-//   output_bits()                     width of physical addresses
-//   resolve(tables, request, state)   finds and judges the device's entry. state.report is set even
-//                                     where there is a refusal
-//   lookup(tables, state, address, wanted)   walks the page table, as page_table_view::access_page()
-//   reason_of(page, state, address)   of a walk that found nothing, what was wrong
-//   finish(fault, state)              gives the fault its code; says whether it is recorded
+// An architecture is a value: the registers that locate its tables, and the features of the IOMMU.
+// All functions are const, called by one thread at a time, and read shared memory: each word once,
+// validated before use, a bounded number of them.
+//     translates()                      false: every access passes untranslated
+//     output_bits()                     width of physical addresses
+//     resolve(tables, request, state)   finds and checks the device's entry. state.report is set even
+//                                       for a refusal
+//     lookup(tables, state, address, wanted)   walks the page table, as page_table_view::access_page()
+//     reason_of(page, state, address)   the reason why a walk found nothing
+//     finish(fault, state)              sets the code of the fault; returns whether it is recorded
 template <class A, class Tables>
 concept IommuArchitecture =
     std::derived_from<typename A::context, device_state> &&
@@ -83,11 +84,11 @@ concept SplitsAddresses = requires(const A& a, const typename A::context& state,
   { a.bytes_alike(state, at) } noexcept -> std::same_as<std::uint64_t>;
 };
 
-// One that has a table of interrupts (VT-d, AMD); without it, an interrupt is the write that it
-// looks like, and is translated. `owner` of a slot tells tables of different devices apart.
-//   interrupts_by_device              locate_interrupt needs the device's entry
-//   locate_interrupt(state, requester, message)
-//   judge_interrupt(slot, words, requester, out)   out is filled where the reason is none
+// An architecture with an interrupt table (VT-d, AMD); without it, an interrupt is translated like
+// any write. `owner` of a slot distinguishes tables of different devices.
+//     interrupts_by_device              locate_interrupt needs the device's entry
+//     locate_interrupt(state, requester, message)
+//     check_interrupt(slot, words, requester, out)   out is filled if the reason is none
 template <class A>
 concept RemapsInterrupts =
     requires(const A& a, const typename A::context& state, pcie::requester_id requester,
@@ -95,7 +96,7 @@ concept RemapsInterrupts =
              remapped_interrupt& out) {
       { A::interrupts_by_device } -> std::convertible_to<bool>;
       { a.locate_interrupt(state, requester, message) } noexcept -> std::same_as<interrupt_slot>;
-      { a.judge_interrupt(slot, words, requester, out) } noexcept -> std::same_as<fault_reason>;
+      { a.check_interrupt(slot, words, requester, out) } noexcept -> std::same_as<fault_reason>;
     };
 
 // The reasons that every format shares.

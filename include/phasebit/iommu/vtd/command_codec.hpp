@@ -9,7 +9,7 @@
 
 namespace phasebit::iommu::vtd {
 
-// What a driver reads from CAP_REG and ECAP_REG, or an emulated IOMMU offers there.
+// The features in CAP_REG and ECAP_REG that a driver reads or an emulated IOMMU offers.
 struct command_codec {
   static constexpr bool wraps = false;
   static constexpr bool masks_tail = false;

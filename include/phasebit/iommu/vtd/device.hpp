@@ -40,7 +40,7 @@ class device final
   static constexpr std::uint32_t register_bytes = 0x1000;
 
   device(Port& memory, Interrupts& interrupts, Clock& clock, const features& f = {}) noexcept
-      : base(memory, interrupts, clock, nullptr, {.unit = f}, codec(false)) {}
+      : base(memory, interrupts, clock, nullptr, {.capabilities = f}, codec(false)) {}
 
   [[nodiscard]] std::uint32_t read32(std::uint32_t offset) const noexcept {
     switch (offset) {
@@ -211,7 +211,7 @@ class device final
     return {.wide = wide, .device_tlbs = false, .page_requests = false};
   }
   [[nodiscard]] cap capabilities() const noexcept {
-    const auto& f = settings_.unit;
+    const auto& f = settings_.capabilities;
     const command_codec d = codec(false);
     return cap{}
         .with(cap::nd, 6)
@@ -228,7 +228,7 @@ class device final
         .with(cap::fs5lp, f.walks_first_stage() && f.five_levels);
   }
   [[nodiscard]] ecap extended_capabilities() const noexcept {
-    const auto& f = settings_.unit;
+    const auto& f = settings_.capabilities;
     return ecap{}
         .with(ecap::c, true)
         .with(ecap::qi, true)
@@ -285,7 +285,7 @@ class device final
     }
     // Pages of 4 KiB: 256 descriptors, or 128 wide ones.
     // DW is reserved where there is no scalable mode (11.4.9.3).
-    const bool wide = settings_.unit.scalable && iqa{iqa_}[iqa::dw];
+    const bool wide = settings_.capabilities.scalable && iqa{iqa_}[iqa::dw];
     commands_.enable(codec(wide), host_phys{iqa_ & ~std::uint64_t{0xfff}},
                      (wide ? 128U : 256U) << iqa{iqa_}[iqa::qs]);
     commands_.write_tail(tail_);

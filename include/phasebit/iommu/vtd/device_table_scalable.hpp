@@ -10,7 +10,7 @@
 
 namespace phasebit::iommu::vtd {
 
-// The same with two context tables per bus, told apart by the device number's highest bit (9.2): a
+// The same with two context tables per bus, selected by the device number's highest bit (9.2): a
 // table of 512 halves of root entries.
 struct scalable_tables {
   using entry = scalable_context_entry;

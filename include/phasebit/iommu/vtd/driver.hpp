@@ -88,7 +88,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, lega
     this->commands_.restart();
     const auto pages = static_cast<std::uint8_t>(this->options_.log2_commands - 8);
     bar.write64_lo_hi(iqt::offset, 0);
-    // What stopped the queue before, if anything did.
+    // Clears the error that stopped the queue, if any.
     bar.write32(fsts::offset,
                 fsts{}.with(fsts::iqe, true).with(fsts::ice, true).with(fsts::ite, true).raw);
     bar.write64_lo_hi(iqa::offset,

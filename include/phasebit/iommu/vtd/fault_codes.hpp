@@ -60,7 +60,7 @@ enum class fault_code : std::uint8_t {
   scalable_no_read = 0x86,
 };
 
-// Which of the two sets of reasons is in force, and in scalable mode which stage failed.
+// Selects one of the two sets of reasons, and in scalable mode the stage that failed.
 enum class fault_domain : std::uint8_t { legacy, second_stage, first_stage };
 
 namespace detail {
@@ -130,7 +130,7 @@ inline constexpr reason_row reason_rows[] = {
 
 }  // namespace detail
 
-// 0 where VT-d has no code: such accesses are blocked in silence (RTADDR.TTM = 3).
+// 0 where VT-d has no code: such accesses are blocked without a report (RTADDR.TTM = 3).
 [[nodiscard]] constexpr fault_code code_of(const translation_fault& fault,
                                            fault_domain domain) noexcept {
   if (domain == fault_domain::legacy && fault.reason == fault_reason::not_mapped) {

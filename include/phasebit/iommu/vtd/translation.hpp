@@ -16,7 +16,7 @@
 
 namespace phasebit::iommu::vtd {
 
-// What the IOMMU can do: CAP and ECAP.
+// The features of the IOMMU: CAP and ECAP.
 struct features {
   unsigned address_bits = 46;   // of the host: bits above are reserved everywhere
   unsigned input_bits = 48;     // CAP.MGAW + 1
@@ -49,7 +49,7 @@ struct remapping {
   };
   static constexpr bool interrupts_by_device = false;
 
-  features unit{};
+  features capabilities{};
   bool enabled = false;  // GSTS.TES
   table_mode mode = table_mode::legacy;
   std::uint64_t root = 0;
@@ -60,7 +60,7 @@ struct remapping {
   unsigned log2_interrupts = 1;  // IRTA.S + 1
 
   [[nodiscard]] bool translates() const noexcept { return enabled; }
-  [[nodiscard]] unsigned output_bits() const noexcept { return unit.address_bits; }
+  [[nodiscard]] unsigned output_bits() const noexcept { return capabilities.address_bits; }
 
   template <TableReader Tables>
   [[nodiscard]] refusal resolve(Tables& tables, const dma_request& request,
@@ -84,18 +84,18 @@ struct remapping {
     using space = typename Tables::space;
     if (state.faults == fault_domain::first_stage) {
       const x86_first_stage format{.five_levels = state.width != 0,
-                                   .address_bits = unit.address_bits,
-                                   .pages_1g = unit.pages_1g};
+                                   .address_bits = capabilities.address_bits,
+                                   .pages_1g = capabilities.pages_1g};
       return page_table_view<x86_first_stage, Tables>{format, tables, address<space>{state.root}}
           .access_page(bus_addr{a}, wanted);
     }
     const vtd_second_stage format{.width = static_cast<vtd_width>(state.width),
-                                  .address_bits = unit.address_bits,
-                                  .pages_2m = unit.pages_2m,
-                                  .pages_1g = unit.pages_1g,
-                                  .snoop_control = unit.snoop_control,
+                                  .address_bits = capabilities.address_bits,
+                                  .pages_2m = capabilities.pages_2m,
+                                  .pages_1g = capabilities.pages_1g,
+                                  .snoop_control = capabilities.snoop_control,
                                   .track_dirty = state.track_dirty};
-    if (unit.input_bits < format.input_bits() && a >> unit.input_bits != 0) {
+    if (capabilities.input_bits < format.input_bits() && a >> capabilities.input_bits != 0) {
       page_lookup<space> beyond;
       beyond.status = walk_status::beyond_width;
       return beyond;
@@ -146,7 +146,7 @@ struct remapping {
     return slot;
   }
 
-  [[nodiscard]] fault_reason judge_interrupt(interrupt_slot& slot, const interrupt_words& words,
+  [[nodiscard]] fault_reason check_interrupt(interrupt_slot& slot, const interrupt_words& words,
                                              pcie::requester_id requester,
                                              remapped_interrupt& out) const noexcept {
     const interrupt_entry e{{{words.word[0], words.word[1]}}};
@@ -187,11 +187,13 @@ struct remapping {
   }
 
   [[nodiscard]] bool has_width(unsigned aw) const noexcept {
-    return aw >= 1 && aw <= 3 && (widths_of(unit) >> aw & 1U) != 0;
+    return aw >= 1 && aw <= 3 && (widths_of(capabilities) >> aw & 1U) != 0;
   }
   [[nodiscard]] static constexpr unsigned widths_of(const features& f) noexcept { return f.widths; }
   // Addresses of tables have bits that the host does not have.
-  [[nodiscard]] bool beyond(std::uint64_t a) const noexcept { return a >> unit.address_bits != 0; }
+  [[nodiscard]] bool beyond(std::uint64_t a) const noexcept {
+    return a >> capabilities.address_bits != 0;
+  }
 
   [[nodiscard]] static refusal link_refusal(const entry_place& place) noexcept {
     switch (place.status) {
@@ -221,7 +223,7 @@ struct remapping {
     state.domain = e[context_entry::did];
     state.width = e[context_entry::aw];
     if (!has_width(state.width)) return {fault_reason::entry_unsupported};
-    if (e[context_entry::tt] == translation_type::pass_through && unit.pass_through) {
+    if (e[context_entry::tt] == translation_type::pass_through && capabilities.pass_through) {
       state.kind = translation_kind::untranslated;
       return {};
     }
@@ -246,7 +248,8 @@ struct remapping {
     state.report = !e[scalable_context_entry::fpd];
     if (!e[scalable_context_entry::p]) return {fault_reason::entry_absent, 0, place.at};
     if (e.has_other_bits(scalable_context_entry::known)) return {fault_reason::entry_malformed};
-    if (e[scalable_context_entry::dte] || e[scalable_context_entry::pre] || !unit.scalable) {
+    if (e[scalable_context_entry::dte] || e[scalable_context_entry::pre] ||
+        !capabilities.scalable) {
       return {fault_reason::entry_unsupported};
     }
     if (request.has_pasid && !e[scalable_context_entry::paside]) {
@@ -283,11 +286,12 @@ struct remapping {
     state.domain = e[pasid_entry::did];
     switch (e[pasid_entry::pgtt]) {
       case granular_type::pass_through:
-        if (!unit.pass_through) return {fault_reason::pasid_entry_unsupported};
+        if (!capabilities.pass_through) return {fault_reason::pasid_entry_unsupported};
         state.kind = translation_kind::untranslated;
         return {};
       case granular_type::second_stage:
-        if (e[pasid_entry::ssade] && !unit.set_dirty) return {fault_reason::pasid_entry_malformed};
+        if (e[pasid_entry::ssade] && !capabilities.set_dirty)
+          return {fault_reason::pasid_entry_malformed};
         state.track_dirty = e[pasid_entry::ssade];
         state.width = e[pasid_entry::aw];
         state.root = e.address(pasid_entry::ssptptr);
@@ -295,7 +299,7 @@ struct remapping {
         break;
       case granular_type::first_stage: {
         const unsigned levels = e[pasid_entry::fspm];
-        if (!unit.first_stage || levels > (unit.five_levels ? 1U : 0U)) {
+        if (!capabilities.first_stage || levels > (capabilities.five_levels ? 1U : 0U)) {
           return {fault_reason::pasid_entry_unsupported};
         }
         state.faults = fault_domain::first_stage;

@@ -56,8 +56,8 @@ struct device_table_entry : table_entry<device_table_entry, 4> {
   static constexpr std::uint64_t reserved_translation = 0x8000'0000'0000'007c;
   static constexpr std::uint64_t reserved_interrupt = std::uint64_t{0xf} << 52;
 
-  // Closed: valid, translated by no table, neither read nor write permitted. Word 2 is a unit of its
-  // own: it changes in one store, whatever the gate is.
+  // Closed: valid, translated by no table, neither read nor write permitted. Word 2 changes in one
+  // store, independent of the gate.
   static constexpr std::size_t gate = 0;
   static constexpr bool closed_is_absent = false;
   static constexpr std::uint64_t closed = decltype(v)::mask | decltype(tv)::mask;
@@ -128,7 +128,7 @@ struct interrupt_entry : register_value<interrupt_entry, std::uint32_t> {
   }
 };
 
-// 2.2.5.3, 128-bit entry (GAEn = 1, guest mode off), which has room for 32-bit destinations.
+// 2.2.5.3, 128-bit entry (GAEn = 1, guest mode off), which has space for 32-bit destinations.
 struct wide_interrupt_entry : table_entry<wide_interrupt_entry, 2> {
   static constexpr entry_field<0> remapen{};
   static constexpr entry_field<1> supiopf{};

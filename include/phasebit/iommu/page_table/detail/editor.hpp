@@ -11,24 +11,26 @@
 
 namespace phasebit::iommu {
 
-// Who changes a table at the same time.
-//   one         one thread at a time
-//   concurrent  any number of threads without a lock, each on address ranges of its own (no page of
-//               one thread's range is touched by another's call)
+// The threads that may change a table at the same time.
+//     one         one thread at a time
+//     concurrent  any number of threads without a lock, each on address ranges of its own (no page of
+//                 one thread's range is touched by another's call)
 // Either way a table is released by a call whose range covers all that the table can map. A table
-// that is emptied piecewise stays linked, to be used again, until trim(): mapping and unmapping in an
-// otherwise empty region costs the same as in a full one. With `one`, a map() that finds no memory
-// for another table calls trim() itself and tries again, if its invalidations can flush.
+// that is emptied by several calls stays linked, to be used again, until trim(): mapping and
+// unmapping in an otherwise empty region costs the same as in a full one. With `one`, a map() that
+// finds no memory for another table calls trim() itself and tries again, if its invalidations can
+// flush.
 enum class mappers : std::uint8_t { one, concurrent };
 
-// What unmap and protect do where the range begins or ends within a large page.
+// How unmap and protect treat a range that begins or ends within a large page.
 enum class large_pages : std::uint8_t { refuse, split };
 
 struct page_table_options {
   mappers who = mappers::one;
   large_pages cut = large_pages::refuse;
   std::uint64_t largest_page = std::uint64_t{1} << 63;  // bytes; map() uses none above it
-  bool caching_mode = false;  // absent entries are cached too (VT-d caching mode): map() says so
+  bool caching_mode =
+      false;  // absent entries are cached too (VT-d caching mode): map() records changes
   std::span<const reserved_region>
       reserved{};  // map() refuses ranges that touch these; they outlive
                    // the table
@@ -78,8 +80,8 @@ class table_editor : public page_table_view<Format, Tables, From> {
     written(slot, 1);
   }
 
-  // The table below a slot, made where there is none, which `made_one` then says. Two threads that make
-  // the same one agree on the first.
+  // Returns the table below a slot, and creates it if there is none (`made_one`). Two threads that
+  // create the same table both use the first one stored.
   [[nodiscard]] edit enter(table_word* slot, unsigned level, table_word*& below,
                            bool& made_one) noexcept {
     std::uint64_t e = load_entry(slot);

@@ -50,30 +50,30 @@ class fill_operation {
     const bool leaves = format_.leaf_allowed(level) && shift <= largest_;
     while (bytes != 0) {
       const unsigned slot = editor_.index(va, level);
-      std::uint64_t piece = 0;
+      std::uint64_t part = 0;
       edit status = edit::done;
       if (level == 0 || (leaves && ((va | pa) & (span - 1)) == 0 && bytes >= span)) {
         const unsigned room = editor_.entries_of(level) - slot;
         const std::uint64_t wanted = bytes >> shift;
         const unsigned count = wanted < room ? static_cast<unsigned>(wanted) : room;
         status = place(table + slot, count, level, va, pa);
-        piece = std::uint64_t{count} << shift;
+        part = std::uint64_t{count} << shift;
       } else {
-        const std::uint64_t rest = span - (va & (span - 1));
-        piece = bytes < rest ? bytes : rest;
+        const std::uint64_t remaining = span - (va & (span - 1));
+        part = bytes < remaining ? bytes : remaining;
         table_word* below = nullptr;
         status = editor_.enter(table + slot, level, below, made_tables_);
         if (status == edit::done) {
-          status = fill(below, level - 1, va, pa, piece);
-          if (status != edit::done) give_up(table + slot, level, below, va, piece == span);
+          status = fill(below, level - 1, va, pa, part);
+          if (status != edit::done) give_up(table + slot, level, below, va, part == span);
         } else {
           failed_at_ = va;
         }
       }
       if (status != edit::done) return status;
-      va += piece;
-      pa += piece;
-      bytes -= piece;
+      va += part;
+      pa += part;
+      bytes -= part;
     }
     return edit::done;
   }
@@ -124,7 +124,7 @@ class fill_operation {
     return room >= 31 ? orders : orders & ((2U << room) - 1);
   }
 
-  // Pages of several slots where address, target and rest of the range are aligned for them.
+  // Pages of several slots where address, target and remaining range are aligned for them.
   void place_grouped(table_word* words, unsigned count, unsigned level, std::uint64_t va,
                      std::uint64_t pa, std::uint32_t orders) noexcept {
     const unsigned shift = geometry::shift(level);
@@ -158,9 +158,9 @@ class fill_operation {
     }
   }
 
-  // Something is there. Only tables without a page give way to a large page: piecewise unmaps leave
-  // them behind, and this range covers them whole. A format that wants break-before-make gets its
-  // flush between the table's end and the large page.
+  // The slot is in use. Only tables without a page are replaced by a large page: unmaps of parts
+  // leave them behind, and this range covers them whole. A format that requires break-before-make
+  // is flushed between the table's removal and the large page.
   [[nodiscard]] edit make_way(table_word* words, unsigned count, unsigned level,
                               std::uint64_t va) noexcept {
     const bool broken = format_.break_before_make();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Changing what pages say without changing where they lead: permissions and dirty bits.
+// Changes the attributes of pages but not their targets: permissions and dirty bits.
 #pragma once
 
 #include <phasebit/iommu/page_table/detail/editor.hpp>
@@ -26,8 +26,8 @@ template <PageTableFormat Format, class Tables, class From>
   using editor = table_editor<Format, Tables, From>;
   const page_format<Format> format = tables.format();
   const unsigned top = format.top_level();
-  // The slots of one page must agree at all times where the format wants break-before-make, so such
-  // pages are absent meanwhile. Looked for first, so that a refusal has changed nothing.
+  // The slots of one page must agree at all times if the format requires break-before-make, so such
+  // pages are absent meanwhile. Checked first, so that a refusal changes nothing.
   const bool whole = format.break_before_make() && page_format<Format>::contiguous;
   if (whole && !changes.can_flush()) {
     auto find_group = [](const leaf_slots& page) noexcept {

@@ -9,8 +9,8 @@
 
 namespace phasebit::iommu::detail {
 
-// Where the format wants break-before-make, or a table with live entries is let go, the
-// invalidations are flushed in the middle; the caller has made sure that they can be.
+// If the format requires break-before-make, or a table with live entries is released, the
+// invalidations are flushed in the middle; the caller has checked that they can be.
 template <class Editor, class Format>
 class resize_operation {
   using geometry = typename Editor::geometry;
@@ -68,7 +68,7 @@ class resize_operation {
     std::uint64_t bits = 0;
   };
 
-  // A large leaf becomes a table of leaves that say the same.
+  // Replaces a large leaf by a table of equivalent leaves.
   [[nodiscard]] edit split(const leaf_slots& page) noexcept {
     if (page.level == 0 || !format_.leaf_allowed(page.level - 1)) return edit::corrupt;
     const auto made = editor_.new_table();
@@ -143,7 +143,7 @@ class resize_operation {
     return e;
   }
 
-  // Whether `count` slots map one contiguous, aligned piece with the same attributes.
+  // Returns whether `count` slots map one contiguous, aligned range with the same attributes.
   [[nodiscard]] run_of_pages look(const table_word* words, unsigned count, unsigned level,
                                   std::uint64_t begin) const noexcept {
     run_of_pages run;

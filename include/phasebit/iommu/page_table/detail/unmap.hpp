@@ -9,7 +9,7 @@
 
 namespace phasebit::iommu::detail {
 
-// What is called with the first and the last address of each page that was dirty when it was unmapped.
+// Called with the first and the last address of each page that was dirty when it was unmapped.
 struct nothing_dirty {
   void operator()(std::uint64_t, std::uint64_t) const noexcept {}
 };
@@ -118,7 +118,7 @@ class clear_operation {
     bool present;
     bool dirty;
   };
-  // Clears a slot. A dirty bit that hardware sets meanwhile is not lost where it is wanted.
+  // Clears a slot. A dirty bit that hardware sets meanwhile is not lost if it is needed.
   [[nodiscard]] taken take_entry(table_word* slot) const noexcept {
     std::uint64_t e = load_entry_relaxed(slot);
     if constexpr (reports) {

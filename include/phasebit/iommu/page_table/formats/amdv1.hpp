@@ -12,9 +12,10 @@
 namespace phasebit::iommu {
 
 // PR0 A5 D6 NextLevel 11:9, address 51:12, FC60 IR61 IW62. NextLevel 0 is a page of the level's own
-// size; 7 is a page whose size is told by the run of ones at the bottom of the address, and whose
-// entry is repeated in every slot it covers. Level n here is the specification's level n + 1. A
-// table entry may skip levels (never written, always understood); IR and IW of all levels are ANDed.
+// size; 7 is a page whose size is encoded by the run of ones at the bottom of the address, and
+// whose entry is repeated in every slot it covers. Level n here is the specification's level n + 1.
+// A table entry may skip levels (never written, always understood); IR and IW of all levels are
+// ANDed.
 struct amd_v1 {
   static constexpr unsigned granule_shift = 12;
   static constexpr std::uint64_t present_mask = 1;

@@ -84,7 +84,7 @@ struct x86_first_stage {
                 execute_disable);
   }
 
-  // Hardware sets A and D of first-stage tables, whatever the driver wants.
+  // Hardware sets A and D of first-stage tables unconditionally.
   [[nodiscard]] static constexpr bool tracks_dirty() noexcept { return true; }
   [[nodiscard]] static constexpr std::uint64_t table_after_access(std::uint64_t e) noexcept {
     return e | accessed_bit;

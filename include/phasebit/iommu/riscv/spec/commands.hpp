@@ -70,7 +70,7 @@ struct ats {
   static constexpr field<55, 40> rid{};
   static constexpr field<63, 56> dseg{};
   static constexpr std::uint64_t reserved0 = 0x0000'00fc'0000'0c00;
-  // Invalidate Request: with S, the run of ones from bit 12 of the address up says how large.
+  // Invalidate Request: with S, the run of ones starting at bit 12 of the address encodes the size.
   static constexpr field<0> g{};
   static constexpr field<11> s{};
   static constexpr field<63, 12> address{};

@@ -34,7 +34,7 @@ enum class granule : std::uint8_t { kib_4 = 0, kib_64 = 1, kib_16 = 2 };
   return code;
 }
 
-// What stage 2 of a stream is: the part of VTCR_EL2 that an STE holds.
+// The stage 2 configuration of a stream: the part of VTCR_EL2 that an STE contains.
 struct stage2_tables {
   std::uint64_t root = 0;
   std::uint16_t vmid = 0;
@@ -46,7 +46,7 @@ struct stage2_tables {
   bool track_dirty = false;      // S2HD, which needs S2HA
 };
 
-// What an STE says of tables in this format.
+// The encoding of tables in this format in an STE.
 template <unsigned GranuleShift>
 [[nodiscard]] constexpr stage2_tables stage2_of(const arm_stage2<GranuleShift>& format,
                                                 std::uint64_t root, std::uint16_t vmid) noexcept {

@@ -37,7 +37,7 @@ static_assert(offsetof(wide_invalidation_descriptor, qw0) == 0 &&
               offsetof(wide_invalidation_descriptor, qw2) == 16 &&
               offsetof(wide_invalidation_descriptor, qw3) == 24);
 
-// The type is 7 bits in two pieces; all that are defined have zeros in the upper one.
+// The type is 7 bits in two parts; all defined types have zeros in the upper one.
 enum class descriptor_type : std::uint8_t {
   context_cache = 1,        // 6.5.2.1
   iotlb = 2,                // 6.5.2.3
@@ -91,8 +91,8 @@ struct pasid_iotlb_descriptor {
   static constexpr std::uint64_t reserved0 = 0xfff0'0000'0000'f1c0;
 };
 
-// 6.5.2.5. Word 1: with S, the run of ones from bit 12 up and the zero that ends it say how large the
-// range is, as in an ATS Invalidate Request.
+// 6.5.2.5. Word 1: with S, the run of ones starting at bit 12 and the zero that ends it encode the
+// size of the range, as in an ATS Invalidate Request.
 struct device_tlb_descriptor {
   static constexpr field<15, 12> pfsid_low{};
   static constexpr field<20, 16> mip{};  // most invalidations the device takes at once; 0 is 32

@@ -63,8 +63,8 @@ struct interrupt_entry : table_entry<interrupt_entry, 2> {
 };
 static_assert(WireStruct<interrupt_entry> && sizeof(interrupt_entry) == 16);
 
-// A message whose address says "remappable" (5.1.2.2): the handle in address bits 19:5 and 2, SHV in
-// bit 3, the format in bit 4; the subhandle, where SHV is set, in data bits 15:0.
+// A message in remappable format (5.1.2.2): the handle in address bits 19:5 and 2, SHV in bit 3,
+// the format in bit 4; the subhandle, where SHV is set, in data bits 15:0.
 struct remappable_address : register_value<remappable_address, std::uint32_t> {
   using register_value::register_value;
   static constexpr field<2> handle_15{};

@@ -146,7 +146,7 @@ struct pasid_entry : table_entry<pasid_entry, 8> {
         .with_address(ssptptr, page_table)
         .with(did, domain);
   }
-  // AW says the same as FSPM: hardware looks at FSPM, and QEMU at AW.
+  // AW has the same meaning as FSPM: hardware reads FSPM, QEMU reads AW.
   [[nodiscard]] static constexpr pasid_entry first_stage(std::uint64_t page_table, bool five_levels,
                                                          std::uint16_t domain) noexcept {
     pasid_entry e = pasid_entry{}

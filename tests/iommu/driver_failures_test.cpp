@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What drivers of units say of hardware that is missing, poor, slow or broken. That they drive good
-// hardware is shown on the simulated units and on QEMU's.
+// The errors that IOMMU drivers report for hardware that is missing, limited, slow or broken. Tests
+// on emulated IOMMUs and on QEMU's show that they drive working hardware.
 #include <phasebit/iommu/amd/driver.hpp>
 #include <phasebit/iommu/page_table/page_table.hpp>
 #include <phasebit/iommu/page_table/table_arena.hpp>
@@ -24,7 +24,7 @@ using namespace phasebit::literals;
 
 namespace {
 
-// Registers that hold what was written, and nobody behind them.
+// Registers that keep written values, without an IOMMU behind them.
 struct register_file {
   std::map<std::uint32_t, std::uint32_t> words;
   std::uint32_t otherwise = 0;
@@ -77,7 +77,7 @@ static_assert(driver::DriverHost<test_host>);
 
 using tables = table_arena<128>;
 
-// What units are opened with; everything that they took is back at the end.
+// The arguments of open(); at the end all resources must have been returned.
 struct bench {
   std::unique_ptr<test_host> host = std::make_unique<test_host>();
   std::vector<std::byte> memory = std::vector<std::byte>(144 * 4096);
@@ -115,7 +115,7 @@ void good_vtd(bench& b) {
 
 }  // namespace
 
-TEST_CASE("registers of all ones are a unit that is not there") {
+TEST_CASE("registers of all ones are reported as a missing IOMMU") {
   bench b;
   b.file.otherwise = ~std::uint32_t{0};
   CHECK(code_of<vtd_driver>(b) == errc::removed);
@@ -124,7 +124,7 @@ TEST_CASE("registers of all ones are a unit that is not there") {
   CHECK(code_of<riscv_driver>(b) == errc::removed);
 }
 
-TEST_CASE("a unit that lacks what its driver needs is refused") {
+TEST_CASE("an IOMMU without a required feature is refused") {
   bench b;
   SUBCASE("VT-d") {
     good_vtd(b);
@@ -166,49 +166,50 @@ TEST_CASE("a unit that lacks what its driver needs is refused") {
   }
 }
 
-TEST_CASE("a unit tells which tables it walks") {
+TEST_CASE("an IOMMU reports the table formats that it walks") {
   bench b;
   SUBCASE("VT-d") {
     good_vtd(b);
-    auto unit = vtd_driver::open(b.bar, b.pages, *b.host);
-    REQUIRE(unit);
-    CHECK(unit->format().width == vtd_width::bits_48);
-    CHECK(unit->format().pages_1g);
-    CHECK_FALSE(unit->format().snoop_control);
-    CHECK_FALSE(unit->coherent());
-    CHECK_FALSE(unit->caches_absent());
-    CHECK(unit->supports(vtd_width::bits_39));
-    CHECK_FALSE(unit->supports(vtd_width::bits_57));
+    auto iommu = vtd_driver::open(b.bar, b.pages, *b.host);
+    REQUIRE(iommu);
+    CHECK(iommu->format().width == vtd_width::bits_48);
+    CHECK(iommu->format().pages_1g);
+    CHECK_FALSE(iommu->format().snoop_control);
+    CHECK_FALSE(iommu->coherent());
+    CHECK_FALSE(iommu->caches_absent());
+    CHECK(iommu->supports(vtd_width::bits_39));
+    CHECK_FALSE(iommu->supports(vtd_width::bits_57));
     using space = page_table<vtd_second_stage, tables>;
     auto wide = space::create({.width = vtd_width::bits_57}, b.pages);
     REQUIRE(wide);
-    CHECK(unit->attach(pcie::requester_id{8}, 1, wide->view()).error().code == errc::not_supported);
+    CHECK(iommu->attach(pcie::requester_id{8}, 1, wide->view()).error().code ==
+          errc::not_supported);
   }
   SUBCASE("SMMUv3") {
     b.bar.write32(0x00, 0x0d40'101b);  // without VMID16
     b.bar.write32(0x04, 0x0273'0010);
     b.bar.write32(0x14, 0x74);  // 44 bits
-    auto unit = smmu_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
-    CHECK(unit->format().ipa_bits == 44);
+    auto iommu = smmu_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
+    CHECK(iommu->format().ipa_bits == 44);
     using format = arm_stage2<12>;
     const auto code = [&](std::uint16_t domain, const format& f) {
       auto table = page_table<format, tables>::create(f, b.pages);
       REQUIRE(table);
-      return unit->attach(pcie::requester_id{8}, domain, table->view()).error().code;
+      return iommu->attach(pcie::requester_id{8}, domain, table->view()).error().code;
     };
-    // What is not refused is a matter of the command ring, which does not move here.
-    CHECK(code(0xff, unit->format()) == errc::timed_out);
-    CHECK(code(0x100, unit->format()) == errc::out_of_range);
+    // Attaches that are not refused time out in the command ring, which does not advance here.
+    CHECK(code(0xff, iommu->format()) == errc::timed_out);
+    CHECK(code(0x100, iommu->format()) == errc::out_of_range);
     CHECK(code(1, {.ipa_bits = 48, .address_bits = 44}) == errc::not_supported);
     CHECK(code(1, {.ipa_bits = 44, .address_bits = 48}) == errc::not_supported);
     CHECK(code(1, {.ipa_bits = 40, .address_bits = 44}) == errc::timed_out);
   }
   SUBCASE("AMD") {
     b.set64(0x30, 0x29d3);
-    auto unit = amd_driver::open(b.bar, b.pages, *b.host);
-    REQUIRE(unit);
-    CHECK(unit->format().mode == 6);
+    auto iommu = amd_driver::open(b.bar, b.pages, *b.host);
+    REQUIRE(iommu);
+    CHECK(iommu->format().mode == 6);
     b.set64(0x30, 0x21d3);
     auto lesser = amd_driver::open(b.bar, b.pages, *b.host, {.log2_requesters = 7});
     REQUIRE(lesser);
@@ -224,44 +225,44 @@ TEST_CASE("a unit tells which tables it walks") {
   }
 }
 
-TEST_CASE("a unit that does not do what it is told is given up in time") {
+TEST_CASE("an IOMMU that does not execute commands ends in a time-out") {
   bench b;
   SUBCASE("VT-d: a global command") {
     good_vtd(b);
-    auto unit = vtd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
-    CHECK(unit->enable().error().code == errc::timed_out);
+    auto iommu = vtd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
+    CHECK(iommu->enable().error().code == errc::timed_out);
   }
-  SUBCASE("VT-d: a unit that vanishes meanwhile") {
+  SUBCASE("VT-d: an IOMMU that vanishes meanwhile") {
     good_vtd(b);
-    auto unit = vtd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
+    auto iommu = vtd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
     b.file.words.clear();
     b.file.otherwise = ~std::uint32_t{0};
-    CHECK(unit->enable().error().code == errc::removed);
-    CHECK_FALSE(unit->next_fault());
+    CHECK(iommu->enable().error().code == errc::removed);
+    CHECK_FALSE(iommu->next_fault());
   }
-  SUBCASE("AMD: the command ring, and it says nothing of why") {
+  SUBCASE("AMD: the command ring, without a reported reason") {
     b.set64(0x30, 0x29d3);
-    auto unit = amd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
-    CHECK(unit->enable().error().code == errc::timed_out);
-    CHECK_FALSE(unit->next_fault());
+    auto iommu = amd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
+    CHECK(iommu->enable().error().code == errc::timed_out);
+    CHECK_FALSE(iommu->next_fault());
   }
   SUBCASE("SMMUv3: CR0 is never acknowledged") {
     b.bar.write32(0x00, 0x0d44'101b);
     b.bar.write32(0x04, 0x0273'0010);
     b.bar.write32(0x14, 0x74);
-    auto unit = smmu_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
-    CHECK(unit->enable().error().code == errc::timed_out);
+    auto iommu = smmu_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
+    CHECK(iommu->enable().error().code == errc::timed_out);
   }
   SUBCASE("RISC-V: the command queue does not start") {
     b.set64(0, 0x78'c2cf'0f10);
-    auto unit = riscv_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
-    CHECK(unit->format().mode == riscv_mode::sv57x4);
-    CHECK(unit->enable().error().code == errc::timed_out);
+    auto iommu = riscv_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
+    CHECK(iommu->format().mode == riscv_mode::sv57x4);
+    CHECK(iommu->enable().error().code == errc::timed_out);
   }
 }
 
@@ -269,27 +270,27 @@ TEST_CASE("enable() clears what stopped a queue before") {
   bench b;
   SUBCASE("VT-d") {
     good_vtd(b);
-    auto unit = vtd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
+    auto iommu = vtd_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
     b.bar.write32(0x1c, 0xc000'0000);  // root taken, translation on
-    CHECK_FALSE(unit->enable());
+    CHECK_FALSE(iommu->enable());
     CHECK(b.bar.read32(0x34) == 0x70);
   }
   SUBCASE("SMMUv3") {
     b.bar.write32(0x00, 0x0d44'101b);
     b.bar.write32(0x04, 0x0273'0010);
     b.bar.write32(0x14, 0x74);
-    auto unit = smmu_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
+    auto iommu = smmu_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
     b.bar.write32(0x60, 1);
-    CHECK_FALSE(unit->enable());
+    CHECK_FALSE(iommu->enable());
     CHECK(b.bar.read32(0x64) == 1);
   }
   SUBCASE("RISC-V") {
     b.set64(0, 0x78'c2cf'0f10);
-    auto unit = riscv_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
-    REQUIRE(unit);
-    CHECK_FALSE(unit->enable());
+    auto iommu = riscv_driver::open(b.bar, b.pages, *b.host, {.timeout_ms = 50});
+    REQUIRE(iommu);
+    CHECK_FALSE(iommu->enable());
     CHECK(b.bar.read32(72) == 0xf01);
   }
 }
