@@ -40,7 +40,7 @@
 
 namespace phasebit::testing {
 
-// What differs from a controller by the book. All members may be changed while it runs.
+// Deviations from the specification. All members may be changed while the controller runs.
 struct nvme_quirk_plan {
   std::uint16_t vendor = 0x5042;
   std::uint16_t device = 0x0001;
@@ -70,7 +70,7 @@ struct nvme_quirk_plan {
   std::uint32_t duplicate_every = 0;  // every n-th I/O completion is posted twice
   std::uint32_t duplicate_delay = 0;  // ... that many I/O completions later
   std::uint32_t foreign_every = 0;    // every n-th I/O completion is followed by one of a random id
-  bool completes_unrung = false;      // fetches entries in front of the doorbell
+  bool completes_unrung = false;      // fetches entries beyond the doorbell
   bool hold = false;                  // I/O commands wait
   bool reorder = false;               // I/O commands wait for a random time, and end in any order
   std::uint32_t fail_every = 0;       // every n-th I/O command ends with 0006h and does nothing
@@ -95,7 +95,7 @@ struct nvme_quirk_plan {
   std::uint8_t guard = 0;        // with 1 or 2 CTRATT.ELBAS is set and CNS 05h names that guard
   std::optional<std::uint16_t> io_status =
       {};                      // raw status of every I/O command, which does nothing
-  bool no_admin_data = false;  // Identify and Get Log Page succeed and transfer nothing
+  bool no_admin_data = false;  // Identify and Get Log Page return success and transfer nothing
   // Change what the driver reads: a register's dword, and the page of an Identify data structure.
   std::function<std::uint32_t(std::uint32_t offset, std::uint32_t value)> edit_register = {};
   std::function<void(nvme::cns which, std::span<std::byte> page)> edit_identify = {};
@@ -211,7 +211,7 @@ class nvme_quirk_function {
   }
   void unclaim() noexcept { claimed_ = false; }
 
-  // What the model is, and has seen.
+  // State of the model, and events that it has recorded.
   nvme_quirk_plan plan;
   std::vector<nvme_quirk_namespace> namespaces;
   std::uint64_t step_ns = 100'000;
@@ -221,7 +221,7 @@ class nvme_quirk_function {
   std::uint32_t shutdowns = 0;  // CC.SHN went from 0 to another value
   std::uint32_t enables = 0;
   std::uint32_t disabled_early = 0;       // CC.EN was cleared before CSTS.RDY had followed it
-  std::uint32_t event_configuration = 0;  // what Set Features 0Bh said
+  std::uint32_t event_configuration = 0;  // from Set Features 0Bh
   std::uint64_t shadow_page = 0;          // of Doorbell Buffer Config
   std::uint64_t event_page = 0;
   std::vector<nvme::submission_entry> seen;  // I/O commands, if record
@@ -452,7 +452,7 @@ class nvme_quirk_function {
       }
     }
     if (plan.completes_unrung && (qid != 0 || unrung_done_ != q.fetched)) {
-      // What lies in front of the doorbell is completed as if it had been rung.
+      // Completes an entry beyond the doorbell as if the doorbell had been written.
       const std::byte* const p = at(q.base + (std::uint64_t{q.fetched} << shift), 64);
       if (p == nullptr) return;
       const auto e = load_wire<nvme::submission_entry>(std::span{p, 64});
@@ -700,8 +700,8 @@ class nvme_quirk_function {
       post(q, q, id, {}, 0);
     }
     if (plan.foreign_every != 0 && completed_ % plan.foreign_every == 0) {
-      // A driver cannot tell the id of a command that waits from its own completion.
-      // ..., nor that of one that it posts before it looks.
+      // The id of a waiting command looks to the driver like its own completion.
+      // ..., and so does that of a command that it posts before it polls.
       const auto id = static_cast<std::uint16_t>(next_random());
       const auto ahead = static_cast<std::uint16_t>(id - sq->second.last_id);
       if (!is_waiting(qid, id) && ahead >= 512) post(qid, cqid, id, {}, 0);

@@ -41,7 +41,7 @@ inline std::pair<phasebit::posix::unique_fd, phasebit::posix::unique_fd> socket_
   return {phasebit::posix::unique_fd{ends[0]}, phasebit::posix::unique_fd{ends[1]}};
 }
 
-// Media that complete later, in a random order, or synchronous ones: whatever the plan says.
+// Media that complete later, in a random order, or synchronous ones, as the plan selects.
 struct served_disk {
   using media_type = phasebit::block::planned_media<phasebit::block::memory_media,
                                                     phasebit::block::random_media_plan>;

@@ -51,7 +51,7 @@ class program {
 
   void atomic_bytes(const void* begin, std::size_t bytes) { engine_->declare_atomic(begin, bytes); }
 
-  // What traces call an object, and how they write its value.
+  // The name of an object in traces, and the format of its value.
   template <class T>
   void name(const T& object, const std::string& text, const detail::describe_value& describe = {}) {
     engine_->name(&object, sizeof(T), text, describe);
@@ -94,9 +94,9 @@ inline void check(bool condition, const char* sentence,
   }
 }
 
-// In a thread: waits until `condition()` is true. It may load and, when it succeeds, store; when it
-// fails it leaves everything as it was, for it is then taken to read newer values later. A wait that
-// no store ends any more is a failure.
+// In a thread: waits until `condition()` is true. It may load and, when it returns true, store;
+// when it returns false it must leave everything unchanged, because the explorer then assumes that
+// it will read newer values later. A wait that no store ends any more is a failure.
 template <std::predicate Condition>
 void await(Condition condition, std::source_location where = std::source_location::current()) {
   detail::engine* const e = detail::engine::running();

@@ -18,7 +18,8 @@
 namespace phasebit::testing::explorer::detail {
 namespace {
 
-// This unit's own copies, which are not instrumented: they decide whether an access is looked at.
+// Copies of this translation unit that are not instrumented: they decide whether an access is
+// checked.
 bool watched(const void* p) noexcept {
   return reinterpret_cast<std::uintptr_t>(p) - observed.begin < observed.size && !observed.quiet;
 }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: BSL-1.0
-// The memory models that the explorer knows, and the barriers that they give a meaning to.
+// The memory models of the explorer, and the meaning of barriers in each.
 #pragma once
 
 #include <cstdint>
 
 namespace phasebit::testing::explorer {
 
-// Which executions a program has.
-//   cpp20   C++20 [atomics.order] with relaxed, acquire, release and sequentially consistent accesses
-//           and fences. Executions in which a load reads from a store that depends on it in program
-//           order and reads-from (load buffering, out-of-thin-air values) are left out; see
-//           word::load_delayed() for load buffering without a dependency
-//   x86     x86-TSO: a load may be done before an earlier store to another word, nothing else moves
-//   arm     Armv8, multi-copy atomic: acquire loads, release stores and dmb order accesses, and
-//           nothing else does. Dependencies are not known, so the model is weaker than a processor
-//   riscv   RVWMO with fences: as arm, but a release barrier is `fence rw,w` instead of `dmb osh`
+// The executions that a program has.
+//     cpp20   C++20 [atomics.order] with relaxed, acquire, release and sequentially consistent accesses
+//             and fences. Executions in which a load reads from a store that depends on it in program
+//             order and reads-from (load buffering, out-of-thin-air values) are left out; see
+//             word::load_delayed() for load buffering without a dependency
+//     x86     x86-TSO: a load may be done before an earlier store to another word, nothing else moves
+//     arm     Armv8, multi-copy atomic: acquire loads, release stores and dmb order accesses, and
+//             nothing else does. Dependencies are not modelled, so the model is weaker than a processor
+//     riscv   RVWMO with fences: as arm, but a release barrier is `fence rw,w` instead of `dmb osh`
 enum class memory_model : std::uint8_t { cpp20, x86, arm, riscv };
 
 [[nodiscard]] constexpr const char* name_of(memory_model model) noexcept {
@@ -31,7 +31,7 @@ enum class memory_model : std::uint8_t { cpp20, x86, arm, riscv };
   return "?";
 }
 
-// What a barrier orders: which earlier accesses before which later ones.
+// The accesses that a barrier orders: which earlier ones before which later ones.
 enum class barrier : std::uint8_t {
   none,
   acquire,  // loads before loads and stores: C++ acquire fence, dmb ld, fence r,rw

@@ -77,7 +77,7 @@ struct mutation {
 
 struct options {
   memory_model model = memory_model::cpp20;
-  std::uint64_t most_executions = 2'000'000;  // more, and the report says that it is not complete
+  std::uint64_t most_executions = 2'000'000;  // beyond this the report is marked incomplete
   int most_events = 600;                      // of one execution, without plain accesses
   std::size_t arena_bytes = 16384;            // for everything that threads share
   std::vector<mutation> faults = {};
@@ -95,7 +95,7 @@ struct call_site {
 enum class failure_kind : std::uint8_t {
   race,           // two accesses of a plain byte, one of them a write, with no order between them
   uninitialised,  // a read of a byte that nothing has written
-  check,          // check() said no
+  check,          // check() failed
   blocked,        // lost wake-up, deadlock, livelock: no store will ever end the waiting
   misuse,         // the model breaks a rule of the explorer
 };

@@ -80,7 +80,7 @@ class dma_table {
     const std::size_t at = first_ending_at_or_after(begin);
     return at != ranges_.size() && ranges_[at].begin == begin && ranges_[at].bytes == bytes;
   }
-  // Unmaps a range that contains() knows. No pointer into it is used any more.
+  // Unmaps a range for which contains() is true. No pointer into it is used any more.
   void remove(std::uint64_t begin) noexcept {
     const std::size_t at = first_ending_at_or_after(begin);
     ranges_.erase(ranges_.begin() + static_cast<std::ptrdiff_t>(at));

@@ -244,9 +244,10 @@ class dma_port {
 };
 static_assert(AsyncDmaPort<dma_port>);
 
-// The MSI-X vectors of the device: an interrupt is a write to the eventfd that the client gave for the
-// vector. What is raised while the vector is masked, or has no eventfd yet, is pending, and delivered
-// when the vector has one and is not masked. Models InterruptSink. One thread at a time.
+// The MSI-X vectors of the device: an interrupt is a write to the eventfd that the client passed
+// for the vector. An interrupt raised while the vector is masked, or has no eventfd yet, is
+// pending, and delivered when the vector has one and is not masked. Models InterruptSink. One
+// thread at a time.
 class irq_vectors {
  public:
   explicit irq_vectors(std::size_t count) : vectors_(count) {}

@@ -47,7 +47,7 @@ struct message {
   [[nodiscard]] bool wants_reply() const noexcept { return (header.flags & flag_no_reply) == 0; }
 };
 
-// What receive() found.
+// The result of receive().
 enum class receive_status : std::uint8_t { nothing, complete, closed };
 
 // Receives without waiting, however the bytes are cut; sends whole messages, and waits for space in the

@@ -63,7 +63,7 @@ inline constexpr std::uint32_t flag_no_reply = 0x10;
 inline constexpr std::uint32_t flag_error = 0x20;
 inline constexpr std::uint32_t known_flags = type_mask | flag_no_reply | flag_error;
 
-// What one side of a connection may send to the other, unless VERSION says otherwise.
+// Limits on the messages to one side of a connection, unless VERSION negotiates others.
 inline constexpr std::uint32_t default_max_msg_fds = 1;
 inline constexpr std::uint64_t default_max_transfer = 1 << 20;
 inline constexpr std::uint32_t default_max_dma_maps = 65535;

@@ -48,16 +48,16 @@ struct bar_memory {
   std::uint64_t bytes = 0;
 };
 
-// A device model that a server carries. All calls come from the thread that polls the server.
-//   description()     the function; constant. The server answers configuration space and MSI-X table.
-//   read, write       1, 2, 4 or 8 bytes of a BAR at their own alignment, outside of the MSI-X table.
-//                     They do no DMA. read() may be called while poll() waits for a DMA by messages.
-//   access_bytes      writes are multiples of this many bytes; others are refused with EINVAL
-//   shared_memory     what of the BAR the client may map
-//   poll()            bounded work; 0 is idle
-//   reset()           as after power-on, and not paused; drained() says when nothing of the client is
-//                     accessed any more
-//   pause(), paused() stops taking work; paused: no memory of the client is accessed until resume()
+// A device model behind a server. All calls come from the thread that polls the server.
+//     description()     the function; constant. The server implements configuration space and MSI-X table.
+//     read, write       1, 2, 4 or 8 bytes of a BAR at their own alignment, outside of the MSI-X table.
+//                       They do no DMA. read() may be called while poll() waits for a DMA by messages.
+//     access_bytes      writes are multiples of this many bytes; others are refused with EINVAL
+//     shared_memory     the part of the BAR that the client may map
+//     poll()            bounded work; 0 is idle
+//     reset()           as after power-on, and not paused; drained() is true when no memory of the client
+//                       is accessed any more
+//     pause(), paused() stops taking work; paused: no memory of the client is accessed until resume()
 template <class T>
 concept ServedDevice = requires(T& device, const T& constant, unsigned bar, std::uint64_t offset,
                                 unsigned bytes, std::uint64_t value) {
@@ -166,7 +166,7 @@ class server final : private message_dma {
     return did;
   }
 
-  // Whether poll() has work that no descriptor announces.
+  // Whether poll() has work for which no descriptor becomes readable.
   [[nodiscard]] bool busy() const noexcept {
     return state_ == server_state::closing || lost_ || holding_ != hold::nothing ||
            !deferred_.empty() || host_->dma.any_copies();
@@ -259,8 +259,8 @@ class server final : private message_dma {
     holding_ = what;
     static_cast<void>(release_hold());
   }
-  // What a reset leaves of the function: command register, addresses and interrupt line, which the
-  // client's kernel restores in hardware. Eventfds stay.
+  // The state that survives a reset of the function: command register, addresses and interrupt
+  // line, which the client's kernel restores in hardware. Eventfds stay.
   void reset_function() noexcept {
     const std::uint32_t command = config_.read(pcie::header::command, 2);
     const std::uint32_t line = config_.read(pcie::header::interrupt_line, 1);
@@ -740,7 +740,7 @@ class server final : private message_dma {
       count -= bytes;
     }
   }
-  // What of the MSI-X structures lies at this dword of a BAR.
+  // The part of the MSI-X structures at this dword of a BAR.
   enum class msix_part : std::uint8_t { none, table, pending };
   [[nodiscard]] msix_part find_msix(std::uint32_t bar, std::uint64_t offset,
                                     std::uint32_t& dword) const noexcept {

@@ -32,7 +32,7 @@ class arena {
   arena& operator=(const arena&) = delete;
   ~arena() { ::operator delete(memory_, std::align_val_t{page}); }
 
-  // What instrumented code does with this memory is observed from now on.
+  // Accesses of instrumented code to this memory are observed from now on.
   void observe() const noexcept {
     observed = {reinterpret_cast<std::uintptr_t>(memory_), capacity_, false};
   }

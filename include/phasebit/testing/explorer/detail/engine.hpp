@@ -310,7 +310,7 @@ class engine {
     if (graph_.size() > report_.longest) report_.longest = graph_.size();
     if (end_ == ending::none) finish();
   }
-  // A thread that repeats what the graph says, else the first one that can go on.
+  // A thread that repeats the steps of the graph, else the first one that can continue.
   [[nodiscard]] int runnable() const noexcept {
     bool all_repeated = true;
     for (std::size_t i = 0; i != count_; ++i) {
@@ -421,7 +421,7 @@ class engine {
     if (e.kind != asked.kind || (!blank && e.location != asked.location)) {
       fail(failure_kind::misuse,
            "the program does not repeat itself: it depends on something that "
-           "the explorer does not know");
+           "the explorer does not track");
     }
     if (!blank) return;
     token::fill(graph_, id, asked);
@@ -544,7 +544,7 @@ class engine {
              (is_write(c.other) ? "'s write" : "'s read") + " of it is not ordered before");
   }
 
-  // What the thread last read or stored there; the first time, what the word began with.
+  // The value that the thread last read or stored there; at first, the word's initial value.
   [[nodiscard]] std::uint64_t last_known(const void* p, std::size_t bytes) {
     const std::uint32_t offset = arena_.offset_of(p);
     const auto& program = graph_.program(thread_);

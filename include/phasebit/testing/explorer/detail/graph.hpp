@@ -23,8 +23,8 @@ inline void join(vector_clock& into, const vector_clock& from) noexcept {
   for (std::size_t i = 0; i != into.size(); ++i) into[i] = std::max(into[i], from[i]);
 }
 
-// What later accesses of other threads may rely on, apart for reads and writes before: a barrier
-// that orders stores only says nothing of loads.
+// The order that later accesses of other threads may rely on, separately for reads and writes
+// before: a barrier that orders stores only does not order loads.
 struct reach {
   vector_clock reads{};
   vector_clock writes{};
@@ -139,7 +139,7 @@ class execution_graph {
     stores.insert(stores.begin() + position, store);
   }
 
-  // The graph without the events that `keep` says no to; they are the last of their threads.
+  // The graph without the events for which `keep` is false; they are the last of their threads.
   template <class Keep>
   [[nodiscard]] execution_graph restricted(Keep keep, std::vector<int>& renamed) const {
     execution_graph out;

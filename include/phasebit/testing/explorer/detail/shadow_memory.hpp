@@ -21,7 +21,7 @@ enum class access_kind : std::uint8_t { plain_read, plain_write, atomic_read, at
   return kind == access_kind::plain_read || kind == access_kind::plain_write;
 }
 
-// What is wrong with an access.
+// The error of an access.
 struct conflict {
   bool found = false;
   bool uninitialised = false;
@@ -45,8 +45,8 @@ class shadow_memory {
     return cells_[offset].initialised;
   }
 
-  // Records the access of `thread`, and says with which earlier one it races. Two atomic accesses do
-  // not, nor do two reads.
+  // Records the access of `thread` and returns the earlier access that it races with, if any. Two
+  // atomic accesses do not race, nor do two reads.
   [[nodiscard]] conflict access(std::uint32_t offset, std::size_t bytes, access_kind kind,
                                 int thread, std::uint16_t epoch, const reach& seen) noexcept {
     conflict first;
