@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What it costs the driver to ring: a mapped register, a shadow doorbell that the controller does
-// and does not want to be woken for, an eventless counter. The register here is ordinary memory: a
-// real uncached one adds the time that its bus takes, and nothing else.
+// The driver's cost of a doorbell: a mapped register, a shadow doorbell with and without a write of
+// the register, a counter without events. The register here is ordinary memory: a real uncached one
+// adds the time that its bus takes.
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/pcie/driver/mapped_bar.hpp>
 #include <phasebit/ring/doorbell.hpp>

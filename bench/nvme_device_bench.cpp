@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the NVMe controller itself costs per command: find the doorbell, fetch, check, walk the PRPs,
-// hand the blocks to the media, complete. Host and controller share a thread and their memory; the
-// host writes its rings once and only moves doorbells. "random" draws block, buffer and offset from
-// a table that no branch predictor learns. Beside it: a memcpy of the same size.
+// The NVMe controller's own cost per command: find the doorbell, fetch, check, walk the PRPs, pass
+// the blocks to the media, complete. Host and controller share a thread and their memory; the host
+// writes its rings once and only moves doorbells. "random" draws block, buffer and offset from a
+// table that branch predictors cannot learn. Beside it: a memcpy of the same size.
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/block/null_media.hpp>
 #include <phasebit/memory/translate.hpp>

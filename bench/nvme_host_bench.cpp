@@ -106,8 +106,8 @@ class memory_controller {
 
 enum class ringing { batch, each };
 
-// What the commands look like. The fixed ones can be predicted: each has the size and the alignment of the
-// one before.
+// The commands. The fixed ones can be predicted: each has the size and the alignment of the one
+// before.
 enum class pattern { fixed_4k, fixed_128k, random_4k, random_mixed };
 
 struct request {
@@ -136,9 +136,9 @@ const std::vector<request>& requests_of(pattern how) {
   return how == pattern::random_mixed ? mixed : four;
 }
 
-// One sample is 4096 commands, qd at a time; the controller's own time is taken from a twin that
-// nobody talks to. Whatever else runs on the machine only adds: the least time of the controller is
-// what is subtracted, and `cycles` is the least time of both less that.
+// One sample is 4096 commands, qd at a time; the controller's own time is measured on a second
+// controller without a driver. Other load on the machine only adds time: the least time of the
+// controller is subtracted, and `cycles` is the least time of both less that.
 template <class Token, bool Random = false, class EntryStore = cached_store>
 void submit_complete(benchmark::State& state, pattern what, ringing how) {
   const std::size_t bytes = what == pattern::fixed_128k ? 131'072 : 4096;
@@ -217,7 +217,7 @@ void memcpy_floor(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations());
 }
 
-// What an engine would use that knows no device: a pointer handed over and one handed back.
+// The equivalent for an engine without a device: one pointer pushed and one popped.
 void boost_lockfree(benchmark::State& state) {
   const auto qd = static_cast<std::uint32_t>(state.range(0));
   boost::lockfree::queue<std::uint64_t*, boost::lockfree::capacity<depth>> there;

@@ -129,8 +129,8 @@ void map_gib(benchmark::State& state) {
 }
 
 // Memory: `extents` of 1 to 512 granules at random places, of which every second is then unmapped.
-// Counts the table pages in use, and the least that could map what is left: one for each stretch of
-// addresses in which a table of a level has something to say.
+// Counts the table pages in use, and the minimum for the remaining mappings: one for each range of
+// addresses in which a table of a level has an entry.
 template <class Format>
 void memory(benchmark::State& state) {
   using geometry = table_geometry<Format>;
@@ -187,8 +187,8 @@ void cached(benchmark::State& state) {
 }
 BENCHMARK(cached)->Name("iotlb")->ArgName("domain")->Arg(1)->Arg(4095);
 
-// A warm cache that `domains` domains share, asked for each in turn: what an IOMMU in front of that
-// many functions does for most requests. The same addresses in all, as guests have them.
+// A warm cache shared by `domains` domains, looked up in turn: what an IOMMU in front of that many
+// functions does for most requests. The same addresses in all, as guests have them.
 template <std::size_t Sets>
 void cached_domains(benchmark::State& state) {
   const auto count = static_cast<std::uint32_t>(state.range(0));

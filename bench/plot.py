@@ -25,7 +25,7 @@ def nanoseconds(run):
 
 
 def values(run):
-    """[(what the axis says, what the line's name ends in, value)]"""
+    """[(label on the axis, end of the line's name, value)]"""
     counted = [(name.removeprefix("tables"), value) for name, value in run.items() if name.startswith("tables")]
     if counted:
         return [("tables", end, value) for end, value in counted]

@@ -141,7 +141,7 @@ void rewrite(benchmark::State& state, std::uint64_t stride) {
 void rewrite_contiguous(benchmark::State& state) { rewrite(state, 4096); }
 void rewrite_scattered(benchmark::State& state) { rewrite(state, 8192); }
 
-// What a device's side spends to find the data.
+// The device's cost of finding the data.
 void walk(benchmark::State& state) {
   const auto bytes = static_cast<std::size_t>(state.range(0));
   const region_translator dma{

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an IOMMU in software costs per access, warm: requester id, device entry, cached translation.
-// As many functions as the argument says, each a domain of its own, ask in turn.
+// The cost of an emulated IOMMU per access, warm: requester ID, device entry, cached translation.
+// As many functions as the argument, each in a domain of its own, send requests in turn.
 #include <phasebit/iommu/amd/translation.hpp>
 #include <phasebit/iommu/device_table/device_table.hpp>
 #include <phasebit/iommu/page_table/page_table.hpp>

@@ -35,7 +35,7 @@ if ((${#names[@]} == 0)); then
 fi
 if ((${#names[@]} == 0)); then die "there are no benches"; fi
 
-# A bench of two threads needs two cores, and says so by its name.
+# A bench of two threads needs two cores, which its name shows.
 pin() {
   local name=$1 cores
   shift

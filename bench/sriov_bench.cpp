@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an SR-IOV device or a pooling switch in software pays per packet, from 8 to 1024 virtual
+// The cost per packet of an SR-IOV device or a pooling switch in software, with 8 to 1024 virtual
 // functions: look-ups by routing id and by address, and whole packets rewritten. "random" draws the
-// function from a table of 64 Ki, which no branch predictor learns; "fixed" asks for one.
+// function from a table of 64 Ki, which branch predictors cannot learn; "fixed" uses one.
 #include <phasebit/pcie/device/emitter.hpp>
 #include <phasebit/sriov/fair_scheduler.hpp>
 #include <phasebit/sriov/function_table.hpp>
@@ -74,7 +74,7 @@ struct device {
   std::vector<sriov::config_image> vf_images;
 };
 
-// What the loops themselves cost: the number and the address made from it.
+// The cost of the loops themselves: the number and the address made from it.
 void loop_alone(benchmark::State& state) {
   sequence numbers{static_cast<std::uint32_t>(state.range(0)), true};
   for (auto _ : state) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a virtqueue costs on one thread, all checks on.
+// The cost of a virtqueue on one thread, all checks on.
 //
 //   device_blk    the device side of a virtio-blk request: pop, check and translate its header, data
 //                 and status segment, push the used entry, one notification decision for 32
@@ -7,7 +7,7 @@
 //   round_trip    driver add, device pop and push, driver poll of one buffer, in batches of 32
 //
 // "regions" is how many memory regions the driver's memory has. "random" takes descriptors,
-// addresses and regions from a table that no predictor learns; "fixed" repeats the same ones.
+// addresses and regions from a table that predictors cannot learn; "fixed" repeats the same ones.
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/memory/region_map.hpp>
 #include <phasebit/virtio/device/packed_queue.hpp>
@@ -187,7 +187,7 @@ void round_trip(benchmark::State& state) {
   report(state, ticks);
 }
 
-// What polling costs that finds nothing: 256 queues of 256 entries.
+// The cost of polling without work: 256 queues of 256 entries.
 template <class Pair>
 void idle_queues(benchmark::State& state) {
   std::vector<std::unique_ptr<Pair>> queues;
