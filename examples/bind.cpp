@@ -39,10 +39,10 @@ void list(const bind_options& o) {
   for (const auto& f : functions) print(f);
 }
 
-// All is planned, and all objections are heard, before anything is written.
+// All changes are planned, and all objections collected, before anything is written.
 [[nodiscard]] std::vector<change> plan(const bind_options& o) {
   if (o.wanted.addresses.empty()) {
-    throw complaint("--to needs to be told which functions: bind 0000:01:00.0 --to " + o.to);
+    throw complaint("--to requires functions: bind 0000:01:00.0 --to " + o.to);
   }
   std::vector<change> changes;
   for (auto& f : read_functions(o.where, o.wanted)) {
@@ -103,7 +103,7 @@ void add_options(CLI::App& app, bind_options& o) {
   app.add_option("--to", o.to, "Give them to this driver; `kernel` is the kernel's own")
       ->check(CLI::IsMember({"vfio-pci", "uio_pci_generic", "kernel", "none"}).description(""))
       ->type_name("vfio-pci|uio_pci_generic|kernel|none");
-  app.add_flag("-y,--yes", o.yes, "Do it; without, only say what would be written");
+  app.add_flag("-y,--yes", o.yes, "Do it; without, only print what would be written");
   app.add_flag("--force", o.force, "Take functions that are in use, too");
   app.add_flag("--json", o.json, "Print JSON");
   app.add_option("--sysfs", o.where.sysfs, "Where /sys is")

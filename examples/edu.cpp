@@ -61,7 +61,7 @@ class tour {
       const auto got = device_.finish_factorial(function_.clock(), patience);
       if (!got) return got.error();
       if (*got != expected) {
-        return failure(errc::io, "the factorial unit is wrong; its answer", *got).at(n);
+        return failure(errc::io, "the factorial is wrong; its value", *got).at(n);
       }
     }
     fmt::print("factorial   {}! = {}{}, and all before it\n", o_.number, expected,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A storage engine in an FPGA, driven by the library's rings: registers, doorbells and DRAM behind one
-// mapped BAR. The FPGA is played by a process: `fpga_queue engine` is the device's side of the rings,
-// `fpga_queue host` the driver's. What they share is a file; between them may be a QEMU whose guest
+// A storage engine in an FPGA, driven by the library's rings: registers, doorbells and DRAM behind
+// one mapped BAR. A process simulates the FPGA: `fpga_queue engine` is the device's side of the
+// rings, `fpga_queue host` the driver's. They share a file; between them may be a QEMU whose guest
 // sees the file as a PCI device.
 #include "support/fpga_job.hpp"
 #include "support/fpga_memory.hpp"
@@ -58,7 +58,7 @@ const std::map<std::string, fpga::engine_fault>& faults() {
                                                              {"wrong-version", wrong_version},
                                                              {"not-ready", not_ready},
                                                              {"silent", silent},
-                                                             {"foreign-id", foreign_id},
+                                                             {"unknown-id", unknown_id},
                                                              {"phase", phase},
                                                              {"stops", stops},
                                                              {"gone", gone}};
@@ -90,9 +90,9 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it"
   while (!told_to_end && !engine.stopped()) {
     idle = engine.poll() == 0 ? idle + 1 : 0;
     if (idle != 0) posix::steady_clock::relax();
-    // Nobody asks for anything: hardware would not take a processor from its host either.
-    constexpr ::timespec rest{0, 100'000};
-    if (idle > 10'000) ::nanosleep(&rest, nullptr);
+    // No work: sleep, because hardware would not use the host's processor either.
+    constexpr ::timespec pause{0, 100'000};
+    if (idle > 10'000) ::nanosleep(&pause, nullptr);
     if (o.seconds != 0 && (idle & 0xff) == 0 &&
         clock::now() - begun > std::chrono::duration<double>{o.seconds}) {
       break;
@@ -210,7 +210,7 @@ template <class Bar>
   return drive(*bar, memory->bytes(), o, "BAR 2 of QEMU's ivshmem-plain over qtest");
 }
 
-// Registers and DRAM are those of a PCI device, as the kernel maps its BAR for whoever may.
+// Registers and DRAM are those of a PCI device, mapped through the kernel's BAR files.
 [[nodiscard]] result<> run_on_mmio(const host_options& o) {
   // The FPGA reads and writes its own DRAM, so no memory of the host's is taken for DMA.
   auto function = mmio::function::open(o.device, {.dma = mmio::no_dma{}});
@@ -234,13 +234,13 @@ template <class Bar>
 
 [[nodiscard]] result<> run_host(host_options& o) {
   o.work.bytes = static_cast<std::uint32_t>(o.block_bytes);
-  if (o.block_bytes % pattern::unit != 0) {
+  if (o.block_bytes % pattern::sector != 0) {
     return failure(errc::misaligned, "--bs is a multiple of 512", o.block_bytes);
   }
   if (o.backend == "mmio" || o.backend == "vfio") {
     if (o.device.empty()) {
       return failure(errc::invalid_argument,
-                     "this backend needs to know which function: --device 0000:00:04.0");
+                     "this backend requires a function: --device 0000:00:04.0");
     }
     return o.backend == "mmio" ? run_on_mmio(o) : run_on_vfio(o);
   }
@@ -261,7 +261,7 @@ void add_engine_options(CLI::App& app, engine_options& o) {
       ->check(CLI::Range(0.0, 86'400.0).description(""))
       ->type_name("S")
       ->capture_default_str();
-  add_choice(app, "--fault", o.fault, "What goes wrong", fault_words());
+  add_choice(app, "--fault", o.fault, "Fault to inject", fault_words());
   app.add_option("--after", o.after, "After so many commands that went well")
       ->type_name("N")
       ->capture_default_str();
@@ -280,8 +280,8 @@ void add_host_options(CLI::App& app, host_options& o) {
       ->check(CLI::Range(0, 5).description(""))
       ->type_name("N")
       ->capture_default_str();
-  app.add_flag("--show", o.show, "Only say which engine is there");
-  add_choice(app, "--op", o.work.what, "What to do; mixed does all, one after another",
+  app.add_flag("--show", o.show, "Only print which engine is there");
+  add_choice(app, "--op", o.work.what, "Operation; mixed does all, one after another",
              {"fill", "copy", "checksum", "mixed"});
   add_size_option(app, "--bs", o.block_bytes, "Bytes of each command, such as 512, 4k, 128k", 512,
                   std::uint64_t{32} << 20)
@@ -311,7 +311,7 @@ int main(int argc, char** argv) {
   engine_options engine;
   host_options host;
   auto* const plays = app.add_subcommand("engine", "Plays the FPGA");
-  auto* const drives = app.add_subcommand("host", "Drives it, and says how fast it was");
+  auto* const drives = app.add_subcommand("host", "Drives it, and prints its speed");
   add_engine_options(*plays, engine);
   add_host_options(*drives, host);
   app.require_subcommand(1);

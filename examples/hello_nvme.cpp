@@ -36,7 +36,7 @@ result<> hello(std::uint64_t lba) {
     if (!posted) return posted.as_error();  // refused: never reached the device
     queue->ring();                          // one doorbell for all that is posted
     if (const auto answered = nvme::wait(*queue, 1000); !answered) return answered.error();
-    if (!status.ok()) return failure(errc::io, text(status).data()).of("the disk says");
+    if (!status.ok()) return failure(errc::io, text(status).data()).of("the disk reports");
     return {};
   };
 
@@ -44,17 +44,17 @@ result<> hello(std::uint64_t lba) {
   if (auto r = finish(queue->write({.lba = lba, .blocks = 1}, *block, done)); !r) return r;
   std::memset(block->data(), 0, block->size());
   if (auto r = finish(queue->read({.lba = lba, .blocks = 1}, *block, done)); !r) return r;
-  fmt::print("block {} says: {}\n", lba, reinterpret_cast<const char*>(block->data()));
+  fmt::print("block {} contains: {}\n", lba, reinterpret_cast<const char*>(block->data()));
   return {};
 }
 
 int main(int argc, char** argv) {
   char* end = nullptr;
   const std::uint64_t lba = argc > 1 ? std::strtoull(argv[1], &end, 0) : 7;
-  const auto said = end == nullptr || (end != argv[1] && *end == '\0')
-                        ? hello(lba)
-                        : failure(errc::invalid_argument, "is no block number").of(argv[1]);
-  if (said) return 0;
-  fmt::print(stderr, "hello_nvme: {}\n", said.error());
+  const auto outcome = end == nullptr || (end != argv[1] && *end == '\0')
+                           ? hello(lba)
+                           : failure(errc::invalid_argument, "is no block number").of(argv[1]);
+  if (outcome) return 0;
+  fmt::print(stderr, "hello_nvme: {}\n", outcome.error());
   return 1;
 }

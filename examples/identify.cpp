@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Says what an NVMe controller and its namespaces are, as `nvme id-ctrl` and `nvme id-ns` do.
+// Prints the identity of an NVMe controller and its namespaces, as `nvme id-ctrl` and `nvme id-ns`
+// do.
 #include "support/identify_fields.hpp"
 #include "support/open_backend.hpp"
 #include "support/run_main.hpp"
@@ -159,11 +160,11 @@ template <class Backend>
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Says what an NVMe controller and its namespaces are", "identify"};
+  CLI::App app{"Prints the identity of an NVMe controller and its namespaces", "identify"};
   identify_options options;
   app.add_option("--nsid", options.nsid, "This namespace only; without, all that are active")
       ->type_name("N");
-  app.add_flag("-H,--human-readable", options.human, "Say what the bits and numbers mean");
+  app.add_flag("-H,--human-readable", options.human, "Decode bits and numbers");
   app.add_flag("--json", options.json, "Print JSON, numbers in decimal");
   add_backend_options(app, options.disk);
   return run_main(app, argc, argv, [&] {

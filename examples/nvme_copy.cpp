@@ -42,7 +42,7 @@ struct copy_options {
   if (!reads_it && !std::filesystem::exists(path)) {
     return hosted::file_media::create(path, ns.bytes(), how);
   }
-  // A device has no size here that the file system knows; its end is checked below.
+  // For a device file the file system has no size; its end is checked below.
   if (std::filesystem::is_regular_file(path) && std::filesystem::file_size(path) != ns.bytes()) {
     return failure(errc::out_of_range,
                    reads_it ? "the file and the namespace differ in size; the namespace's bytes"
@@ -126,7 +126,7 @@ struct copy_options {
   if (!disk) return disk.error();
   const auto copied = copy(*disk, o);
   if (!copied) {
-    // A QEMU that died looks like a device that was pulled out; check() knows better.
+    // A QEMU that died looks like a device that was pulled out; check() reports which.
     if (const auto alive = disk->check(); !alive) return alive;
   }
   if (const auto closed = disk->shut_down(); !closed) {

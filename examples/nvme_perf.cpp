@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Keeps an NVMe disk busy and says how fast it was, and with --verify whether it was right.
+// Keeps an NVMe disk busy and prints its speed and, with --verify, whether the data was right.
 #include "support/open_backend.hpp"
 #include "support/progress.hpp"
 #include "support/run_main.hpp"
@@ -18,7 +18,7 @@ using namespace example;
 namespace {
 
 constexpr std::uint64_t most_dma_bytes = std::uint64_t{1} << 30;
-constexpr std::uint64_t most_pieces = std::uint64_t{1} << 28;
+constexpr std::uint64_t most_extents = std::uint64_t{1} << 28;
 constexpr unsigned most_depth = 1023;
 
 struct perf_options {
@@ -85,7 +85,7 @@ class measurement {
                      "the disk is too small for so many queues, so deep, of such blocks; its bytes",
                      size);
     }
-    if (o_.work.verify && each * o_.queues > most_pieces) {
+    if (o_.work.verify && each * o_.queues > most_extents) {
       return failure(errc::out_of_range, "--verify remembers 2^28 blocks: give it a smaller --size",
                      size);
     }
@@ -128,7 +128,7 @@ class measurement {
     if (o_.work.verify && !o_.work.writes && !disk_.scratch && !o_.overwrite) {
       return failure(errc::invalid_argument,
                      "--verify of reads first writes what is to be read, and what the disk holds "
-                     "is lost: say --overwrite");
+                     "is lost: add --overwrite");
     }
     return {};
   }
@@ -299,7 +299,7 @@ class measurement {
 
 void add_options(CLI::App& app, perf_options& o) {
   add_backend_options(app, o.disk);
-  add_choice(app, "--rw", o.rw, "What to do; rw and randrw do half and half",
+  add_choice(app, "--rw", o.rw, "Operation; rw and randrw do half and half",
              {"read", "write", "randread", "randwrite", "rw", "randrw"});
   add_size_option(app, "--bs", o.block_bytes, "Bytes of each command, such as 512, 4k, 128k", 512,
                   std::uint64_t{32} << 20)
@@ -335,7 +335,7 @@ void add_options(CLI::App& app, perf_options& o) {
   app.add_flag("--json", o.json, "Print the result as JSON");
 }
 
-// What follows from the options, before any disk is opened.
+// Settings derived from the options, before any disk is opened.
 [[nodiscard]] result<> settle(perf_options& o) {
   o.work.random = o.rw.starts_with("rand");
   o.work.writes = o.rw.ends_with("write") || o.rw.ends_with("rw");
@@ -356,7 +356,7 @@ void add_options(CLI::App& app, perf_options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  CLI::App app{"Keeps an NVMe disk busy and says how fast it was", "nvme_perf"};
+  CLI::App app{"Keeps an NVMe disk busy and prints its speed", "nvme_perf"};
   perf_options options;
   add_options(app, options);
   return run_main(app, argc, argv, [&]() -> result<> {

@@ -69,8 +69,9 @@ struct statistics {
   std::uint64_t message_bytes = 0;
 };
 
-// The server on the reactor's thread. After `spin_us` without work it sleeps: until a message arrives, and at
-// most `sleep_ms` where doorbells are shared memory, which announces nothing.
+// The server on the reactor's thread. After `spin_us` without work it sleeps: until a message
+// arrives, and at most `sleep_ms` where doorbells are shared memory, because no descriptor becomes
+// readable for them.
 class target final : public hosted::poller {
  public:
   target(vfu::host& host, device_type& device, server_type& server,
@@ -103,7 +104,7 @@ class target final : public hosted::poller {
     return server_->state() == vfu::server_state::waiting ? listener_.get() : server_->socket();
   }
 
-  // The rest is called by messages to the reactor.
+  // The other members are called by messages to the reactor.
   void close() noexcept {
     closing_ = true;
     server_->disconnect();

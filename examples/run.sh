@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSL-1.0
 # Installs what the examples need (and names it first), builds them and runs the main job: NVMe reads
 # and writes, each byte checked, on a simulated device and, where QEMU is there, on QEMU's NVMe
-# controller. Then it shows how mistakes and broken devices are told. Ends with what came of each
+# controller. Then it shows the messages for mistakes and broken devices. Ends with the result of each
 # step, and fails if any did.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ note() {
   if [[ $1 == FAILED ]]; then failed=1; fi
 }
 
-# step TITLE PROGRAM ARGUMENTS...: has to succeed.
+# step TITLE PROGRAM ARGUMENTS...: must end with status 0.
 step() {
   local title=$1 program=$2 status=0
   shift 2
@@ -44,15 +44,15 @@ step() {
   fi
 }
 
-# refused TITLE SENTENCE PROGRAM ARGUMENTS...: has to fail with status 1, and to say why.
+# refused TITLE SENTENCE PROGRAM ARGUMENTS...: must fail with status 1 and print SENTENCE.
 refused() {
-  local title=$1 sentence=$2 program=$3 status=0 said
+  local title=$1 sentence=$2 program=$3 status=0 output
   shift 3
   printf '\n$ %s %s\n' "$program" "$*"
-  said=$(timeout "$limit" "$programs/$program" "$@" 2>&1 > /dev/null) || status=$?
-  echo "$said"
+  output=$(timeout "$limit" "$programs/$program" "$@" 2>&1 > /dev/null) || status=$?
+  echo "$output"
   echo "exit status $status"
-  if ((status == 1)) && grep -q -- "$sentence" <<< "$said"; then
+  if ((status == 1)) && grep -q -- "$sentence" <<< "$output"; then
     note passed "$title"
   else
     note FAILED "$title"
@@ -99,7 +99,7 @@ else
   note skipped "everything on QEMU's NVMe controller: qemu-system-x86_64 is not installed"
 fi
 
-# play [OPTIONS]: another process plays the FPGA from here on, or nobody with "gone".
+# play [OPTIONS]: another process simulates the FPGA from here on, or none with "gone".
 bar=$scratch/bar.mem
 play() {
   if [[ -n $engine ]]; then kill "$engine" 2> /dev/null || true; wait "$engine" || true; fi
@@ -144,15 +144,15 @@ if command -v qemu-system-x86_64 > /dev/null; then
 fi
 refused "a device that never becomes ready" "did not become ready" \
   nvme_perf --backend simulated --fault never-ready
-refused "a completion with a foreign command id" "not in flight" \
-  nvme_perf --backend simulated --fault foreign-id
+refused "a completion with an unknown command id" "not in flight" \
+  nvme_perf --backend simulated --fault unknown-id
 refused "a completion whose phase never flips" "not answered in time" \
   nvme_perf --backend simulated --fault phase --timeout 1
 refused "a device that is pulled out" "gone" \
   nvme_perf --backend simulated --fault removed
 
-play --fault foreign-id --after 1000
-refused "an FPGA that completes what nobody sent" "not in flight" \
+play --fault unknown-id --after 1000
+refused "an FPGA that completes a command that was not sent" "not in flight" \
   fpga_queue host --memory "$bar" --time 5
 play gone
 refused "an FPGA that left the bus" "read as ones" fpga_queue host --memory "$bar"

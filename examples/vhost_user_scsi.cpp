@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   app.add_option("--image", images, "raw image or block device; several: one logical unit each")
       ->required();
   app.add_option("--serial", serial,
-                 "unit serial numbers are this text and the number of the unit");
+                 "serial numbers are this text and the number of the logical unit");
   example::add_vhost_options(app, o);
   CLI11_PARSE(app, argc, argv);
   std::vector<std::string> serials;
@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   return example::with_media(images, o, [&](auto& media, int finished) {
     phasebit::transport::vhost_user::scsi_device device{
         std::span{units}, std::span{media}, {}, o.depth};
-    return example::serve_socket(device, o, finished, fmt::format("{} units", units.size()));
+    return example::serve_socket(device, o, finished,
+                                 fmt::format("{} logical units", units.size()));
   });
 }

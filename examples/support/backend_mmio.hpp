@@ -15,8 +15,7 @@ template <class Use>
   using namespace phasebit;
   namespace mmio = backend::mmio_linux;
   if (o.device.empty()) {
-    return failure(errc::invalid_argument,
-                   "mmio needs to know which function: --device 0000:01:00.0");
+    return failure(errc::invalid_argument, "mmio requires a function: --device 0000:01:00.0");
   }
   const auto address = address_of(o.device);
   if (!address) return address.error();

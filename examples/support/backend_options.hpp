@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which disk an example works on, as its command line says it.
+// The disk that an example works on, as given on its command line.
 #pragma once
 
 #include "support/fault_plans.hpp"
@@ -32,7 +32,7 @@ struct backend_options {
 
 inline void add_backend_options(CLI::App& app, backend_options& o) {
   constexpr const char* group = "The disk";
-  add_choice(app, "--backend", o.backend, "What the disk is", backend_names())->group(group);
+  add_choice(app, "--backend", o.backend, "Backend of the disk", backend_names())->group(group);
   app.add_option("--device", o.device, "Its PCI address, such as 0000:01:00.0")
       ->type_name("BDF")
       ->group(group);

@@ -51,7 +51,7 @@ template <class Use>
   }
   const auto ended = use(opened<qtest::function>{
       *function, "QEMU's NVMe controller over qtest: registers cost a message each", true, false});
-  // A QEMU that died looks like a device that was pulled out; it knows better.
+  // A QEMU that died looks like a device that was pulled out; its exit status shows which.
   if (!ended) {
     if (const auto alive = machine->status(); !alive) return alive;
   }

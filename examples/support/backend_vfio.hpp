@@ -14,8 +14,7 @@ template <class Use>
   using namespace phasebit;
   namespace vfio = backend::vfio;
   if (o.device.empty()) {
-    return failure(errc::invalid_argument,
-                   "vfio needs to know which function: --device 0000:01:00.0");
+    return failure(errc::invalid_argument, "vfio requires a function: --device 0000:01:00.0");
   }
   const auto address = address_of(o.device);
   if (!address) return address.error();

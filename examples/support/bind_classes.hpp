@@ -86,7 +86,7 @@ inline constexpr std::array<std::string_view, 0x14> by_class{
 
 }  // namespace detail
 
-// What virtio calls its devices is in the device ID, transitional (1000h on) or not (1040h on).
+// The virtio device type is in the device ID, transitional (1000h and up) or not (1040h and up).
 // Virtio 1.2, 4.1.2 and 5.
 [[nodiscard]] constexpr bool is_virtio(std::uint16_t vendor, std::uint16_t device) noexcept {
   return vendor == 0x1af4 && device >= 0x1000 && device <= 0x107f;

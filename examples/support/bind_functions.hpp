@@ -22,7 +22,7 @@ struct group_member {
 };
 struct iommu_group {
   std::string number{};
-  std::string type{};  // DMA, DMA-FQ, identity; empty where an old kernel does not say
+  std::string type{};  // DMA, DMA-FQ, identity; empty where an old kernel does not report it
   std::vector<group_member> others{};
 
   // Whether a device that Linux does not drive by DMA API may reach the machine's memory.
@@ -42,7 +42,7 @@ struct pci_function {
   std::uint16_t device = 0;
   std::uint32_t class_code = 0;
   std::string driver{};           // empty: none
-  std::string driver_override{};  // empty: whichever knows the function's ids
+  std::string driver_override{};  // empty: the driver that lists the function's ids
   std::optional<iommu_group> group{};
   std::optional<int> numa_node{};
   sr_iov virtual_functions{};

@@ -21,12 +21,12 @@ struct write_step {
   }
 };
 
-// What one function needs to come to its new driver. No steps: it is there already.
+// The steps that bring one function to its new driver. No steps: it is bound already.
 struct change {
   pci_function function{};
   std::string target{};
   std::vector<write_step> steps{};
-  std::vector<std::string> notes{};  // what to know before it is done
+  std::vector<std::string> notes{};  // warnings to read before it is done
   std::string missing_module{};
   bool leaves = false;  // the driver that it has now
 };
@@ -52,7 +52,7 @@ namespace detail {
   return driver == target;
 }
 
-// Throws what stands in the way whatever the user agrees to; notes what he should know.
+// Throws for obstacles that the user cannot override; notes the others.
 inline void look_ahead(const roots& where, change& c) {
   const pci_function& f = c.function;
   const bool bridge = f.class_code >> 8 == 0x0604;
@@ -84,14 +84,14 @@ inline void look_ahead(const roots& where, change& c) {
     c.notes.push_back(
         fmt::format("IOMMU group {} is of type {}: without vfio the function's DMA will be stopped "
                     "(lets it pass: iommu=pt on the kernel's command line, or identity written to "
-                    "iommu_group/type while nobody has the function)",
+                    "iommu_group/type while no driver has the function)",
                     f.group->number, f.group->type));
   }
 }
 
 }  // namespace detail
 
-// To vfio-pci, uio_pci_generic, "kernel" (whichever driver knows the function's ids) or "none".
+// To vfio-pci, uio_pci_generic, "kernel" (the driver that lists the function's ids) or "none".
 [[nodiscard]] inline change plan_change(const roots& where, pci_function function,
                                         const std::string& target) {
   change c{.function = std::move(function), .target = target};
@@ -145,11 +145,12 @@ class transaction {
     if (c.target != "kernel") {
       if (!now.empty()) return fmt::format("{}: {} took it in place of {}", whose, now, c.target);
       return fmt::format("{}: {} did not take it: {}", whose, c.target,
-                         why.empty() ? "dmesg may say why" : why);
+                         why.empty() ? "see dmesg" : why);
     }
     if (!now.empty()) {
-      return fmt::format("{}: {} took it again: it knows its ids, see {}/remove_id", whose, now,
-                         where_.driver(now));
+      return fmt::format(
+          "{}: {} took it again: its ids are in the driver's table, see {}/remove_id", whose, now,
+          where_.driver(now));
     }
     return fmt::format(
         "{}: no driver of the kernel took it: {}", whose,

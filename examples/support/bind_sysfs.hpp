@@ -64,7 +64,7 @@ using phasebit::posix::read_number;
   return names;
 }
 
-// One write(2), as the kernel wants it; gives the reason where it is refused.
+// One write(2), as the kernel requires; returns the reason where it is refused.
 [[nodiscard]] inline std::optional<std::string> write_line(const std::string& path,
                                                            const std::string& text) {
   const phasebit::posix::unique_fd file{::open(path.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC)};

@@ -37,7 +37,7 @@ struct open_file {
   std::string program;
 };
 
-// What the machine says once of all its disks, interfaces and processes; asked function by function.
+// Reads the users of all disks, interfaces and processes once; queried function by function.
 class users {
  public:
   explicit users(const roots& where) : where_(where) {

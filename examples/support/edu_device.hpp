@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // QEMU's educational device (1234:11e8), described from its data sheet, docs/specs/edu of QEMU: a
-// factorial unit, a DMA engine with 4 KiB of its own, one interrupt. What a first FPGA design has.
+// factorial engine, a DMA engine with 4 KiB of its own, one interrupt: the parts of a first FPGA
+// design.
 #pragma once
 
 #include <phasebit/core/clock.hpp>
@@ -36,7 +37,8 @@ struct liveness : device_register<liveness, 0x04> {
   using device_register::device_register;
 };
 
-// Takes a number while the unit is idle, and holds its factorial (modulo 2^32) when it is again.
+// Takes a number while the engine is idle, and contains its factorial (modulo 2^32) when it is idle
+// again.
 struct factorial : device_register<factorial, 0x08> {
   using device_register::device_register;
 };
@@ -83,7 +85,7 @@ inline constexpr std::uint32_t buffer_bytes = 4096;
 // QEMU 7.2 takes a transfer that ends at the very end of the buffer for one beyond it, and aborts.
 inline constexpr std::uint32_t usable_bytes = buffer_bytes - 1;
 
-// Whether a completion is told by polling or by the device's interrupt.
+// Whether a completion is found by polling or signalled by the device's interrupt.
 enum class notice : bool { none, interrupt };
 
 // One thread at a time. Registers are read and written in 32 bits, as the device asks below 80h.
@@ -92,8 +94,8 @@ class device {
  public:
   using registers_type = phasebit::pcie::register_block<Bar>;
 
-  // `reachable` is the mask of addresses that the DMA engine drives: 28 bits, or what -device
-  // edu,dma_mask= says. Errors: removed, not_supported (something else is there).
+  // `reachable` is the mask of addresses that the DMA engine drives: 28 bits, or the dma_mask= of
+  // -device edu. Errors: removed, not_supported (another device).
   [[nodiscard]] static result<device> attach(Bar bar,
                                              std::uint64_t reachable = 0x0fff'ffff) noexcept {
     auto registers =
@@ -131,7 +133,7 @@ class device {
   // Errors: busy.
   [[nodiscard]] result<> start_factorial(std::uint32_t n, notice how = notice::none) noexcept {
     if (registers_.template read<status>()[status::computing]) {
-      return failure(errc::busy, "the factorial unit is computing");
+      return failure(errc::busy, "the factorial engine is computing");
     }
     registers_.write(status{}.with(status::interrupt_when_done, how == notice::interrupt));
     registers_.write(factorial{n});
@@ -143,7 +145,7 @@ class device {
                                                        std::uint64_t nanoseconds) noexcept {
     const auto idle = registers_.template wait_for<status>(
         clock, nanoseconds, [](status now) noexcept { return !now[status::computing]; });
-    if (!idle) return failure(errc::timed_out, "the factorial unit does not come to an end");
+    if (!idle) return failure(errc::timed_out, "the factorial engine does not finish");
     return registers_.template read<factorial>().raw;
   }
 

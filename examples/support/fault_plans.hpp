@@ -10,7 +10,7 @@
 
 namespace example {
 
-// A disk that fails when it has worked for a while, except where the name says never.
+// A disk that fails after it has worked for a while, except for faults named never-*.
 [[nodiscard]] inline const std::map<std::string, phasebit::backend::simulated::fault_plan>&
 fault_plans() {
   namespace sim = phasebit::backend::simulated;
@@ -19,7 +19,7 @@ fault_plans() {
       {"none", {}},
       {"never-ready", sim::fault_plan{}.stick(sim::never_ready)},
       {"fatal", sim::fault_plan{}.stick(sim::fatal)},
-      {"foreign-id", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_id, 0x8000)},
+      {"unknown-id", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_id, 0x8000)},
       {"lost", sim::fault_plan{}.completion(when, sim::completion_fault::drop)},
       {"phase", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_phase)},
       {"status", sim::fault_plan{}.completion(when, sim::completion_fault::wrong_status, 0x281)},

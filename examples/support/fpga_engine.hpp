@@ -38,7 +38,7 @@ enum class engine_fault : std::uint8_t {
   wrong_version,  // of a later major version
   not_ready,      // never becomes ready
   silent,         // takes commands and never answers
-  foreign_id,     // answers with an id that nobody sent
+  unknown_id,     // completes with an id that was not sent
   phase,          // answers with a phase that never flips
   stops,          // stands still from one moment to the next
   gone,           // leaves the bus: all of its registers read as ones
@@ -86,7 +86,7 @@ class engine_registers {
   std::span<std::byte> bar_;
 };
 
-// One thread polls. The memory outlives the engine, which says goodbye in its registers.
+// One thread polls. The memory outlives the engine, which marks its end in its registers.
 template <phasebit::RingOrder Order = phasebit::thread_order>
 class engine {
  public:
@@ -117,7 +117,7 @@ class engine {
     registers_.write(dram_offset{register_bytes});
     registers_.write(
         dram_pages{static_cast<std::uint32_t>((bar.size() - register_bytes) / page_bytes)});
-    // Last, for whoever sees it takes the rest to be there.
+    // Stored last: a host that reads it may rely on the other registers.
     const std::uint32_t other = fault == engine_fault::wrong_design ? 1 : 0;
     registers_.write(identification{block_engine.raw + other});
   }
@@ -150,7 +150,7 @@ class engine {
     return taken;
   }
 
-  // Whether it has left the bus, or stands still, as its fault said.
+  // Whether it has left the bus, or stands still, because of its fault.
   [[nodiscard]] bool stopped() const noexcept { return stopped_; }
   [[nodiscard]] std::uint64_t commands() const noexcept { return total_; }
 
@@ -205,9 +205,9 @@ class engine {
   [[nodiscard]] std::span<std::byte> local(bus_addr at, std::uint64_t bytes,
                                            std::uint32_t alignment = 1) const noexcept {
     if (bytes == 0 || !phasebit::is_aligned(at, alignment)) return {};
-    const auto piece = dram_.translate(at, bytes, phasebit::access::read_write);
-    if (!piece || piece->bytes != bytes) return {};
-    return {phasebit::pointer_of(piece->begin), static_cast<std::size_t>(bytes)};
+    const auto part = dram_.translate(at, bytes, phasebit::access::read_write);
+    if (!part || part->bytes != bytes) return {};
+    return {phasebit::pointer_of(part->begin), static_cast<std::size_t>(bytes)};
   }
 
   [[nodiscard]] outcome execute(const phasebit::nvme::submission_entry& c) const noexcept {
@@ -243,7 +243,7 @@ class engine {
     if (wrong && fault_ == engine_fault::silent) return;
     std::uint16_t id = c.command_id();
     bool phase = answers_.phase;
-    if (wrong && fault_ == engine_fault::foreign_id) id ^= 0x8000;
+    if (wrong && fault_ == engine_fault::unknown_id) id ^= 0x8000;
     if (wrong && fault_ == engine_fault::phase) phase = !phase;
     const phasebit::nvme::completion_entry entry{
         .dw0 = ended.dw0,

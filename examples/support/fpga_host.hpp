@@ -47,8 +47,8 @@ class device {
   device& operator=(const device&) = delete;
   ~device() { stop(); }
 
-  // Looks who is there, and puts it into its first state. Errors: removed, not_ready (nobody behind the
-  // BAR), not_supported (another design, or version), timed_out (it stands still), protocol.
+  // Identifies the engine and resets it. Errors: removed, not_ready (no engine behind the BAR),
+  // not_supported (another design, or version), timed_out (it stands still), protocol.
   [[nodiscard]] result<> attach() noexcept {
     const auto fits = registers_type::template attach<
         identification, version, capability, status, control, heartbeat, dram_base, dram_offset,
@@ -128,7 +128,7 @@ class device {
     }
     return {};
   }
-  // Whether its clock still runs: what tells an engine that is slow from one that is dead.
+  // Whether its clock still runs: distinguishes a slow engine from a dead one.
   [[nodiscard]] result<> check_heartbeat() noexcept {
     if (registers_.template read<identification>().raw == all_ones) return gone();
     return settle();

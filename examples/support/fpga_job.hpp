@@ -192,7 +192,7 @@ class workload {
     }
     const auto wrong = std::mismatch(expected_.begin(), expected_.end(), s.to.bytes.begin()).first;
     if (wrong != expected_.end()) {
-      failed_ = failure(errc::io, "the engine left other data than it was told to; its address",
+      failed_ = failure(errc::io, "the engine wrote wrong data; its address",
                         s.to.bus.value() + static_cast<std::uint64_t>(wrong - expected_.begin()));
     }
     ++verified_;
@@ -202,7 +202,8 @@ class workload {
     if (now_ - ticked_ < tick) return;
     ticked_ = now_;
     engine_.queue().tick();
-    // An engine that left the bus tells it at once; one that stands still only by a command's age.
+    // An engine that left the bus is detected at once; one that stands still only by a command's
+    // age.
     if (const auto well = engine_.check(); !well) {
       failed_ = well.error();
       return;

@@ -22,8 +22,8 @@ namespace example::fpga {
 // Unmapped and closed at its end; the file stays. One process at a time plays an FPGA.
 class shared_memory {
  public:
-  // Makes the file where there is none, or it is empty. Errors: busy (another process plays the FPGA),
-  // out_of_range (it is there, and of another length), permission, and what else open(2) says.
+  // Creates the file if there is none, or it is empty. Errors: busy (another process simulates the
+  // FPGA), out_of_range (the file has another length), permission, and others from open(2).
   [[nodiscard]] static phasebit::result<shared_memory> create(const std::string& path,
                                                               std::uint64_t bytes) {
     using namespace phasebit;

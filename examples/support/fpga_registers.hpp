@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// The register block of a small FPGA design: an engine that copies, fills and checksums blocks of its
-// own DRAM, told so through one submission and one completion queue. Host and engine are both written
-// from this file, as a driver and a bit stream would be from one data sheet. Registers have 32 bits and
-// those of 64 are two halves, for the bus is the 32-bit one that such blocks usually hang on.
+// The register block of a small FPGA design: an engine that copies, fills and checksums blocks of
+// its own DRAM, as commanded by one submission and one completion queue. Host and engine are both
+// written from this file, as a driver and a bit stream would be from one data sheet. Registers have
+// 32 bits; 64-bit ones are two halves, because such blocks usually sit on a 32-bit bus.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -20,7 +20,7 @@ using phasebit::pcie::half_order;
 using phasebit::pcie::read_only_register;
 using phasebit::pcie::write_only_register;
 
-// Which design this is.
+// The id of this design.
 struct identification : read_only_register<identification, 0x00> {
   using device_register::device_register;
 };
@@ -57,7 +57,7 @@ struct control : device_register<control, 0x10> {
   static constexpr field<0> enable{};
 };
 
-// Counts on while the engine has a clock: what tells a slow engine from a dead one.
+// Counts while the engine has a clock: distinguishes a slow engine from a dead one.
 struct heartbeat : read_only_register<heartbeat, 0x14> {
   using device_register::device_register;
 };

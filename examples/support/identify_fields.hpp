@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The fields of Identify Controller and Identify Namespace in the order, by the names and in the
-// bases that users of `nvme id-ctrl` and `nvme id-ns` know; with what their bits say.
+// The fields of Identify Controller and Identify Namespace with the order, names and bases of `nvme
+// id-ctrl` and `nvme id-ns`, and the meaning of their bits.
 #pragma once
 
 #include "support/units.hpp"
@@ -35,7 +35,7 @@ struct identify_field {
   }
 };
 
-// What a set bit promises.
+// The meaning of a set bit.
 struct bit_name {
   unsigned bit;
   const char* name;
@@ -51,7 +51,7 @@ struct bit_name {
   return lines;
 }
 
-// What a device wrote is not trusted to be printable.
+// Text from a device is not assumed to be printable.
 [[nodiscard]] inline std::string printable(std::string_view text) {
   std::string out{text};
   for (char& c : out) {

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
-// The one place that knows every backend. A new one is a header support/backend_<name>.hpp with
+// Selects the backend. To add one, write a header support/backend_<name>.hpp with
 //
 //   template <class Use> result<> with_<name>(const backend_options&, Use& use);
 //
-// which opens its device and returns what use(opened{function, ...}) returned; its name in
-// backend_names(); and a line in with_backend(). Every example has it then.
+// which opens its device and returns the result of use(opened{function, ...}); add its name to
+// backend_names() and a line to with_backend(). Every example then supports it.
 #pragma once
 
 #include "support/backend_mmio.hpp"

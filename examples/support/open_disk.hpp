@@ -21,7 +21,7 @@ namespace example {
   }
   const bool by_address = o.backend == "vfio" || o.backend == "mmio";
   if (by_address && o.device.empty()) {
-    return failure(errc::invalid_argument, "needs to know which function: --device 0000:01:00.0")
+    return failure(errc::invalid_argument, "requires a function: --device 0000:01:00.0")
         .of(o.backend);
   }
   if (!by_address && !o.device.empty()) {

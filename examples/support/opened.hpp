@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an example gets of whichever backend it was told to use.
+// The parts of an opened backend that an example uses.
 #pragma once
 
 #include <phasebit/pcie/concepts.hpp>
@@ -16,7 +16,7 @@ struct opened {
   Backend& function;
   std::string about;     // which kind of disk the figures are of
   bool threads = true;   // queues may be driven by threads of their own
-  bool scratch = false;  // nobody misses what the disk holds
+  bool scratch = false;  // the disk's contents may be overwritten
 };
 
 [[nodiscard]] inline phasebit::result<phasebit::pcie::function_address> address_of(

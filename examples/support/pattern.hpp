@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What --verify writes: each 512 bytes say which block they belong to, of which run, and how often
-// that block was written before. No two blocks and no two writes look the same.
+// The data written by --verify: each 512 bytes contain their block, their run, and how often that
+// block was written before. No two blocks and no two writes are equal.
 #pragma once
 
 #include <cstddef>
@@ -13,15 +13,15 @@ namespace example {
 
 class pattern {
  public:
-  static constexpr std::size_t unit = 512;
+  static constexpr std::size_t sector = 512;
 
   explicit pattern(std::uint64_t seed) noexcept : seed_(seed) {}
 
-  // `at` is the byte on the disk at which `bytes` begin; both are multiples of `unit`.
+  // `at` is the byte on the disk at which `bytes` begin; both are multiples of `sector`.
   void fill(std::span<std::byte> bytes, std::uint64_t at, std::uint32_t generation) const noexcept {
-    for (; !bytes.empty(); bytes = bytes.subspan(unit), at += unit) {
+    for (; !bytes.empty(); bytes = bytes.subspan(sector), at += sector) {
       std::uint64_t word = first(at, generation);
-      for (std::size_t i = 0; i != unit; i += sizeof(word), word = next(word)) {
+      for (std::size_t i = 0; i != sector; i += sizeof(word), word = next(word)) {
         std::memcpy(bytes.data() + i, &word, sizeof(word));
       }
     }
@@ -30,9 +30,9 @@ class pattern {
   [[nodiscard]] std::optional<std::size_t> mismatch(std::span<const std::byte> bytes,
                                                     std::uint64_t at,
                                                     std::uint32_t generation) const noexcept {
-    for (std::size_t begin = 0; begin != bytes.size(); begin += unit) {
+    for (std::size_t begin = 0; begin != bytes.size(); begin += sector) {
       std::uint64_t word = first(at + begin, generation);
-      for (std::size_t i = begin; i != begin + unit; i += sizeof(word), word = next(word)) {
+      for (std::size_t i = begin; i != begin + sector; i += sizeof(word), word = next(word)) {
         if (std::memcmp(bytes.data() + i, &word, sizeof(word)) == 0) continue;
         std::size_t byte = 0;
         while (std::memcmp(bytes.data() + i + byte, reinterpret_cast<std::byte*>(&word) + byte,
@@ -44,9 +44,9 @@ class pattern {
     }
     return std::nullopt;
   }
-  // What a buffer holds before a read, so that a block that did not arrive is seen.
+  // The contents of a buffer before a read, so that a missing block is detected.
   static void spoil(std::span<std::byte> bytes) noexcept {
-    for (std::size_t i = 0; i != bytes.size(); i += unit) {
+    for (std::size_t i = 0; i != bytes.size(); i += sector) {
       std::memset(bytes.data() + i, 0xd5, sizeof(std::uint64_t));
     }
   }
@@ -54,7 +54,7 @@ class pattern {
  private:
   // splitmix64: one step mixes place, run and generation; a Weyl sequence follows.
   [[nodiscard]] std::uint64_t first(std::uint64_t at, std::uint32_t generation) const noexcept {
-    std::uint64_t z = (at / unit + 1) * weyl ^ seed_ ^ std::uint64_t{generation} << 56;
+    std::uint64_t z = (at / sector + 1) * weyl ^ seed_ ^ std::uint64_t{generation} << 56;
     z = (z ^ z >> 30) * 0xbf58'476d'1ce4'e5b9;
     z = (z ^ z >> 27) * 0x94d0'49bb'1331'11eb;
     return z ^ z >> 31;

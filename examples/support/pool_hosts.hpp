@@ -48,8 +48,8 @@ struct pooled_drive {
   std::optional<nvme::controller<function_type>> controller{};
   std::optional<nvme::controller<function_type>::io_queue<>> queue{};
   std::array<slot, depth> slots{};
-  // What each place holds: a number that each of its words has. 0 before the first write; no other command is
-  // in flight on a place that is written.
+  // The contents of each place: a number that each of its words has. 0 before the first write; no
+  // other command is in flight on a place while it is written.
   std::array<std::uint64_t, places> content{};
   std::array<bool, places> taken{};
   std::array<bool, places> unknown{};  // a write ended with an error
@@ -92,7 +92,7 @@ struct pool_machine {
     }
     return {};
   }
-  // What the host's hot-plug software does: the BAR is placed, the driver attached.
+  // The host's hot-plug software: places the BAR, attaches the driver.
   result<> bring_up(pooled_drive& d) {
     auto found = roots[d.root].attach(d.vf);
     if (!found) return found.error();

@@ -71,8 +71,7 @@ class target_disk {
       auto disk = phasebit::hosted::open_disk(name, {.read_only = options.read_only});
       if (!disk) return disk.error();
       if (disk->info().block_bytes != options.block_size) {
-        return failure(errc::invalid_argument,
-                       "the disk has another block size than --block-size says",
+        return failure(errc::invalid_argument, "the disk has another block size than --block-size",
                        disk->info().block_bytes)
             .of(where);
       }
@@ -117,7 +116,7 @@ class target_disk {
     return made;
   }
 
-  // An NVMe disk, or null; the rest of the class is for the others.
+  // An NVMe disk, or null; the other members are for other disks.
   [[nodiscard]] phasebit::hosted::any_disk* nvme() noexcept { return nvme_ ? &*nvme_ : nullptr; }
   // The file again, for one io_uring.
   [[nodiscard]] bool by_uring() const noexcept { return by_uring_; }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the servers of vhost-user have in common: images as media, and one front end after the other.
+// Shared by the vhost-user servers: images as media, and one front end after the other.
 #pragma once
 
 #include <phasebit/block/async_media.hpp>

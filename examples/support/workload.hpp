@@ -32,10 +32,10 @@ struct job {
   double timeout = 10;         // seconds for one command
 };
 
-// A part of the disk that one queue has to itself, in pieces of one command each.
+// The part of the disk that one queue uses exclusively, in extents of one command each.
 struct territory {
   std::uint64_t first = 0;
-  std::uint64_t pieces = 0;
+  std::uint64_t extents = 0;
 };
 
 enum class phase { fill, measure, check };
@@ -66,7 +66,7 @@ class workload {
         pattern_(j.seed),
         random_(j.seed * 1'000 + queue_.qid()),
         slots_(j.depth) {
-    if (job_.verify) written_.resize(where.pieces);
+    if (job_.verify) written_.resize(where.extents);
     for (std::uint32_t i = 0; i != j.depth; ++i) idle_.push_back(i);
   }
 
@@ -75,8 +75,8 @@ class workload {
     next_ = issued_ = 0;
     now_ = begun_ = ticked_ = clock::now();
   }
-  // Submits what there is room for and takes what has ended. False when the phase is over, or has
-  // failed.
+  // Submits as many commands as fit and handles those that have ended. False when the phase is
+  // over, or has failed.
   [[nodiscard]] bool turn() noexcept {
     now_ = clock::now();
     keep_time();
@@ -100,7 +100,7 @@ class workload {
 
  private:
   struct slot {
-    std::uint64_t piece = 0;
+    std::uint64_t extent = 0;
     clock::time_point since{};
     bool is_write = false;
   };
@@ -108,7 +108,7 @@ class workload {
   static constexpr auto tick = std::chrono::milliseconds{100};
 
   [[nodiscard]] bool wants_more() const noexcept {
-    if (phase_ != phase::measure) return next_ != where_.pieces;
+    if (phase_ != phase::measure) return next_ != where_.extents;
     if (job_.commands != 0 && issued_ == job_.commands) return false;
     return now_ - begun_ < std::chrono::duration<double>{job_.seconds};
   }
@@ -128,25 +128,25 @@ class workload {
   }
 
   [[nodiscard]] std::uint64_t choose() noexcept {
-    std::uint64_t piece = next_;
+    std::uint64_t extent = next_;
     if (phase_ == phase::measure && job_.random) {
-      piece = std::uniform_int_distribution<std::uint64_t>{0, where_.pieces - 1}(random_);
+      extent = std::uniform_int_distribution<std::uint64_t>{0, where_.extents - 1}(random_);
     }
-    // What --verify expects in a piece is only known while one command at a time uses it.
-    while (job_.verify && (written_[piece] & busy) != 0) piece = after(piece);
-    next_ = after(piece);
-    if (phase_ != phase::measure) next_ = piece + 1;
-    return piece;
+    // The contents of an extent are defined only while one command at a time uses it.
+    while (job_.verify && (written_[extent] & busy) != 0) extent = after(extent);
+    next_ = after(extent);
+    if (phase_ != phase::measure) next_ = extent + 1;
+    return extent;
   }
-  [[nodiscard]] std::uint64_t after(std::uint64_t piece) const noexcept {
-    return piece + 1 == where_.pieces ? 0 : piece + 1;
+  [[nodiscard]] std::uint64_t after(std::uint64_t extent) const noexcept {
+    return extent + 1 == where_.extents ? 0 : extent + 1;
   }
   [[nodiscard]] bool choose_write() noexcept {
     if (phase_ != phase::measure) return phase_ == phase::fill;
     return job_.writes && (!job_.reads || (random_() & 1) != 0);
   }
-  [[nodiscard]] std::uint64_t place(std::uint64_t piece) const noexcept {
-    return (where_.first + piece) * job_.bytes;
+  [[nodiscard]] std::uint64_t place(std::uint64_t extent) const noexcept {
+    return (where_.first + extent) * job_.bytes;
   }
 
   void issue() noexcept {
@@ -155,17 +155,17 @@ class workload {
     s = {choose(), now_, choose_write()};
     const auto data = buffers_.subregion(std::size_t{which} * job_.bytes, job_.bytes);
     if (job_.verify) {
-      std::uint8_t& generation = written_[s.piece];
+      std::uint8_t& generation = written_[s.extent];
       if (s.is_write) {
         generation = static_cast<std::uint8_t>(generation % 0x7f + 1);
-        pattern_.fill(data.bytes, place(s.piece), generation);
+        pattern_.fill(data.bytes, place(s.extent), generation);
       } else {
         pattern::spoil(data.bytes);
       }
       generation |= busy;
     }
     const phasebit::nvme::block_range range{.nsid = ns_.nsid,
-                                            .lba = place(s.piece) >> ns_.block_shift,
+                                            .lba = place(s.extent) >> ns_.block_shift,
                                             .blocks = job_.bytes >> ns_.block_shift};
     const auto posted =
         s.is_write ? queue_.write(range, data, which) : queue_.read(range, data, which);
@@ -199,7 +199,7 @@ class workload {
       return;
     }
     if (job_.verify) {
-      written_[s.piece] &= static_cast<std::uint8_t>(~busy);
+      written_[s.extent] &= static_cast<std::uint8_t>(~busy);
       if (!s.is_write && !as_expected(which)) return;
     }
     if (phase_ != phase::measure) return;
@@ -211,14 +211,14 @@ class workload {
 
   [[nodiscard]] bool as_expected(std::uint32_t which) noexcept {
     const slot& s = slots_[which];
-    const std::uint8_t generation = written_[s.piece];
+    const std::uint8_t generation = written_[s.extent];
     if (generation == 0) return true;  // never written by us: anything may be there
     const auto data = buffers_.bytes.subspan(std::size_t{which} * job_.bytes, job_.bytes);
-    const auto wrong = pattern_.mismatch(data, place(s.piece), generation);
+    const auto wrong = pattern_.mismatch(data, place(s.extent), generation);
     if (wrong) {
       failed_ = phasebit::failure(
           phasebit::errc::io, "the disk gave back other data than was written; byte of the disk",
-          place(s.piece) + *wrong);
+          place(s.extent) + *wrong);
       return false;
     }
     ++verified_;
@@ -237,7 +237,7 @@ class workload {
   std::uint64_t issued_ = 0;
   std::vector<slot> slots_;
   std::vector<std::uint32_t> idle_;
-  std::vector<std::uint8_t> written_;  // by piece: how often, modulo 127, and `busy`
+  std::vector<std::uint8_t> written_;  // by extent: number of writes, modulo 127, and `busy`
   clock::time_point begun_{};
   clock::time_point now_{};
   clock::time_point ticked_{};

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
-"""Checks what the documents say against the tree.
+"""Checks the documents against the tree.
 
 check.py snippets  compiles every fenced block marked "cpp"
 check.py walks     the walks of docs/architecture.md are as short as they promise

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSL-1.0
-"""A made-up /sys and /proc, and a thread that plays the kernel: who writes to bind, unbind and
+"""A simulated /sys and /proc, and a thread that acts as the kernel: who writes to bind, unbind and
 drivers_probe here (they are pipes) sees the driver's link come and go as on a real machine."""
 import os
 import select

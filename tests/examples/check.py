@@ -29,11 +29,11 @@ def good(programs, *line):
 
 
 def bad(programs, pattern, *line, status=1):
-    """Ends with this status and one sentence that tells what the pattern says, and nothing else."""
+    """Ends with this status and one sentence that matches the pattern, and nothing else."""
     got, out, err = run(programs, *line)
     assert got == status, f"{line}: status {got}, not {status}\n{out}{err}"
     assert err.count("\n") == 1 and err.startswith(line[0] + ": "), f"{line}: no one sentence:\n{err}"
-    assert re.search(pattern, err), f"{line}: does not say {pattern!r}:\n{err}"
+    assert re.search(pattern, err), f"{line}: does not match {pattern!r}:\n{err}"
     assert out == "", f"{line}: printed a result all the same:\n{out}"
 
 
@@ -52,7 +52,7 @@ def sha256(path):
 
 
 def hello(programs, folder):
-    assert good(programs, "hello_nvme") == "block 7 says: hello, block!\n"
+    assert good(programs, "hello_nvme") == "block 7 contains: hello, block!\n"
     bad(programs, "beyond the end of the namespace", "hello_nvme", 10**9)
     bad(programs, "x7: is no block number", "hello_nvme", "x7")
 
@@ -123,10 +123,10 @@ def mistakes(programs, folder):
 
 
 def faults(programs, folder):
-    said = {
+    expected = {
         "never-ready": "did not become ready",
         "fatal": "fatal status",
-        "foreign-id": "completed a command that is not in flight",
+        "unknown-id": "completed a command that is not in flight",
         "lost": "not answered in time",
         "phase": "not answered in time",
         "status": "the media could not be read",
@@ -134,7 +134,7 @@ def faults(programs, folder):
         "removed": "gone",
     }
     for mode in ([], ["--single-step"]):
-        for fault, pattern in said.items():
+        for fault, pattern in expected.items():
             bad(programs, pattern, "nvme_perf", "--fault", fault, "--timeout", 1, "--time", 30,
                 "--queues", 2, *mode)
     bad(programs, "gone", "nvme_copy", "--fault", "removed", "--to", folder / "half.img",
@@ -221,7 +221,7 @@ def qemu_metadata(programs, folder):
         disk.write_bytes(bytes(blocks * (512 + size)))
         q = ["--backend", "qtest", "--image", disk, "--qemu-namespace", form]
         data = image(folder, f"data{number}", blocks * 512)
-        # Chunks of seven blocks, and of eight and a rest that is dropped.
+        # Chunks of seven blocks, and of eight and a remainder that is dropped.
         good(programs, "nvme_copy", *q, "--from", data, "--chunk", 3584)
         assert disk.read_bytes()[:blocks * 512] == data.read_bytes(), form
         out, tuples = folder / f"out{number}", folder / f"tuples{number}"
@@ -262,7 +262,7 @@ def qemu_mistakes(programs, folder):
 
 
 def qemu_shutdown(programs, folder):
-    """Every program ends with a shutdown notification (CC.SHN), whether it succeeds or not."""
+    """Every program ends with a shutdown notification (CC.SHN), on success and on failure."""
     need_qemu()
     real = shutil.which("qemu-system-x86_64")
     trace = folder / "trace"

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
-"""`bind` on a made-up machine. Usage: check_bind.py GROUP FOLDER_OF_PROGRAMS"""
+"""`bind` on a simulated machine. Usage: check_bind.py GROUP FOLDER_OF_PROGRAMS"""
 import json
 import os
 import sys
@@ -160,7 +160,7 @@ def half_way(programs, folder):
 
         before = [(a, t.driver(a), t.override(a).replace("(null)", "")) for a in (IDLE, VF1, VF2, BUSY)]
         t.refuses = {("vfio-pci", IDLE)}
-        bad(programs, f"{IDLE}: vfio-pci did not take it: dmesg may say why; {IDLE} is back with nvme$",
+        bad(programs, f"{IDLE}: vfio-pci did not take it: see dmesg; {IDLE} is back with nvme$",
             "bind", *t.options(), IDLE, "--to", "vfio-pci", "-y", "--json")
         same(IDLE)
         assert ("drivers/nvme/bind", IDLE) in t.writes, t.writes
@@ -168,12 +168,12 @@ def half_way(programs, folder):
         bad(programs, f"{IDLE} is back with nvme; {VF2} is back with no driver$", "bind", *t.options(), VF2,
             IDLE, "--to", "vfio-pci", "-y", "--json")
         same(IDLE, VF2)
-        # The kernel has no driver of its own for it, or one that does not want it.
+        # The kernel has no driver of its own for it, or one that refuses it.
         t.refuses = {("nvme", VF1)}
         bad(programs, f"{VF1}: no driver of the kernel took it: modprobe pci:v00001B36; {VF1} is back with "
             "vfio-pci$", "bind", *t.options(), VF1, "--to", "kernel", "-y", "--json")
         same(VF1)
-        # Not even the old driver takes it again: that is said, with who has it now.
+        # The old driver does not take it again either: the message names its driver now.
         t.refuses = {("vfio-pci", IDLE), ("nvme", IDLE)}
         bad(programs, f"{IDLE} had nvme and is now with no driver$", "bind", *t.options(), IDLE, "--to",
             "vfio-pci", "-y", "--json")
@@ -212,7 +212,7 @@ def mistakes(programs, folder):
         bad(programs, "77:00.0: there is no such PCI function", "bind", *o, "77:00.0", "--to", "none", "-y")
         bad(programs, "nonsense: is no PCI address", "bind", *o, "nonsense")
         bad(programs, r"\.\./drivers: is no PCI address", "bind", *o, "../drivers")
-        bad(programs, "--to needs to be told which functions", "bind", *o, "--to", "vfio-pci", "-y")
+        bad(programs, "--to requires functions", "bind", *o, "--to", "vfio-pci", "-y")
         bad(programs, f"{LONE}: has no IOMMU group.*intel_iommu=on", "bind", *o, LONE, "--to", "vfio-pci", "-y")
         bad(programs, f"{BRIDGE}: is a bridge", "bind", *o, BRIDGE, "--to", "vfio-pci", "-y")
         bad(programs, "uio_pci_generic: the driver is not loaded: modprobe uio_pci_generic", "bind", *o, LONE,

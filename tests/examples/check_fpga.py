@@ -52,7 +52,7 @@ def rings(programs, folder):
         process.send_signal(signal.SIGINT)
         assert process.wait(LIMIT_S) == 0
         assert re.search(r"^engine: \d{5,} commands$", process.stdout.read(), re.M)
-    # It has said goodbye in its registers; another takes its place.
+    # Its registers show that it has ended; another can start.
     bad(programs, "the engine is gone", *host(memory))
     with engine(programs, memory, "--size", "4M"):
         good(programs, *host(memory, "--count", 10, "--verify"))
@@ -60,18 +60,18 @@ def rings(programs, folder):
 
 def faults(programs, folder):
     memory = folder / "bar.mem"
-    said = {
+    expected = {
         "wrong-design": "another design; its identification",
         "wrong-version": "another major version than this driver; its version .value 0x2",
         "not-ready": "did not become ready",
         "silent": "not answered in time, though the engine's heartbeat goes on",
-        "foreign-id": "completed a command that is not in flight",
+        "unknown-id": "completed a command that is not in flight",
         "phase": "not answered in time, though the engine's heartbeat goes on",
         "stops": "stands still: its heartbeat does not move",
         "gone": "gone: its registers read as ones",
     }
-    for fault, pattern in said.items():
-        for after in (0, 300) if fault in ("foreign-id", "gone") else (300,):
+    for fault, pattern in expected.items():
+        for after in (0, 300) if fault in ("unknown-id", "gone") else (300,):
             with engine(programs, memory, "--fault", fault, "--after", after):
                 bad(programs, pattern, *host(memory, "--time", LIMIT_S / 2, "--timeout", 1))
     # Without a word, in the middle of the work.
@@ -90,7 +90,7 @@ def faults(programs, folder):
 def mistakes(programs, folder):
     memory = folder / "bar.mem"
     bad(programs, "needs a file: --memory FILE", "fpga_queue", "host")
-    bad(programs, "needs to know which function", "fpga_queue", "host", "--backend", "mmio")
+    bad(programs, "requires a function", "fpga_queue", "host", "--backend", "mmio")
     bad(programs, "nowhere.mem: .*cannot be opened", *host(folder / "nowhere.mem"))
     memory.write_bytes(bytes(100))
     bad(programs, "the BAR is too small", *host(memory))
@@ -129,7 +129,7 @@ def edu(programs, folder):
     # What is allocated lies at 1 MiB and above.
     status, _, err = run(programs, "edu", "--dma-mask", 0xfffff)
     assert status == 1 and "beyond what the device's DMA engine reaches" in err, err
-    bad(programs, "needs to know which function", "edu", "--backend", "vfio")
+    bad(programs, "requires a function", "edu", "--backend", "vfio")
     bad(programs, "0000:ff:1f.7: there is no such PCI function", "edu", "--backend", "mmio", "--device", "0000:ff:1f.7")
     bad(programs, "--dma-mask", "edu", "--dma-mask", 1 << 40, status=2)
 

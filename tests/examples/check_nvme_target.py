@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
-"""examples/nvme_target: what it says to mistakes, how it ends, and the first messages of a client.
+"""examples/nvme_target: its messages for mistakes, its end, and the first messages of a client.
 Usage: check_nvme_target.py mistakes|client|disks FOLDER TARGET_CLIENT"""
 import fcntl
 import os
@@ -38,7 +38,7 @@ class Server:
 
     def end(self, how=signal.SIGTERM):
         self.process.send_signal(how)
-        self.said = self.process.communicate(timeout=60)[0]
+        self.output = self.process.communicate(timeout=60)[0]
         return self.process.returncode
 
 
@@ -76,13 +76,13 @@ def mistakes(work):
     server = Server(work / "one.sock", "--disk", f"file:{image}")
     refuses("a path where a server is", "another process serves", "--socket", str(server.path), "--disk", "mem:1M")
     refuses("an image in use", "in use by another process", "--socket", free, "--disk", f"file:{image}")
-    check("it ends on SIGTERM", server.end() == 0, server.said)
+    check("it ends on SIGTERM", server.end() == 0, server.output)
     check("and removes its socket", not server.path.exists())
     with open(image, "r+b") as other:
         fcntl.lockf(other, fcntl.LOCK_EX)
         refuses("an image that another program has locked", "in use", "--socket", free, "--disk", f"file:{image}")
     server = Server(work / "two.sock", "--disk", f"file:{image}")
-    check("a lock ends with its owner; SIGINT ends it too", server.end(signal.SIGINT) == 0, server.said)
+    check("a lock ends with its owner; SIGINT ends it too", server.end(signal.SIGINT) == 0, server.output)
     check("nothing was left behind", not (work / "free.sock").exists())
 
 
@@ -111,9 +111,9 @@ def client(work):
     reply, _ = ask(17, b"")
     check("migration is refused as not supported", reply == 95, reply)
     s.close()
-    said = server.process.communicate(timeout=60)[0]
-    check("with --once it ends when the client leaves", server.process.returncode == 0, said)
-    check("its counters are printed", "connections 1 messages 5 refused 1" in said, said)
+    output = server.process.communicate(timeout=60)[0]
+    check("with --once it ends when the client leaves", server.process.returncode == 0, output)
+    check("its counters are printed", "connections 1 messages 5 refused 1" in output, output)
 
 
 def disks(work):
@@ -127,7 +127,7 @@ def disks(work):
         done = subprocess.run([CLIENT, server.path, str(seed), "2"], capture_output=True, text=True, timeout=100,
                               check=False)
         check(f"{kind}: a client reads what it wrote", done.returncode == 0, done.stderr)
-        check(f"{kind}: the server ends", server.end() == 0, server.said)
+        check(f"{kind}: the server ends", server.end() == 0, server.output)
         if ":" in kind:
             continue
         # The client's bytes, which come from std::mt19937.

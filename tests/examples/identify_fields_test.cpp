@@ -9,7 +9,7 @@ using namespace phasebit;
 TEST_CASE("power states below 10 mW are shown in tenths of a milliwatt") {
   nvme::power_state_descriptor p{};
   p.mp = 49;
-  p.flags = 3;  // MXPS: the unit is 0.1 mW; NOPS
+  p.flags = 3;  // MXPS: in steps of 0.1 mW; NOPS
   p.enlat = 2000;
   CHECK(example::power_state_text(p) ==
         "mp:0.0049W non-operational enlat:2000 exlat:0 rrt:0 rrl:0 rwt:0 rwl:0");

@@ -105,9 +105,9 @@ void random_ranges(const Codec& codec, unsigned most_per_range) {
         CHECK(named <= most_excess<Codec> * (count << shift));
       }
     }
-    for (const auto& [a, shift] : pages) {
-      const std::uint64_t last = a + (1ULL << shift) - 1;
-      if ((changed.page_sizes >> shift & 1) == 0 && !changed.tables) continue;
+    for (const auto& [a, page_shift] : pages) {
+      const std::uint64_t last = a + (1ULL << page_shift) - 1;
+      if ((changed.page_sizes >> page_shift & 1) == 0 && !changed.tables) continue;
       if (a <= changed.last.value() && changed.first.value() <= last) CHECK_FALSE(r.knows(7, a));
     }
     // Other domains keep all they had.

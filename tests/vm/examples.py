@@ -85,7 +85,7 @@ nothing has been written: --yes does it
 """
 
 
-def said(lines, name):
+def output(lines, name):
     prefix = f"PB-{name} "
     return "".join(line[len(prefix):] + "\n" for line in lines if line.startswith(prefix))
 
@@ -117,24 +117,24 @@ def main():
         lines = guest.run(240)
         got = vm.results(lines)
         report.guest("examples", lines)
-        report.check("bind lists the functions", re.search(LISTED, said(lines, "LIST")), said(lines, "LIST"))
+        report.check("bind lists the functions", re.search(LISTED, output(lines, "LIST")), output(lines, "LIST"))
         try:
-            listed = {f["address"]: f for f in json.loads(said(lines, "JSON"))}
+            listed = {f["address"]: f for f in json.loads(output(lines, "JSON"))}
             kinds = [(f["kind"], f["driver"]) for f in listed.values()]
-            report.check("bind --json says the same", kinds == [("NVMe controller", "nvme")] * 3, kinds)
+            report.check("bind --json prints the same", kinds == [("NVMe controller", "nvme")] * 3, kinds)
         except ValueError as e:
-            report.check("bind --json says the same", False, e)
+            report.check("bind --json prints the same", False, e)
         for name in ("mounted", "perf", "no-image", "held", "not-vfio", "half-way"):
             report.check(name, got.get(name) == "ok", got.get(name))
         for name, driver in (("pair", "vfio-pci vfio-pci"), ("dry", "nvme"), ("vfio", "vfio-pci"),
                              ("kernel", "nvme"), ("uio", "uio_pci_generic /dev/uio0"), ("none", "none"),
                              ("back", "nvme (null)"), ("half-way-driver", "vfio-pci vfio-pci")):
             report.check(f"bind, {name}: {driver}", got.get(name) == driver, got.get(name))
-        report.check("the dry run prints the writes", said(lines, "DRY") == DRY, said(lines, "DRY"))
-        report.check("bind says what uio will not get through an IOMMU",
-                     "without vfio the function's DMA will be stopped" in said(lines, "UIO"), said(lines, "UIO"))
-        report.check("identify", re.search(r"^sn +: phasebit$", said(lines, "ID"), re.M)
-                     and re.search(r"^nsze +: 0x8000$", said(lines, "ID"), re.M), said(lines, "ID"))
+        report.check("the dry run prints the writes", output(lines, "DRY") == DRY, output(lines, "DRY"))
+        report.check("bind warns that an IOMMU stops DMA through uio",
+                     "without vfio the function's DMA will be stopped" in output(lines, "UIO"), output(lines, "UIO"))
+        report.check("identify", re.search(r"^sn +: phasebit$", output(lines, "ID"), re.M)
+                     and re.search(r"^nsze +: 0x8000$", output(lines, "ID"), re.M), output(lines, "ID"))
         report.check("nvme_perf --json", '"reads":300' in got.get("perf-json", ""), got.get("perf-json"))
         report.check("nvme_copy --to is the image", got.get("before") == before, got.get("before"))
         report.check("nvme_copy --to is what Linux reads", "copied" in got and

@@ -32,8 +32,8 @@ expect too-deep "more than the engine.s DRAM has free" $FPGA --bs 1M --qd 100
 expect one-at-a-time "another process uses the function" sh -c "
   $FPGA --time 20 > /dev/null & pid=\$!; sleep 2; $FPGA --show; status=\$?; kill \$pid; wait; exit \$status"
 case_of after-kill $FPGA --verify --count 500
-engine foreign-id 40
-expect foreign-id "completed a command that is not in flight" $FPGA --count 1000 --timeout 5
+engine unknown-id 40
+expect unknown-id "completed a command that is not in flight" $FPGA --count 1000 --timeout 5
 engine silent 40
 expect silent "not answered in time, though the engine's heartbeat goes on" $FPGA --count 1000 --timeout 2
 engine phase 40
@@ -120,8 +120,8 @@ def main():
         work = Path(folder)
         memory = work / "bar.mem"
         engines = Engines(program, memory)
-        said = engines.start("none", "0")
-        report.check("the engine is there", "played by process" in said, said)
+        output = engines.start("none", "0")
+        report.check("the engine is there", "played by process" in output, output)
         guest = vm.Guest(
             work, root, SCRIPT, [program, Path(program).with_name("edu")],
             ["-machine", "q35,kernel-irqchip=split", "-device", "intel-iommu,intremap=on",
@@ -136,12 +136,12 @@ def main():
             engines.stop()
         got = vm.results(lines)
         report.guest("fpga", lines)
-        for name in ("verify", "deep", "large", "too-deep", "one-at-a-time", "after-kill", "foreign-id",
+        for name in ("verify", "deep", "large", "too-deep", "one-at-a-time", "after-kill", "unknown-id",
                      "silent", "phase", "gone", "again", "no-bar", "other-bar", "no-function", "by-vfio", "by-vfio-no-bar",
                      "edu-registers", "edu-pages", "edu-other", "edu-vfio-mmio"):
             report.check(name, got.get(name) == "ok", got.get(name))
         report.check("perf", re.search(r'"commands":[1-9]', got.get("perf", "")), got.get("perf"))
-        report.check("an engine that is killed in the middle is told from a slow one",
+        report.check("an engine that is killed in the middle is distinguished from a slow one",
                      re.match("1 .*stands still: its heartbeat does not move", got.get("killed", "")),
                      got.get("killed"))
         report.check("edu's functions see physical addresses", got.get("group-type") == "identity",

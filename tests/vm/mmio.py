@@ -41,7 +41,7 @@ wait_for [ -b /dev/nvme0n1 ]
 echo "PB linux: $(sha256sum < /dev/nvme0n1 | cut -d' ' -f1)"
 """
 
-# With no IOMMU: all the rest, too.
+# With no IOMMU: everything else, too.
 OFF = BEGIN + r"""
 expect kernels-own "($(driver)): a driver of the kernel's uses the function" identify $DISK
 expect no-device "no such PCI function" identify --backend mmio --device 0000:77:00.0
@@ -77,7 +77,7 @@ case_of advice identify $DISK
 """
 
 
-def said(lines, name):
+def output(lines, name):
     prefix = f"PB-{name} "
     return "".join(line[len(prefix):] + "\n" for line in lines if line.startswith(prefix))
 
@@ -115,8 +115,8 @@ def main():
 
             def works():
                 is_("driver", "uio_pci_generic")
-                report.check(f"{name}: identify", re.search(r"^sn +: phasebit$", said(lines, "ID"), re.M),
-                             said(lines, "ID"))
+                report.check(f"{name}: identify", re.search(r"^sn +: phasebit$", output(lines, "ID"), re.M),
+                             output(lines, "ID"))
                 is_("before", before)
                 passed("no-pages", "suite", "interrupts", "perf")
                 report.check(f"{name}: what we wrote is what Linux reads", "new" in got and

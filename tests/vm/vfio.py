@@ -127,9 +127,9 @@ def main():
                            ["-machine", "q35", "-device", "nvme,serial=phasebit,drive=d0,addr=04.0",
                             "-drive", "if=none,id=d0,driver=null-co,size=1M"], "intel_iommu=off")
             without = off.run(90)
-            said = vm.results(without).get("iommu-off")
+            result = vm.results(without).get("iommu-off")
             report.guest("iommu-off", without)
-            report.check("iommu-off", said == "ok", said)
+            report.check("iommu-off", result == "ok", result)
         if report.failed:
             print(f"the console is in {report.keep_console(guest, 'vfio')}")
             print("\n".join(lines[-80:]))

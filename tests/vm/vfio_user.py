@@ -69,7 +69,7 @@ def check_guest(report, work, root, qemu, program, shared):
         lines = guest.run(260)
     finally:
         server.terminate()
-        said = server.communicate(timeout=60)[0]
+        output = server.communicate(timeout=60)[0]
     got = vm.results(lines)
     report.guest(name, lines)
     expected = {"model": "phasebit nvme_target", "serial": "VFU-4711", "sectors": str((mib << 20) // 512),
@@ -82,10 +82,10 @@ def check_guest(report, work, root, qemu, program, shared):
     report.check(f"{name}: the kernel has seen no error of the disk", not errors, errors)
     report.check(f"{name}: the server ended cleanly and removed its socket",
                  server.returncode == 0 and not path.exists(), server.returncode)
-    moved = [line for line in said.splitlines() if "message-dma" in line]
+    moved = [line for line in output.splitlines() if "message-dma" in line]
     by_message = moved and "message-dma 0 " not in moved[-1]
     report.check(f"{name}: DMA went {'to shared memory' if shared else 'by messages'}",
-                 bool(moved) and bool(by_message) != shared, said[-300:])
+                 bool(moved) and bool(by_message) != shared, output[-300:])
     fsck = shutil.which("e2fsck") or "/sbin/e2fsck"
     if Path(fsck).exists():
         done = subprocess.run([fsck, "-fn", str(image)], capture_output=True, text=True, check=False)
@@ -98,7 +98,7 @@ def check_guest(report, work, root, qemu, program, shared):
                      out.exists() and vm.sha256(out) == got.get("file2"), got.get("file2"))
     if report.failed:
         print(f"the console is in {report.keep_console(guest, f'vfio_user_{name}')}")
-        print(said[-2000:])
+        print(output[-2000:])
         print("\n".join(lines[-60:]))
 
 

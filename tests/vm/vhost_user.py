@@ -35,7 +35,7 @@ done
 rm /mnt/during1 && fstrim /mnt && echo "PB trim: ok"
 [ "$(sha256sum < /mnt/before)" = "$want" ] && echo "PB after: ok"
 umount /mnt && echo "PB unmounted: ok"
-# SCSI: identity, capacity, a file system with checksums on unit 0, unmapping on unit 1.
+# SCSI: identity, capacity, a file system with checksums on LUN 0, unmapping on LUN 1.
 wait_for [ -b /dev/sdb ]
 echo "PB scsi-sectors: $(cat /sys/block/sda/size) $(cat /sys/block/sdb/size)"
 echo "PB scsi-model: $(cat /sys/block/sda/device/vendor)/$(cat /sys/block/sda/device/model)"
@@ -141,9 +141,9 @@ def main():
             report.check(f"{name}: written while the server was killed", got.get(name) == "0", got.get(name))
         print(f"servers by: {', '.join(ways)}")
         report.check("the server was killed three times", len(servers) == 4, len(servers))
-        report.check("both units have their image's size", got.get("scsi-sectors") == f"{96 << 11} {8 << 11}",
+        report.check("both logical units have their image's size", got.get("scsi-sectors") == f"{96 << 11} {8 << 11}",
                      got.get("scsi-sectors"))
-        report.check("the units' model", got.get("scsi-model", "").split() == ["phasebit/virtio", "disk"],
+        report.check("the model of the logical units", got.get("scsi-model", "").split() == ["phasebit/virtio", "disk"],
                      got.get("scsi-model"))
         for name in ("scsi-mounted", "scsi-trim", "scsi-unmounted", *([] if "sg" in got else [
                 "sg_inq", "sg_vpd", "sg_readcap", "sg_luns", "sg_unmap", "sg_write_same", "sg_raw", "sg_reset"])):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSL-1.0
-"""Boots Debian's kernel in QEMU with our binaries in an initramfs, and says what they said.
+"""Boots Debian's kernel in QEMU with our binaries in an initramfs, and prints their output.
 
 The kernel comes from Debian's package (downloaded and unpacked, never installed) and is kept in a
 cache outside the tree. Software emulation, no KVM. Exit status 77: QEMU or the kernel cannot be had
@@ -36,13 +36,13 @@ give() { # BDF DRIVER
   [ -e /sys/bus/pci/devices/$1/driver ] && echo $1 > /sys/bus/pci/devices/$1/driver/unbind
   echo $1 > /sys/bus/pci/drivers_probe
 }
-expect() { # NAME WORDS COMMAND...: must fail, and say so in these words
+expect() { # NAME WORDS COMMAND...: must fail with these words in its output
   name=$1; words=$2; shift 2
   if out=$("$@" 2>&1); then echo "PB $name: it succeeded"
   elif echo "$out" | grep -q "$words"; then echo "PB $name: ok"
-  else echo "PB $name: it said: $(echo $out)"; fi
+  else echo "PB $name: its output: $(echo $out)"; fi
 }
-case_of() { # NAME COMMAND...: must succeed
+case_of() { # NAME COMMAND...: must end with status 0
   name=$1; shift
   if out=$(timeout 100 "$@" 2>&1); then echo "PB $name: ok"
   else echo "$out" | tail -40; echo "PB $name: failed"; fi
@@ -90,7 +90,7 @@ def kernel(suite=None):
 def busybox():
     path = shutil.which("busybox", path="/bin:/usr/bin")
     if path is None or b"statically linked" not in subprocess.run(["file", "-L", path], capture_output=True).stdout:
-        # Without file(1) to ask, the static one is told by its having no interpreter.
+        # Without file(1) to ask, a static one is recognised by its missing interpreter.
         if path is None or b"/ld-linux" in Path(path).read_bytes()[:4096]:
             skip("busybox-static is not installed")
     return Path(path)
@@ -133,9 +133,9 @@ def modules(root, wanted):
 
 
 def libraries(binary):
-    """The shared libraries that a program wants, its loader too: {where it looks: the file}."""
-    said = subprocess.run(["ldd", binary], capture_output=True, text=True).stdout
-    return {path: Path(path).read_bytes() for path in re.findall(r"(/\S+) \(0x", said)}
+    """The shared libraries that a program needs, its loader too: {where it looks: the file}."""
+    output = subprocess.run(["ldd", binary], capture_output=True, text=True).stdout
+    return {path: Path(path).read_bytes() for path in re.findall(r"(/\S+) \(0x", output)}
 
 
 def stripped(binary):

@@ -31,7 +31,7 @@ TEST_CASE("mmio-interrupts") {
   REQUIRE(function.interrupt_vectors() == 1);
   CHECK(function.enable_interrupts(2).error().code == errc::out_of_range);
   must(function.enable_interrupts(1));
-  // What the admin queue has raised until here.
+  // Number of interrupts of the admin queue so far.
   while (function.wait_interrupt(0, 200 * nanoseconds_per_ms)) {
   }
   auto queue =
@@ -96,14 +96,14 @@ TEST_CASE("mmio-write-combining") {
   CHECK(function.map(0, mmio::bar_view::write_combining).error().code == errc::not_supported);
 }
 
-// Memory of the machine's own is none of /dev/mem's business, says the kernel.
+// The kernel refuses access to the machine's own memory through /dev/mem.
 TEST_CASE("mmio-no-ram") {
   const auto ram = mmio::map_physical(host_phys{16U << 20}, 4096);
   REQUIRE_FALSE(ram);
   CHECK(ram.error().code == errc::permission);
 }
 
-// Huge pages lie where pagemap says, each of them to its end.
+// Huge pages lie at the addresses in pagemap, each of them to its end.
 TEST_CASE("mmio-huge") {
   constexpr std::size_t page = std::size_t{2} << 20;
   auto function = must(mmio::function::open(bdf));

@@ -61,7 +61,7 @@ void read_until_removed(bool dead_already) {
     after = queue.fail_all(nvme::status_code::aborted_by_host, count);
     CHECK(after != 0);  // the disk is slow on purpose: something was in flight
     CHECK(queue.fail_all(nvme::status_code::aborted_by_host, count) == 0);
-    // Nothing that is tried now hangs, whatever it says.
+    // No attempt now hangs; the result does not matter.
     (void)host.check();
     const auto gone = host.delete_queue_pair(queue, count);
     if (dead_already) CHECK_FALSE(gone);
@@ -78,8 +78,8 @@ void read_until_removed(bool dead_already) {
 TEST_CASE("removal") { read_until_removed(false); }
 TEST_CASE("surprise-removal") { read_until_removed(true); }
 
-// Cuts the power of a root port's slot without asking anybody: PCIe 5.0, 7.5.3.10, Slot Control.
-// QEMU 7.2 does not tell the kernel, so that only silence tells the driver: the harder case.
+// Cuts the power of a root port's slot without notice: PCIe 5.0, 7.5.3.10, Slot Control. QEMU 7.2
+// does not notify the kernel, so that the driver only sees missing responses: the harder case.
 TEST_CASE("power-off") {
   const std::string path = "/sys/bus/pci/devices/" + bdf + "/config";
   const auto file = must(posix::open_file(path.c_str(), O_RDWR));

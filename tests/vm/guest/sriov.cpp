@@ -40,7 +40,7 @@ void pass(int file, const nvme::submission_entry& command, void* data, std::uint
 
 }  // namespace
 
-// --make-vfs PF COUNT DEVICE: resources, VF enable, online; says a line for each.
+// --make-vfs PF COUNT DEVICE: resources, VF enable, online; prints a line for each.
 void make_virtual_functions() {
   const auto count = static_cast<std::uint16_t>(std::stoul(rest.at(0)));
   const auto address = pcie::parse_function_address(bdf);

@@ -116,7 +116,7 @@ TEST_CASE("outside") {
     }));
     return answer;
   };
-  // Judged by the data and by what the kernel says: QEMU 7.2 reports success for such a read.
+  // Checked by the data and by the kernel's log: QEMU 7.2 reports success for such a read.
   const auto stopped_at = [&](bus_addr where) {
     const auto said = function.dma_faults(5'000 * nanoseconds_per_ms);
     REQUIRE_FALSE(said);
@@ -221,7 +221,8 @@ TEST_CASE("ranges") {
   CHECK(opened.space.map(page.bytes(), bus_addr{0x10'0000}));
   CHECK(opened.space.map(page.bytes(), bus_addr{0x10'0000}).error().code == errc::overlap);
   CHECK(opened.space.unmap(bus_addr{0x10'0000}, 4096));
-  // What the pool hands out lies in the ranges, also beyond the hole: more than 4 GiB of the same 16 MiB.
+  // The addresses that the pool allocates lie in the ranges, also beyond the hole: more than 4 GiB
+  // of the same 16 MiB.
   auto pool = must(vfio::dma_pool::over(std::move(opened.space)));
   auto memory = must(posix::memory_mapping::anonymous(16U << 20));
   bool beyond = false;
