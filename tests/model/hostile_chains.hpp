@@ -70,7 +70,7 @@ auto hostile_chains() {
         status = queue.pop(guest, chain);
         return status != virtio::device::pop_status::empty;
       });
-      constexpr std::array<fault_code, 12> expected = {fault_code::zero_length,
+      constexpr std::array<fault_code, 13> expected = {fault_code::zero_length,
                                                        fault_code::length_overflow,
                                                        fault_code::writable_before_readable,
                                                        fault_code::address_overflow,
@@ -80,6 +80,7 @@ auto hostile_chains() {
                                                        fault_code::indirect_nested,
                                                        fault_code::indirect_not_negotiated,
                                                        fault_code::indirect_with_next,
+                                                       fault_code::address_overflow,
                                                        fault_code::next_out_of_range,
                                                        fault_code::chain_too_long};
       check(status == virtio::device::pop_status::refused &&
@@ -87,7 +88,7 @@ auto hostile_chains() {
             "the fault is the one that the driver made");
     });
     p.service("driver", [=, &go] {
-      *chosen = choose(is_packed<Format> ? 10U : 12U);
+      *chosen = choose(is_packed<Format> ? 11U : 13U);
       go.store(1, explorer::strength::release);
       const std::uint64_t buffer = at(base);
       std::array<part, 4> parts{part{buffer, 4, flag::write}};
@@ -148,6 +149,10 @@ auto hostile_chains() {
           count = 2;
           break;
         case 10:
+          indirect(2);
+          parts[0].addr = ~std::uint64_t{15};
+          break;
+        case 11:
           fill(0, flag::write | flag::next, 2);
           indirect(2);
           break;

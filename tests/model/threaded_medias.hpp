@@ -32,6 +32,47 @@ struct touching_media {
   }
 };
 
+// A worker for each read and none that waits for a notification: one poll() at any moment, what is left at the end.
+inline auto reads_by_workers(unsigned workers) {
+  return [=](program& p) {
+    namespace block = phasebit::block;
+    struct place {
+      alignas(64) std::array<std::byte, 512> bytes;
+    };
+    auto& medium = p.make<touching_media>();
+    auto& buffers = p.make<std::array<place, 2>>();
+    auto& segments = p.make<std::array<block::media_segment, 2>>();
+    auto& delivered = p.make<unsigned>(0U);
+    p.name(buffers, "the buffers");
+    model_thread::starting = &p;
+    phasebit::hosted::threaded_media_options options;
+    options.threads = workers;
+    options.capacity = workers;
+    auto& media = p.make<phasebit::hosted::threaded_media<touching_media>>(medium, options);
+    auto take = [=, &media, &buffers, &delivered] {
+      media.poll([&](block::media_tag tag, block::media_status) noexcept {
+        check(tag < workers, "a tag that was submitted is delivered");
+        explorer::writes(buffers[tag].bytes.data(), 1);
+        delivered = delivered + 1;
+      });
+    };
+    p.thread("submitter", [=, &media, &buffers, &segments] {
+      for (unsigned i = 0; i != workers; ++i) {
+        segments[i] = block::media_segment::of(buffers[i].bytes);
+        block::media_request r;
+        r.blocks = 1;
+        r.segments = std::span{segments}.subspan(i, 1);
+        check(media.submit(r, i).is_pending(), "there is a place for each operation");
+      }
+      take();
+    });
+    p.finally([=, &media, &delivered] {
+      take();
+      check(delivered == workers && media.drained(), "each operation is delivered once");
+    });
+  };
+}
+
 // Reads, each of which may be cancelled at once; then every buffer is the submitter's again.
 inline auto threaded_reads(unsigned workers, unsigned reads, unsigned capacity, bool cancels) {
   return [=](program& p) {
@@ -64,6 +105,7 @@ inline auto threaded_reads(unsigned workers, unsigned reads, unsigned capacity, 
           if (!media.submit(r, submitted).is_pending()) break;
           if (cancels && choose(2) == 0) media.cancel(submitted);
           ++submitted;
+          check(submitted - delivered <= capacity, "no more operations are in flight than fit");
         }
         const std::size_t now =
             media.poll([&](block::media_tag tag, block::media_status status) noexcept {

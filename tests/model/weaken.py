@@ -403,6 +403,9 @@ FAULTS = [
      "if (entries > limit) {",
      "if (entries > limit && !@indirect: no more entries than the limit@) {"),
     ("virtio/device/indirect.hpp",
+     "if (addr + bytes < addr) {",
+     "if (addr + bytes < addr && !@indirect: a table does not wrap@) {"),
+    ("virtio/device/indirect.hpp",
      "if ((flags & descriptor_flag::indirect) != 0) [[unlikely]] {",
      "if ((flags & descriptor_flag::indirect) != 0 && !@indirect: no table in a table@) [[unlikely]] {"),
     ("virtio/device/indirect.hpp",
@@ -505,6 +508,42 @@ FAULTS = [
      "      if (!@threaded media: completions are taken under the lock@) mutex_.lock();\n"
      "      std::swap(finished_, delivering_);\n"
      "      if (!@threaded media: completions are taken under the lock@) mutex_.unlock();"),
+    ("hosted/threaded_media.hpp",
+     "      const block::media_status status = blocks.submit(next.request, next.tag).status();\n"
+     "      lock.lock();\n"
+     "      finished_.push_back({next.tag, status});\n"
+     "      if (options_.notify) {\n",
+     "      if (@threaded media: delivered behind its execution@) {\n"
+     "        lock.lock();\n"
+     "        finished_.push_back({next.tag, block::media_status::good});\n"
+     "        lock.unlock();\n"
+     "      }\n"
+     "      const block::media_status status = blocks.submit(next.request, next.tag).status();\n"
+     "      if (@threaded media: notified behind the completion@) options_.notify();\n"
+     "      if (!@threaded media: a completion is recorded under the lock@) lock.lock();\n"
+     "      if (!@threaded media: delivered behind its execution@) {\n"
+     "        finished_.push_back({next.tag, status});\n"
+     "      }\n"
+     "      if (@threaded media: a completion is recorded under the lock@) lock.lock();\n"
+     "      if (options_.notify && !@threaded media: notified behind the completion@) {\n"),
+    ("hosted/threaded_media.hpp",
+     "    if (in_flight_ == options_.capacity) return block::media_answer::busy();",
+     "    if (in_flight_ == options_.capacity && !@threaded media: no more operations than the capacity@) {\n"
+     "      return block::media_answer::busy();\n"
+     "    }"),
+    ("hosted/threaded_media.hpp",
+     "    const std::scoped_lock lock{mutex_};\n    for (auto at = waiting_.begin();",
+     "    struct maybe {\n"
+     "      ::model::model_mutex* held;\n"
+     "      explicit maybe(::model::model_mutex& m)\n"
+     "          : held(@threaded media: cancels under the lock@ ? nullptr : &m) {\n"
+     "        if (held != nullptr) held->lock();\n"
+     "      }\n"
+     "      ~maybe() {\n"
+     "        if (held != nullptr) held->unlock();\n"
+     "      }\n"
+     "    } const lock{mutex_};\n"
+     "    for (auto at = waiting_.begin();"),
     ("hosted/threaded_media.hpp",
      "      const std::scoped_lock lock{mutex_};\n      waiting_.push_back({request, tag});",
      "      if (!@threaded media: operations are queued under the lock@) mutex_.lock();\n"

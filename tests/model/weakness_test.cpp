@@ -386,9 +386,10 @@ TEST_CASE("chains and indirect tables without a bound") {
        {"chain: a descriptor has bytes", "chain: no more than 4 GiB",
         "chain: readable before writable", "chain: an address does not wrap",
         "chain: no more segments than places", "indirect: a table has whole entries",
-        "indirect: no more entries than the limit", "indirect: no table in a table",
-        "indirect: next within the table", "indirect: a table ends",
-        "split device: tables were negotiated", "split device: a table ends a chain"}) {
+        "indirect: no more entries than the limit", "indirect: a table does not wrap",
+        "indirect: no table in a table", "indirect: next within the table",
+        "indirect: a table ends", "split device: tables were negotiated",
+        "split device: a table ends a chain"}) {
     caught(name, hostile_chains<split, device>());
   }
   for (const char* const name :
@@ -417,17 +418,25 @@ TEST_CASE("a mailbox without a second look, or with two steps turned around") {
 }
 
 TEST_CASE("media with threads deliver each operation once") {
-  const options larger{.arena_bytes = 32768};
+  const options larger{.most_executions = 200'000, .arena_bytes = 32768};
   holds("one worker, two reads", threaded_reads(1, 2, 2, true), larger);
+  holds("one worker, three reads, one in flight", threaded_reads(1, 3, 1, false), larger);
+  holds("two workers, two reads", reads_by_workers(2), larger);
 }
 TEST_CASE("media with threads without a lock, a wake-up or a step") {
   const options larger{.arena_bytes = 32768};
-  for (const char* const name : {"threaded media: a worker is woken for an operation",
-                                 "threaded media: a cancelled operation waits no more",
-                                 "threaded media: completions are taken under the lock",
-                                 "threaded media: operations are queued under the lock"}) {
+  for (const char* const name :
+       {"threaded media: a worker is woken for an operation",
+        "threaded media: a cancelled operation waits no more",
+        "threaded media: completions are taken under the lock",
+        "threaded media: operations are queued under the lock",
+        "threaded media: a completion is recorded under the lock",
+        "threaded media: cancels under the lock", "threaded media: notified behind the completion",
+        "threaded media: delivered behind its execution"}) {
     caught(name, threaded_reads(1, 2, 2, true), all_of_them, larger);
   }
+  caught("threaded media: no more operations than the capacity", threaded_reads(1, 3, 1, false),
+         all_of_them, larger);
 }
 
 TEST_CASE("page tables without an exchange, or with the steps of a write in halves changed") {
