@@ -55,6 +55,10 @@ class tag_pool {
     }
   }
 
+  // The numbers from which ids are taken go on from here: for a pool that replaces another, whose late answers
+  // are then of no id in flight. No id is in flight.
+  void begin_at(std::uint32_t mark) noexcept { next_ = mark; }
+
   [[nodiscard]] unsigned count() const noexcept { return count_; }
   [[nodiscard]] unsigned free_count() const noexcept { return free_count_; }
   [[nodiscard]] unsigned in_flight() const noexcept { return count_ - free_count_; }

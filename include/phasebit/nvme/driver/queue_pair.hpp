@@ -327,6 +327,14 @@ class queue_pair : public detail::queue_link {
   }
   [[nodiscard]] std::uint64_t unexpected_completions() const noexcept { return unexpected_count_; }
 
+  // Where the ids of the next commands come from. A queue pair that replaces another begins behind the ids of
+  // that one, so that a late completion of the old pair is of no command in flight. No command is in flight.
+  [[nodiscard]] std::uint32_t id_mark() const noexcept { return slots_.mark(); }
+  void begin_ids_at(std::uint32_t mark) noexcept {
+    slots_.begin_at(mark);
+    rung_ = mark;
+  }
+
   // Advances the queue's idea of time by one tick; a tick is as long as the caller likes.
   void tick() noexcept { ++tick_; }
   // Calls each(command id) for commands that are in flight since at least `ticks` ticks.
