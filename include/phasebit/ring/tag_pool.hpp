@@ -59,6 +59,27 @@ class tag_pool {
   // are then of no id in flight. No id is in flight.
   void begin_at(std::uint32_t mark) noexcept { next_ = mark; }
 
+  // For a pool that goes on in another process: calls each(number, tick, token) for the ids in flight, and takes
+  // them up again there. restore(): after reset() and begin_at() with the other pool's count() and mark(); false, and
+  // nothing is changed, where the pool is full, the slot is taken, or no pool of this mark has the number in flight.
+  template <class Each>
+  void save(Each&& each) const noexcept {
+    for (std::uint32_t i = 0; i <= mask_; ++i) {
+      if (is_taken(i)) each(slots_[i].number, slots_[i].tick, slots_[i].token);
+    }
+  }
+  [[nodiscard]] bool restore(std::uint32_t number, std::uint32_t tick,
+                             const Token& token) noexcept {
+    slot& s = slots_[number & mask_];
+    if (full() || is_taken(number & mask_) || next_ - number - 1 >= 0xffff ||
+        static_cast<std::uint16_t>(number) == 0xffffU) {
+      return false;
+    }
+    s = {token, tick, number};
+    --free_count_;
+    return true;
+  }
+
   [[nodiscard]] unsigned count() const noexcept { return count_; }
   [[nodiscard]] unsigned free_count() const noexcept { return free_count_; }
   [[nodiscard]] unsigned in_flight() const noexcept { return count_ - free_count_; }

@@ -534,10 +534,15 @@ TEST_CASE(
 TEST_CASE("a late completion of a deleted queue pair ends no command of the new one") {
   small_machine m;
   // Later than the deletion of the queue.
-  m.function.inject(sim::fault_plan{}.completion(0, sim::completion_fault::delay, 3000));
+  m.function.inject(sim::fault_plan{}.completion(0, sim::completion_fault::delay, 20'000));
   REQUIRE(m.write(1));
   REQUIRE(m.finish(1));
   CHECK(m.ended[1].ok());
+  REQUIRE(m.guard->counts().queues_remade == 1);
+  const submitted next = m.queue.submit(nvm::flush(1), 5000U);
+  CHECK(next.command_id > 8);  // behind the ids of the old pair
+  m.queue.ring();
+  REQUIRE(m.finish(5000));
   for (unsigned n = 2; n != 3000; ++n) {
     REQUIRE(m.write(n, 8 * (n % 100)));
     REQUIRE(m.finish(n));

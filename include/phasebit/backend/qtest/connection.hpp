@@ -56,6 +56,9 @@ class connection {
     write_locked(bus_space_kind::io, data_port, bytes, value);
   }
 
+  // The socket, for another process to go on with after flush().
+  [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+
   // Waits until every posted write has been answered.
   [[nodiscard]] result<> flush() noexcept {
     const std::lock_guard lock{mutex_};

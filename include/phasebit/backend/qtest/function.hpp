@@ -98,6 +98,10 @@ class function {
     return parts_.ram->allocate(bytes, alignment);
   }
   void release(dma_region region) noexcept { parts_.ram->release(region); }
+  // Memory that another process has allocated: see ram::adopt().
+  [[nodiscard]] result<dma_region> adopt(bus_addr begin, std::size_t bytes) noexcept {
+    return parts_.ram->adopt(begin, bytes);
+  }
 
   [[nodiscard]] posix::steady_clock clock() const noexcept { return {}; }
 

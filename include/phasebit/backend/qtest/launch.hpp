@@ -25,6 +25,7 @@ namespace phasebit::backend::qtest {
 struct launched {
   posix::unique_fd log;
   posix::unique_fd socket;
+  posix::unique_fd memory;  // the file that is the machine's RAM
   posix::memory_mapping ram;
   process qemu;
   guardian end_with_us;
@@ -166,6 +167,7 @@ inline constexpr int rom_number = 5;
   auto qemu = process::start(*program, detail::command_line(o), l.log.get(), shared);
   if (!qemu) return qemu.error();
   l.qemu = std::move(*qemu);
+  l.memory = std::move(*memory);
   auto watched = guardian::watch(l.qemu.pid(), l.log.get());
   if (!watched) return watched.error();
   l.end_with_us = std::move(*watched);

@@ -47,7 +47,7 @@ class machine {
   // again. Errors: not_found, permission, io, timed_out, exhausted.
   [[nodiscard]] static result<machine> connect(const connect_options& o) noexcept {
     launched l;
-    const auto file = posix::open_file(o.memory_path.c_str(), O_RDWR);
+    auto file = posix::open_file(o.memory_path.c_str(), O_RDWR);
     if (!file) return file.error();
     struct ::stat about {};
     if (::fstat(file->get(), &about) != 0) {
@@ -65,11 +65,45 @@ class machine {
     auto socket = posix::connect_unix(o.socket);
     if (!socket) return socket.error();
     l.socket = std::move(*socket);
+    l.memory = std::move(*file);
     machine m{std::make_unique<state>(o.board, std::move(l), o.answer_timeout_ms)};
     const auto ready = m.bring_up(o.most_functions);
     if (!ready) return ready.error();
     return m;
   }
+
+  // Joins a machine that another process has enumerated, by descriptors that it has passed on: its socket to QEMU,
+  // which nothing else uses at the same time, and its RAM. Nothing is written to any device. Memory that is in use
+  // is taken with ram::adopt(). The other process still owns QEMU. Errors: out_of_range, exhausted, io.
+  [[nodiscard]] static result<machine> join(posix::unique_fd socket, posix::unique_fd memory,
+                                            std::span<const pcie::enumerated_function> functions,
+                                            const qtest::board& board = q35,
+                                            std::uint32_t answer_timeout_ms = 20'000) noexcept {
+    struct ::stat about {};
+    if (::fstat(memory.get(), &about) != 0) {
+      return posix::os_error("the memory file cannot be looked at");
+    }
+    if (about.st_size < ::off_t{2} << 20) {
+      return failure(errc::out_of_range, "the memory file is smaller than 2 MiB",
+                     static_cast<std::uint64_t>(about.st_size));
+    }
+    launched l;
+    auto mapping = posix::memory_mapping::shared_aligned(
+        memory.get(), static_cast<std::size_t>(about.st_size), ram::most_alignment);
+    if (!mapping) return mapping.error();
+    l.ram = std::move(*mapping);
+    l.memory = std::move(memory);
+    l.socket = std::move(socket);
+    machine m{std::make_unique<state>(board, std::move(l), answer_timeout_ms)};
+    m.state_->functions.assign(functions.begin(), functions.end());
+    return m;
+  }
+  // What join() takes in another process. Posted writes have been answered; no register is accessed here any more.
+  [[nodiscard]] int socket_fd() const noexcept {
+    (void)state_->link.flush();
+    return state_->link.fd();
+  }
+  [[nodiscard]] int memory_fd() const noexcept { return state_->memory_file.get(); }
 
   // Every function found, the board's own included; a bridge before what is behind it.
   [[nodiscard]] std::span<const pcie::enumerated_function> functions() const noexcept {
@@ -132,6 +166,7 @@ class machine {
           log(std::move(l.log)),
           qemu(std::move(l.qemu)),
           end_with_us(std::move(l.end_with_us)),
+          memory_file(std::move(l.memory)),
           link(std::move(l.socket), timeout_ms),
           memory(std::move(l.ram), board) {}
     state(const state&) = delete;
@@ -162,6 +197,7 @@ class machine {
     posix::unique_fd log;
     process qemu;
     guardian end_with_us;
+    posix::unique_fd memory_file;
     connection link;
     ram memory;
     std::vector<pcie::enumerated_function> functions;

@@ -65,6 +65,13 @@ class ram {
     clear(region.bytes);
     return region;
   }
+  // Memory that another process has allocated and a device uses: not cleared. Errors: busy (taken here already),
+  // invalid_argument, misaligned.
+  [[nodiscard]] result<dma_region> adopt(bus_addr begin, std::size_t bytes) noexcept {
+    const std::lock_guard lock{mutex_};
+    if (const auto taken = free_.allocate_at(begin, bytes); !taken) return taken.error();
+    return dma_region{mapping_.bytes().subspan(offset_of(begin), bytes), begin};
+  }
   void release(dma_region region) noexcept {
     const std::lock_guard lock{mutex_};
     const auto released = free_.release(region.bus, region.size());

@@ -123,6 +123,7 @@ class admin_queue {
   [[nodiscard]] unsigned available() const noexcept { return queue_.available(); }
 
  private:
+  friend handover_access;
   struct token {
     std::uint32_t sequence = 0;
     bool event = false;

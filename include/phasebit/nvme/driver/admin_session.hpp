@@ -298,6 +298,7 @@ class admin_session {
   }
 
  private:
+  friend handover_access;
   static constexpr std::uint32_t admin_entries = 32;
   static constexpr std::uint32_t admin_transfer = 64U << 10;
 

@@ -64,8 +64,16 @@ class completion_queue {
     rung_ = head_;
   }
 
+  // Goes on where another object has left off, which had given all places back.
+  void resume_at(std::uint32_t head, bool phase) noexcept {
+    head_ = rung_ = head;
+    phase_ = phase ? phase_bit : 0;
+  }
+
   [[nodiscard]] std::uint32_t depth() const noexcept { return last_ + 1; }
   [[nodiscard]] std::uint32_t head() const noexcept { return head_; }
+  // The phase tag of the next new entry.
+  [[nodiscard]] bool phase() const noexcept { return phase_ != 0; }
 
  private:
   static constexpr std::uint32_t phase_bit = completion_dw3::phase_bit.mask<std::uint32_t>;

@@ -90,7 +90,10 @@ class controller {
         granted_(std::exchange(other.granted_, std::uint16_t{0})),
         refused_(other.refused_),
         next_generation_(other.next_generation_),
-        namespaces_(other.namespaces_) {
+        namespaces_(other.namespaces_),
+        events_(other.events_),
+        event_count_(std::exchange(other.event_count_, 0U)),
+        lost_events_(other.lost_events_) {
     registry_.take_over(other.registry_, this);
   }
   controller& operator=(controller&&) = delete;
@@ -409,6 +412,7 @@ class controller {
   }
 
  private:
+  friend handover_access;
   static constexpr std::uint32_t max_probes = 1024;
   static constexpr std::uint32_t last_namespace = 0xffff'fffd;  // FFFFFFFEh and FFFFFFFFh are none
   static constexpr unsigned max_events = 8;

@@ -95,6 +95,7 @@ class queue_pair : public detail::queue_link {
 
  public:
   using token_type = Token;
+  static constexpr unsigned max_depth = MaxDepth;
   using observer = void (*)(void* context, queue_event what, queue_pair& queue, Token* token,
                             completion answer) noexcept;
 
@@ -420,6 +421,7 @@ class queue_pair : public detail::queue_link {
   }
 
  private:
+  friend handover_access;
   static constexpr std::uint32_t no_list = ~0U;
 
   PHASEBIT_ALWAYS_INLINE submitted post(submission_entry command, const Token& token,

@@ -64,6 +64,9 @@ class submission_queue {
     rung_ = tail_;
   }
 
+  // Goes on where another object has left off, which had rung for all of its entries.
+  void resume_at(std::uint32_t tail) noexcept { tail_ = rung_ = tail; }
+
   [[nodiscard]] std::uint32_t depth() const noexcept { return last_ + 1; }
   [[nodiscard]] std::uint32_t tail() const noexcept { return tail_; }
   // Entries posted since the last ring().

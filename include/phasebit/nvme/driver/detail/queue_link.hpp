@@ -12,6 +12,8 @@
 
 namespace phasebit::nvme::driver {
 
+struct handover_access;  // handover.hpp
+
 // Why a queue does not work (any more).
 enum class queue_end : std::uint8_t {
   none,
@@ -21,7 +23,8 @@ enum class queue_end : std::uint8_t {
   reset,
   detached,
   abandoned,
-  removed
+  removed,
+  handed_over
 };
 
 [[nodiscard]] constexpr const char* text(queue_end why) noexcept {
@@ -43,6 +46,8 @@ enum class queue_end : std::uint8_t {
              "memory";
     case queue_end::removed:
       return "the queue's controller is gone: its registers read all ones";
+    case queue_end::handed_over:
+      return "the queue was handed over to another process";
   }
   return "";
 }
@@ -179,6 +184,7 @@ class queue_link {
 
  private:
   friend class queue_registry;
+  friend handover_access;
 
  public:
   // For the controller. Ends the queue: by its own thread, or while no other thread is inside of it.
