@@ -24,7 +24,8 @@ enum class admin_command_needs : std::uint8_t {
   secondary_controllers,
   managed_namespaces,
   reservable_namespaces,
-  maintenance
+  maintenance,
+  zones
 };
 
 // A row of the table of admin commands.
@@ -114,6 +115,8 @@ class admin_handlers {
         return State::reservable;
       case needs::maintenance:
         return State::policy::maintenance::present;
+      case needs::zones:
+        return State::zoned;
     }
     return false;
   }
@@ -200,6 +203,7 @@ class admin_handlers {
       limits.maintenance = true;
       limits.firmware = s_.maintenance.active_revision();
     }
+    limits.all_command_sets = all_command_sets(s_);
     for_each_nvm_command(*s_.namespaces, [&](const nvm_command& one) noexcept {
       limits.oncs = static_cast<std::uint16_t>(limits.oncs | one.oncs);
     });
@@ -235,6 +239,9 @@ class admin_handlers {
     }
     const log_page* const log = find_log_page(f::lid_bits.get(dw10));
     if (log == nullptr) return status_code::invalid_log_page;
+    log_nsid_ = c.nsid;
+    log_csi_ = f::csi_bits.get(c.cdw14.get());
+    if (const auto bad = check_log(*log); bad != status_code::success) return bad;
     const page_span page = cleared_page();
     const std::size_t size = log->write(*this, page);
     if (offset >= size) return status_code::invalid_field;
@@ -245,6 +252,9 @@ class admin_handlers {
     if (sent == status_code::success && !f::rae_bit.get(dw10)) {
       if (log->acknowledges != no_event) s_.events.acknowledge(log->acknowledges);
       if (log->id == log_page_id::changed_namespaces) s_.changed.clear();
+      if constexpr (State::zoned) {
+        if (log->id == log_page_id::changed_zones) s_.namespaces->zones(log_nsid_)->clear_changed();
+      }
     }
     return sent;
   }
@@ -269,6 +279,22 @@ class admin_handlers {
     return waits;
   }
 
+  // A log page whose content depends on a command set or a namespace.
+  [[nodiscard]] status_code check_log(const log_page& log) noexcept {
+    if (log.id == log_page_id::commands_supported && log_csi_ != command_set::nvm &&
+        !(State::zoned && log_csi_ == command_set::zoned)) {
+      return status_code::invalid_field;
+    }
+    if constexpr (State::zoned) {
+      if (log.id != log_page_id::changed_zones) return status_code::success;
+      if (log_nsid_ == 0 || log_nsid_ > s_.namespaces->highest_nsid()) {
+        return status_code::invalid_namespace_or_format;
+      }
+      return s_.namespaces->zones(log_nsid_) == nullptr ? status_code::invalid_field
+                                                        : status_code::success;
+    }
+    return status_code::success;
+  }
   [[nodiscard]] const log_page* find_log_page(log_page_id id) const noexcept {
     for (const log_page& one : log_pages) {
       if (one.id == id && available(one)) return &one;
@@ -321,6 +347,10 @@ class admin_handlers {
       if (id == feature_id::number_of_queues && s_.queues.pairs == 0) return;
       store_wire(page.subspan(static_cast<std::size_t>(id) * 4), le<std::uint32_t>{1U | 1U << 21});
     });
+    if constexpr (State::zoned) {
+      store_wire(page.subspan(static_cast<std::size_t>(feature_id::io_command_set_profile) * 4),
+                 le<std::uint32_t>{1U | 1U << 21});
+    }
     return 1024;
   }
 
@@ -336,7 +366,20 @@ class admin_handlers {
     for_each_nvm_command(*s_.namespaces, [&](const nvm_command& one) noexcept {
       put(256 + static_cast<std::size_t>(one.opcode), one.effects);
     });
+    if (State::zoned && log_csi_ == command_set::zoned) {
+      for_each_zone_command([&](const nvm_command& one) noexcept {
+        put(256 + static_cast<std::size_t>(one.opcode), one.effects);
+      });
+    }
     return sizeof(log);
+  }
+  std::size_t write_changed_zones(page_span page) noexcept {
+    if constexpr (State::zoned) {
+      changed_zone_log log{};
+      s_.namespaces->zones(log_nsid_)->write_changed(log);
+      store_wire(page, log);
+    }
+    return sizeof(changed_zone_log);
   }
 
   // Host Identifier, Reservation Notification Mask and Reservation Persistence: sections 5.27.1.25
@@ -405,6 +448,14 @@ class admin_handlers {
       if (const auto done = reservation_features(c, true); !done.later) return done;
     }
     switch (features_command::fid_bits.get(c.cdw10.get())) {
+      // 5.27.1.21: there is one combination of command sets.
+      case feature_id::io_command_set_profile:
+        if constexpr (!State::zoned) return status_code::invalid_field;
+        if (features_command::save_bit.get(c.cdw10.get())) {
+          return status_code::feature_not_saveable;
+        }
+        return (c.cdw11.get() & 0x1ffU) == 0 ? status_code::success
+                                             : status_code::command_set_combination_rejected;
       case feature_id::number_of_queues:
         return set_number_of_queues(c);
       case feature_id::timestamp: {
@@ -471,6 +522,12 @@ class admin_handlers {
   [[nodiscard]] command_result get_features(const submission_entry& c) noexcept {
     if constexpr (State::reservable) {
       if (const auto done = reservation_features(c, false); !done.later) return done;
+    }
+    if constexpr (State::zoned) {
+      if (features_command::fid_bits.get(c.cdw10.get()) == feature_id::io_command_set_profile) {
+        const auto what = features_command::select_bits.get(c.cdw10.get());
+        return {status_code::success, what == feature_select::supported ? 4U : 0U};
+      }
     }
     command_result found = s_.features.get(c);
     const auto select = features_command::select_bits.get(c.cdw10.get());
@@ -617,9 +674,10 @@ class admin_handlers {
         return all;
       }();
   static constexpr std::array<log_page, 8 + (State::reservable ? 1U : 0U) +
+                                            (State::zoned ? 1U : 0U) +
                                             (State::policy::maintenance::present ? 2U : 0U)>
       log_pages = [] {
-        std::array<log_page, 8 + (State::reservable ? 1U : 0U) +
+        std::array<log_page, 8 + (State::reservable ? 1U : 0U) + (State::zoned ? 1U : 0U) +
                                  (State::policy::maintenance::present ? 2U : 0U)>
             all{{{log_page_id::supported_log_pages,
                   &write<&admin_handlers::write_log_pages_supported>, no_event},
@@ -646,6 +704,10 @@ class admin_handlers {
             all[next++] = one;
           }
         }
+        if constexpr (State::zoned) {
+          all[next++] = {log_page_id::changed_zones, &write<&admin_handlers::write_changed_zones>,
+                         async_event_type::notice, needs::zones};
+        }
         if constexpr (State::policy::maintenance::present) {
           for (const log_page& one : std::array<log_page, 2>{
                    {{log_page_id::device_self_test, &write<&admin_handlers::write_self_test_log>,
@@ -659,6 +721,8 @@ class admin_handlers {
       }();
 
   State& s_;
+  std::uint32_t log_nsid_ = 0;  // of the Get Log Page in progress
+  command_set log_csi_ = command_set::nvm;
 };
 
 }  // namespace phasebit::nvme::device

@@ -9,10 +9,11 @@
 
 namespace phasebit::nvme::device {
 
-// Status and DW0 of a completion; `later`: no completion is posted now.
+// Status, DW0 and DW1 of a completion; `later`: no completion is posted now.
 struct command_result {
   nvme::status status{};
   std::uint32_t dw0 = 0;
+  std::uint32_t dw1 = 0;  // Zone Append alone has it
   bool later = false;
 
   constexpr command_result() noexcept = default;

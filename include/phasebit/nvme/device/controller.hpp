@@ -127,6 +127,7 @@ class controller {
         progress();
       }
       if constexpr (state::managed) follow_pool();
+      if constexpr (state::zoned) follow_zones();
       if constexpr (state::has_jobs) progress_job();
       if (!s_.regs.running()) return g.done;
       s_.filter.poll(poster{this});
@@ -418,9 +419,9 @@ class controller {
 
   static_assert(
       poll_groups == 1 || (!Policy::arbitration::weighted && !Policy::coalescing::present &&
-                           !state::has_jobs && !state::reservable),
-      "weighted arbitration, interrupt coalescing, namespace management, maintenance commands and "
-      "reservations work with one poll group");
+                           !state::has_jobs && !state::reservable && !state::zoned),
+      "weighted arbitration, interrupt coalescing, namespace management, maintenance commands, "
+      "reservations and zones work with one poll group");
   static_assert(poll_groups == 1 || !Policy::fused_commands,
                 "nothing comes between the commands of a fused pair in one poll group only");
 
@@ -758,6 +759,21 @@ class controller {
     }
   }
 
+  // Zones that the program has changed.
+  void follow_zones() noexcept {
+    bool any = false;
+    for (std::uint32_t nsid = 1; nsid <= s_.namespaces->highest_nsid(); ++nsid) {
+      zone_table* const zones = s_.namespaces->zones(nsid);
+      any = (zones != nullptr && zones->take_news()) || any;
+    }
+    const async_event_configuration wanted{
+        s_.features.stored(feature_id::async_event_configuration)};
+    if (!any || !wanted[async_event_configuration::zone_descriptor_changed]) return;
+    s_.events.raise(async_event::of(
+        async_event_type::notice, static_cast<std::uint8_t>(notice_event::zone_descriptor_changed),
+        log_page_id::changed_zones));
+  }
+
   // The host of this controller was preempted: its commands on the namespace are asked to end.
   void abort_preempted(std::uint32_t nsid) noexcept {
     if constexpr (asynchronous) {
@@ -1004,7 +1020,7 @@ class controller {
     s_.filter.complete(
         outgoing_completion{sq.completion_queue,
                             {.dw0 = ended.dw0,
-                             .dw1 = 0,
+                             .dw1 = ended.dw1,
                              .sq_head = static_cast<std::uint16_t>(sq.head),
                              .sq_id = qid,
                              .dw3 = completion_dw3::of(command_id, status, false).raw}},

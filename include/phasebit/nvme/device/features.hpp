@@ -191,7 +191,7 @@ class feature_set {
       {feature_id::interrupt_coalescing, 0, 0xffff},
       {feature_id::interrupt_vector_configuration, 0, 0},
       {feature_id::write_atomicity, 0, 1},
-      {feature_id::async_event_configuration, 0, 0xffff},
+      {feature_id::async_event_configuration, 0, 0x0800'ffff},
       {feature_id::timestamp, 0, 0},
       {feature_id::keep_alive_timer, 0, 0xffff'ffff},
       {feature_id::host_behavior_support, 0, 0},

@@ -9,6 +9,7 @@
 #include <phasebit/nvme/device/namespace_pool.hpp>
 #include <phasebit/nvme/device/registers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
+#include <phasebit/nvme/device/zoned_namespaces.hpp>
 #include <phasebit/nvme/spec/admin_commands.hpp>
 #include <phasebit/nvme/spec/identify.hpp>
 #include <phasebit/nvme/spec/identify_lists.hpp>
@@ -28,8 +29,9 @@ struct controller_limits {
   std::uint16_t oacs = 0;
   std::uint16_t oncs = 0;
   bool fused = false;
-  bool maintenance = false;     // Sanitize, self-test and firmware slots
-  std::string_view firmware{};  // that runs, where slots are there
+  bool maintenance = false;       // Sanitize, self-test and firmware slots
+  bool all_command_sets = false;  // selected by the host: zoned namespaces are active
+  std::string_view firmware{};    // that runs, where slots are there
 };
 
 // EUI-64 of a namespace. Made from the serial number where the settings give none: FNV-1a, marked as
@@ -65,14 +67,18 @@ class identify_pages {
       case cns::namespace_id_descriptors:
         return descriptors(namespaces, nsid, page);
       // NVM Command Set 1.0, 4.1.5.2 and 4.1.5.3: zeros, as there is nothing beyond the defaults.
-      case cns::command_set_namespace:
-        if (csi != command_set::nvm) return status_code::invalid_field;
-        return active(namespaces, nsid);
+      case cns::command_set_namespace: {
+        if (!has_command_set<Namespaces>(csi)) return status_code::invalid_field;
+        const command_result there = active(namespaces, nsid);
+        if (!there.ok() || csi == command_set::nvm) return there;
+        return answer_zoned(namespaces, nsid, page);
+      }
+      // Zoned Namespace Command Set 1.1, 4.1.5.2: a Zone Append may be as long as any command.
       case cns::command_set_controller:
-        return csi == command_set::nvm ? status_code::success : status_code::invalid_field;
+        return has_command_set<Namespaces>(csi) ? status_code::success : status_code::invalid_field;
       case cns::command_set_active_namespace_list:
-        if (csi != command_set::nvm) return status_code::invalid_field;
-        return namespace_list(namespaces, nsid, page);
+        if (!has_command_set<Namespaces>(csi)) return status_code::invalid_field;
+        return namespace_list(namespaces, nsid, page, &csi);
       case cns::independent_namespace: {
         const command_result there = active(namespaces, nsid);
         if (!there.ok()) return there;
@@ -111,17 +117,21 @@ class identify_pages {
         return there.ok() ? controller_list(c, page) : there;
       }
       case cns::command_set_allocated_namespace_list:
-        if (csi != command_set::nvm) return status_code::invalid_field;
+        if (!has_command_set<Namespaces>(csi)) return status_code::invalid_field;
         if constexpr (ManagedNamespaces<Namespaces>) {
-          return allocated_list(namespaces, nsid, page);
+          return allocated_list(namespaces, nsid, page, &csi);
         }
-        return namespace_list(namespaces, nsid, page);
+        return namespace_list(namespaces, nsid, page, &csi);
       case cns::command_set_allocated_namespace:
-        if (csi != command_set::nvm) return status_code::invalid_field;
+        if (!has_command_set<Namespaces>(csi)) return status_code::invalid_field;
+        if (csi == command_set::zoned) {
+          const command_result there = active(namespaces, nsid);
+          return there.ok() ? answer_zoned(namespaces, nsid, page) : there;
+        }
         return answer_command_set_namespace(namespaces, nsid);
-      // Base 2.0, figure 289: a vector for each combination; here the NVM command set alone.
+      // Base 2.0, figure 289: a vector for each combination; here one, of all that there are.
       case cns::command_set_combinations:
-        store_wire(page, le<std::uint64_t>{std::uint64_t{1}});
+        store_wire(page, le<std::uint64_t>{std::uint64_t{ZonedNamespaces<Namespaces> ? 5U : 1U}});
         return status_code::success;
       default:
         return status_code::invalid_field;
@@ -145,6 +155,11 @@ class identify_pages {
     id.ver = registers::version.raw;
     id.oaes =
         async_event_configuration{}.with(async_event_configuration::namespace_attributes, true).raw;
+    if constexpr (ZonedNamespaces<Namespaces>) {
+      id.oaes = id.oaes.get() | async_event_configuration{}
+                                    .with(async_event_configuration::zone_descriptor_changed, true)
+                                    .raw;
+    }
     id.cntrltype = controller_type::io;
     id.oacs = limits_.oacs;
     id.acl = max_aborts - 1;
@@ -216,6 +231,61 @@ class identify_pages {
  private:
   using page_span_fwd = std::span<std::byte, identify_bytes>;
 
+  // -- command sets --
+
+  template <class Namespaces>
+  [[nodiscard]] static constexpr bool has_command_set(command_set csi) noexcept {
+    return csi == command_set::nvm || (ZonedNamespaces<Namespaces> && csi == command_set::zoned);
+  }
+  template <class Namespaces>
+  [[nodiscard]] static command_set command_set_of(Namespaces& namespaces,
+                                                  std::uint32_t nsid) noexcept {
+    if constexpr (ZonedNamespaces<Namespaces>) {
+      if (namespaces.zones(nsid) != nullptr) return command_set::zoned;
+    }
+    static_cast<void>(namespaces);
+    static_cast<void>(nsid);
+    return command_set::nvm;
+  }
+  // The media of a namespace that is active for this host, or null.
+  template <class Namespaces>
+  [[nodiscard]] typename Namespaces::media_type* find_active(Namespaces& namespaces,
+                                                             std::uint32_t nsid) const noexcept {
+    if (command_set_of(namespaces, nsid) != command_set::nvm && !limits_.all_command_sets) {
+      return nullptr;
+    }
+    return namespaces.find(nsid);
+  }
+  // CNS 05h with CSI 02h, of an active namespace.
+  template <class Namespaces>
+  [[nodiscard]] static command_result answer_zoned(Namespaces& namespaces, std::uint32_t nsid,
+                                                   page_span_fwd page) noexcept {
+    if constexpr (ZonedNamespaces<Namespaces>) {
+      const zone_table* const zones = namespaces.zones(nsid);
+      if (zones == nullptr) return status_code::invalid_field;
+      using id = zoned_identify_namespace;
+      const zone_options& o = zones->options();
+      const auto limit = [](std::uint32_t most) noexcept {
+        return most == 0 ? id::no_limit : most - 1;
+      };
+      store_wire(page.subspan(offsetof(id, ozcs)),
+                 le<std::uint16_t>{static_cast<std::uint16_t>(o.read_across_zones ? 1 : 0)});
+      store_wire(page.subspan(offsetof(id, mar)), le<std::uint32_t>{limit(o.max_active)});
+      store_wire(page.subspan(offsetof(id, mor)), le<std::uint32_t>{limit(o.max_open)});
+      std::size_t format = 0;
+      if constexpr (FormattedNamespaces<Namespaces>) format = namespaces.format(nsid).index;
+      zoned_format_extension e{};
+      e.zone_blocks = o.zone_blocks;
+      e.extension_units = o.extension_units;
+      store_wire(page.subspan(offsetof(id, lbafe) + format * sizeof e), e);
+      return status_code::success;
+    }
+    static_cast<void>(namespaces);
+    static_cast<void>(nsid);
+    static_cast<void>(page);
+    return status_code::invalid_field;
+  }
+
   // With the formats of a set that has them.
   template <NamespaceSet Namespaces, class Media>
   [[nodiscard]] identify_namespace formatted(Namespaces& namespaces, const Media& media,
@@ -234,6 +304,13 @@ class identify_pages {
       }
       // Every type, persistence, and IEKEY as revision 1.3 has it.
       if constexpr (ReservableNamespaces<Namespaces>) id.rescap = 0xff;
+    }
+    // Blocks of a zone that were not written read as zeros.
+    if constexpr (ZonedNamespaces<Namespaces>) {
+      if (namespaces.zones(nsid) != nullptr) {
+        id.nsze = id.ncap = id.nuse = namespaces.zones(nsid)->block_count();
+        id.dlfeat = static_cast<std::uint8_t>(id.dlfeat | 1U);
+      }
     }
     return id;
   }
@@ -257,11 +334,13 @@ class identify_pages {
   }
   template <ManagedNamespaces Namespaces>
   [[nodiscard]] static command_result allocated_list(Namespaces& namespaces, std::uint32_t after,
-                                                     page_span_fwd page) noexcept {
+                                                     page_span_fwd page,
+                                                     const command_set* csi = nullptr) noexcept {
     if (after >= 0xffff'fffeU) return status_code::invalid_namespace_or_format;
     std::size_t at = 0;
     for (std::uint32_t nsid = after + 1; nsid <= namespaces.highest_nsid(); ++nsid) {
       if (!namespaces.pool().allocated(nsid) || at == page.size()) continue;
+      if (csi != nullptr && command_set_of(namespaces, nsid) != *csi) continue;
       store_wire(page.subspan(at), le<std::uint32_t>{nsid});
       at += sizeof(nsid);
     }
@@ -300,11 +379,12 @@ class identify_pages {
   }
   // Base 2.0, 5.17.1: a number that no namespace can have is another error than one that none has.
   template <NamespaceSet Namespaces>
-  [[nodiscard]] static command_result active(Namespaces& namespaces, std::uint32_t nsid) noexcept {
+  [[nodiscard]] command_result active(Namespaces& namespaces, std::uint32_t nsid) const noexcept {
     if (nsid == 0 || nsid > namespaces.highest_nsid()) {
       return status_code::invalid_namespace_or_format;
     }
-    return namespaces.find(nsid) != nullptr ? status_code::success : status_code::invalid_field;
+    return find_active(namespaces, nsid) != nullptr ? status_code::success
+                                                    : status_code::invalid_field;
   }
 
   // CNS 08h: what is the same in every command set.
@@ -335,7 +415,7 @@ class identify_pages {
     if (nsid == 0 || nsid > namespaces.highest_nsid()) {
       return status_code::invalid_namespace_or_format;
     }
-    if (const auto* media = namespaces.find(nsid)) {
+    if (const auto* media = find_active(namespaces, nsid)) {
       return answer(page, formatted(namespaces, *media, nsid));
     }
     return status_code::success;
@@ -353,13 +433,15 @@ class identify_pages {
 
   // Active numbers above `after`, ascending.
   template <NamespaceSet Namespaces>
-  [[nodiscard]] static command_result namespace_list(Namespaces& namespaces, std::uint32_t after,
-                                                     page_span page) noexcept {
+  [[nodiscard]] command_result namespace_list(Namespaces& namespaces, std::uint32_t after,
+                                              page_span page,
+                                              const command_set* csi = nullptr) const noexcept {
     if (after >= 0xffff'fffeU) return status_code::invalid_namespace_or_format;
     std::size_t at = 0;
     const std::uint32_t last = namespaces.highest_nsid();
     for (std::uint32_t nsid = after + 1; nsid <= last && at != page.size(); ++nsid) {
-      if (namespaces.find(nsid) == nullptr) continue;
+      if (find_active(namespaces, nsid) == nullptr) continue;
+      if (csi != nullptr && command_set_of(namespaces, nsid) != *csi) continue;
       store_wire(page.subspan(at), le<std::uint32_t>{nsid});
       at += sizeof(nsid);
     }
@@ -378,10 +460,12 @@ class identify_pages {
     store_wire(page, namespace_id_descriptor{
                          .nidt = namespace_id_type::eui64, .nidl = sizeof id, .reserved2 = {}});
     for (std::size_t i = 0; i != sizeof id; ++i) page[header + i] = std::byte{id[i]};
-    // And the command set: NVM is 0.
+    // And the command set.
     store_wire(page.subspan(header + sizeof id),
                namespace_id_descriptor{
                    .nidt = namespace_id_type::command_set, .nidl = 1, .reserved2 = {}});
+    page[2 * header + sizeof id] =
+        std::byte{static_cast<std::uint8_t>(command_set_of(namespaces, nsid))};
     return status_code::success;
   }
 

@@ -8,6 +8,7 @@
 #include <phasebit/nvme/device/namespace_format.hpp>
 #include <phasebit/nvme/device/namespace_pool.hpp>
 #include <phasebit/nvme/device/reservation_commands.hpp>
+#include <phasebit/nvme/device/zoned_commands.hpp>
 #include <phasebit/nvme/spec/features.hpp>
 #include <phasebit/nvme/spec/identify_controller.hpp>
 #include <phasebit/nvme/spec/log_pages.hpp>
@@ -94,18 +95,27 @@ constexpr void for_each_nvm_command(const Namespaces& namespaces, Visit&& visit)
     }
   }
 }
+// And those that the zoned namespace command set adds.
+template <class Visit>
+constexpr void for_each_zone_command(Visit&& visit) noexcept {
+  visit(nvm_command{nvm_opcode::zone_management_send, commands_supported_log::lbcc.of(true), 0});
+  visit(nvm_command{nvm_opcode::zone_management_receive, 0, 0});
+  visit(nvm_command{nvm_opcode::zone_append, commands_supported_log::lbcc.of(true), 0});
+}
 template <class Namespaces>
 [[nodiscard]] constexpr bool is_supported_by(nvm_opcode opcode) noexcept {
   return is_supported(opcode) ||
          (FormattedNamespaces<Namespaces> && opcode == nvm_opcode::write_uncorrectable) ||
-         (ReservableNamespaces<Namespaces> && is_reservation_command(opcode));
+         (ReservableNamespaces<Namespaces> && is_reservation_command(opcode)) ||
+         (ZonedNamespaces<Namespaces> && is_zone_command(opcode));
 }
 [[nodiscard]] constexpr bool moves_data(nvm_opcode opcode) noexcept {
-  return opcode == nvm_opcode::read || opcode == nvm_opcode::write || opcode == nvm_opcode::compare;
+  return opcode == nvm_opcode::read || opcode == nvm_opcode::write ||
+         opcode == nvm_opcode::compare || opcode == nvm_opcode::zone_append;
 }
 [[nodiscard]] constexpr bool changes_blocks(nvm_opcode opcode) noexcept {
   return opcode == nvm_opcode::write || opcode == nvm_opcode::write_zeroes ||
-         opcode == nvm_opcode::write_uncorrectable;
+         opcode == nvm_opcode::write_uncorrectable || opcode == nvm_opcode::zone_append;
 }
 
 // Fields, namespace, size, range and write protection, in the order in which a host sees them.
@@ -129,6 +139,10 @@ check_io_command(const State& s, Namespaces& namespaces, const submission_entry&
   auto* const media = namespaces.find(nsid);
   if (media == nullptr) return status_code::invalid_field;
   out.media = media;
+  if constexpr (ZonedNamespaces<Namespaces>) {
+    const auto bad = check_zoned(s, namespaces, nsid, opcode);
+    if (bad != status_code::success) return bad;
+  }
 
   // Forced unit access, or a host that has disabled the cache (Base 2.0, 5.27.1.4): written data is
   // stable before the command completes. With media without a cache it always is.
@@ -143,7 +157,11 @@ check_io_command(const State& s, Namespaces& namespaces, const submission_entry&
     case nvm_opcode::reservation_report:
     case nvm_opcode::reservation_acquire:
     case nvm_opcode::reservation_release:
+    case nvm_opcode::zone_management_receive:
       return status_code::success;
+    case nvm_opcode::zone_management_send:
+      return block::read_only(*media) ? status_code::write_to_read_only_range
+                                      : status_code::success;
     case nvm_opcode::copy:
       out.stable = stable(copy_command::fua_bit.get(c.cdw12.get()));
       return status_code::success;

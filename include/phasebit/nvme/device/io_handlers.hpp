@@ -40,14 +40,21 @@ class io_handlers {
       if (bad != status_code::success) return bad;
     }
     count_command(g_.health, what.opcode, what.bytes);
-    const command_result done = dispatch(c, what);
+    const command_result done = [&]() noexcept {
+      if constexpr (zoned) {
+        return execute_zoned(c, what);
+      } else {
+        return dispatch(c, what);
+      }
+    }();
     if (is_media_error(done.status)) ++g_.health.media_errors;
     return done;
   }
 
  private:
-  static constexpr bool formatted =
-      FormattedNamespaces<std::remove_pointer_t<decltype(group_type::namespaces)>>;
+  using namespaces_type = std::remove_pointer_t<decltype(group_type::namespaces)>;
+  static constexpr bool formatted = FormattedNamespaces<namespaces_type>;
+  static constexpr bool zoned = ZonedNamespaces<namespaces_type>;
 
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE command_result dispatch(const submission_entry& c,
                                                                const command& what) noexcept {
@@ -89,6 +96,49 @@ class io_handlers {
       default:
         return status_code::invalid_opcode;
     }
+  }
+
+  // -- zoned namespaces --
+
+  [[nodiscard, gnu::noinline]] command_result execute_zoned(const submission_entry& c,
+                                                            const command& what) noexcept {
+    zone_table* const zones = what.media == nullptr ? nullptr : g_.namespaces->zones(c.nsid);
+    if (zones == nullptr) return dispatch(c, what);
+    if (what.opcode == nvm_opcode::zone_management_receive) return report_zones(s_, *zones, c);
+    if (what.opcode == nvm_opcode::zone_management_send) return send_to_zones(c, *zones, what);
+    submission_entry entry = c;
+    command now = what;
+    accepted_write accepted;
+    const auto bad = begin_zone_access(*g_.namespaces, entry, now, accepted);
+    if (bad != status_code::success) return bad;
+    command_result done = dispatch(entry, now);
+    end_zone_access(*g_.namespaces, c.nsid, accepted, done);
+    return done;
+  }
+  [[nodiscard]] command_result send_to_zones(const submission_entry& c, zone_table& zones,
+                                             const command& what) noexcept {
+    const zone_send send = zone_send_of(zones, c);
+    if (send.status != status_code::success) return send.status;
+    for (std::size_t i = send.first; i != send.end; ++i) {
+      if (send.all && !is_selected(send.action, zones.at(i).state)) continue;
+      bool wait = false;
+      const auto done = send.action == zone_send_action::reset
+                            ? reset_zone(zones, i, *what.media)
+                            : send_to_zone(zones, send.action, i, data_of(c), wait);
+      if (done != status_code::success) return done;
+    }
+    return status_code::success;
+  }
+  [[nodiscard]] status_code reset_zone(zone_table& zones, std::size_t i,
+                                       media_type& media) noexcept {
+    if (const auto bad = zones.check_reset(i); bad != status_code::success) return bad;
+    zones.begin_reset(i);
+    const std::uint64_t blocks = zones.reset_blocks(i);
+    const auto done = blocks == 0
+                          ? status_code::success
+                          : status_of(block::write_zeroes(media, zones.start_of(i), blocks));
+    zones.end_reset(i, done == status_code::success);
+    return done;
   }
 
   // -- namespaces with formats --
@@ -288,6 +338,20 @@ class io_handlers {
       const auto bad = check_copy_protection(c, g_.namespaces->format(c.nsid), list);
       if (bad != status_code::success) return bad;
     }
+    if constexpr (zoned) {
+      accepted_write accepted;
+      const auto bad = begin_zone_copy(*g_.namespaces, c, list, accepted);
+      if (bad != status_code::success) return bad;
+      command_result done = copy_ranges(c, what, list);
+      end_zone_access(*g_.namespaces, c.nsid, accepted, done);
+      return done;
+    } else {
+      return copy_ranges(c, what, list);
+    }
+  }
+  [[nodiscard]] command_result copy_ranges(const submission_entry& c, const command& what,
+                                           std::span<const std::byte> list) noexcept {
+    media_type& media = *what.media;
     const unsigned shift = block::block_shift(media);
     const std::uint64_t at_once = block::max_block_size >> shift;
     std::uint64_t to = c.cdw10_11();

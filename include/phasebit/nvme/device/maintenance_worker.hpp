@@ -238,7 +238,15 @@ class maintenance_worker {
     job_.lba = 0;
     job_.formatted = false;
   }
+  void erase_zones(std::uint32_t nsid) noexcept {
+    if constexpr (State::zoned) {
+      if (zone_table* const zones = s_.namespaces->zones(nsid)) zones->erase_all();
+    } else {
+      static_cast<void>(nsid);
+    }
+  }
   void end_of_namespace() noexcept {
+    if (job_.what == kind::format) erase_zones(job_.nsid);
     if constexpr (managed) {
       if (job_.what == kind::format || job_.what == kind::create) {
         s_.namespaces->pool().finish(job_.nsid);
@@ -259,6 +267,9 @@ class maintenance_worker {
         return;
       case kind::sanitize:
         clear_everything_beside();
+        for (std::uint32_t nsid = 1; nsid <= s_.namespaces->highest_nsid(); ++nsid) {
+          erase_zones(nsid);
+        }
         if constexpr (State::policy::maintenance::present) s_.maintenance.sanitized(good);
         s_.events.raise(
             async_event::of(async_event_type::io_command_set, 1, log_page_id::sanitize_status));

@@ -103,7 +103,9 @@ template <class State>
     maintenance_worker{s}.end_self_test(self_test_result::aborted_by_removal);
   }
   for (std::uint32_t nsid = first; nsid <= last; ++nsid) {
-    if (pool.allocated(nsid)) pool.remove(nsid);
+    if (!pool.allocated(nsid)) continue;
+    if constexpr (State::zoned) s.namespaces->detach_zones(nsid);
+    pool.remove(nsid);
   }
   return status_code::success;
 }
@@ -185,6 +187,11 @@ template <class State>
     if (!set.pool().allocated(n)) continue;
     if (set.busy(n)) return status_code::format_in_progress;
     if (set.allocated_media(n)->read_only()) return status_code::namespace_write_protected;
+    if constexpr (State::zoned) {
+      if (set.zones(n) != nullptr && wanted.index != set.pool().at(n).format.index) {
+        return status_code::invalid_format;
+      }
+    }
   }
   for (std::uint32_t n = first; n <= last; ++n) {
     if (set.pool().allocated(n)) set.pool().begin_format(n);

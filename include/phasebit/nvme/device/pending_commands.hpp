@@ -6,6 +6,7 @@
 #include <phasebit/block/bounce_pool.hpp>
 #include <phasebit/core/expects.hpp>
 #include <phasebit/nvme/device/command_result.hpp>
+#include <phasebit/nvme/device/zoned_commands.hpp>
 #include <phasebit/nvme/spec/submission.hpp>
 
 #include <cstddef>
@@ -49,11 +50,13 @@ struct pending_command {
   bool formatted = false;  // its namespace has metadata
   bool locked = false;     // others wait where their blocks overlap, see pending_io
   bool fused = false;
-  bool writing = false;     // Copy: the part was read, and is being written
-  bool filling = false;     // Write Zeroes: zeros are written from a buffer
-  bool cancelled = false;   // ends with cancel_status unless it ends by itself first
-  bool discarded = false;   // ends without a completion: its controller or queue is reset
-  command_result result{};  // when it has ended
+  bool writing = false;         // Copy: the part was read, and is being written
+  bool filling = false;         // Write Zeroes: zeros are written from a buffer
+  bool cancelled = false;       // ends with cancel_status unless it ends by itself first
+  bool discarded = false;       // ends without a completion: its controller or queue is reset
+  accepted_write zone_write{};  // in a zoned namespace
+  bool resets_zone = false;     // zone `index` is being reset
+  command_result result{};      // when it has ended
   status_code cancel_status = status_code::success;
 };
 

@@ -200,7 +200,8 @@ class pending_io {
   using namespaces_type = std::remove_pointer_t<decltype(group_type::namespaces)>;
   static constexpr bool formatted = FormattedNamespaces<namespaces_type>;
   // Whether commands can have blocks to themselves.
-  static constexpr bool exclusive = formatted || State::policy::fused_commands;
+  static constexpr bool zoned = ZonedNamespaces<namespaces_type>;
+  static constexpr bool exclusive = formatted || zoned || State::policy::fused_commands;
   // Whether copies between bounce buffers and the host complete later. Lists, metadata and what Compare
   // looks at are read at once.
   static constexpr bool moves_later = AsyncDmaPort<typename State::dma_type>;
@@ -224,6 +225,10 @@ class pending_io {
       p.formatted = what.media != nullptr && g_.namespaces->format(c.nsid).metadata_bytes != 0;
     }
     count_command(g_.health, what.opcode, what.bytes);
+    if constexpr (zoned) {
+      const auto bad = begin_zone_access(*g_.namespaces, p.entry, what, p.zone_write);
+      if (bad != status_code::success) return bad;
+    }
     p.media = what.media;
     p.lba = what.lba;
     p.bytes = what.bytes;
@@ -330,6 +335,7 @@ class pending_io {
     release(p.buffer);
     release(p.list);
     p.result = result;
+    if constexpr (zoned) end_zoned(p);
     if (is_media_error(result.status)) ++g_.health.media_errors;
     if constexpr (formatted) {
       if (result.ok() && !p.discarded &&
@@ -472,6 +478,16 @@ class pending_io {
     if constexpr (ReservableNamespaces<namespaces_type>) {
       if (is_reservation_command(static_cast<nvm_opcode>(p.entry.opcode()))) {
         return ended(p, execute_reservation(s_, *g_.namespaces, p.entry));
+      }
+    }
+    if constexpr (zoned) {
+      switch (static_cast<nvm_opcode>(p.entry.opcode())) {
+        case nvm_opcode::zone_management_receive:
+          return ended(p, report_zones(s_, *g_.namespaces->zones(p.entry.nsid), p.entry));
+        case nvm_opcode::zone_management_send:
+          return prepare_zone_send(at, p);
+        default:
+          break;
       }
     }
     if constexpr (formatted) {
@@ -709,6 +725,69 @@ class pending_io {
     return next_step::submit;
   }
 
+  // -- zoned namespaces --
+
+  // The command ends: its blocks, or the zone that it was resetting, are others' again.
+  void end_zoned(pending_command& p) noexcept {
+    auto& set = *g_.namespaces;
+    end_zone_access(set, p.entry.nsid, p.zone_write, p.result);
+    p.zone_write = {};
+    if (p.resets_zone) {
+      p.resets_zone = false;
+      if (zone_table* const zones = set.zones(p.entry.nsid)) zones->end_reset(p.index, false);
+    }
+  }
+  // From zone `index` on. A zone is finished or reset when no write to it is in flight.
+  [[nodiscard]] next_step prepare_zone_send(std::uint32_t at, pending_command& p) noexcept {
+    zone_table* const table = g_.namespaces->zones(p.entry.nsid);
+    if (table == nullptr) return ended(p, status_code::invalid_namespace_or_format);
+    zone_table& zones = *table;
+    if (p.resets_zone) return prepare_zeroes(at, p);
+    const zone_send send = zone_send_of(zones, p.entry);
+    // Open of all is checked before the first zone is opened.
+    if (send.status != status_code::success && p.index == 0) return ended(p, send.status);
+    if (p.index < send.first) p.index = static_cast<std::uint32_t>(send.first);
+    for (; p.index < send.end; ++p.index) {
+      const std::size_t i = p.index;
+      if (send.all && !is_selected(send.action, zones.at(i).state)) continue;
+      if (send.action != zone_send_action::reset) {
+        bool wait = false;
+        const auto done = send_to_zone(zones, send.action, i, data_of(p), wait);
+        if (wait) return next_step::wait_for_range;
+        if (done != status_code::success) return ended(p, done);
+        continue;
+      }
+      const auto bad = zones.check_reset(i);
+      if (bad != status_code::success) return ended(p, bad);
+      if (zones.at(i).in_flight != 0) return next_step::wait_for_range;
+      zones.begin_reset(i);
+      const std::uint64_t blocks = zones.reset_blocks(i);
+      if (blocks == 0) {
+        zones.end_reset(i, true);
+        continue;
+      }
+      p.resets_zone = true;
+      p.lba = zones.start_of(i);
+      p.bytes = blocks << block::block_shift(media_of(p));
+      p.offset = 0;
+      return prepare_zeroes(at, p);
+    }
+    return ended(p, status_code::success);
+  }
+  // Blocks of the zone that is being reset were zeroed.
+  void zeroed_zone(pending_command& p) noexcept {
+    if (p.filling) {
+      p.offset += p.part;
+      if (p.offset != p.bytes) return;
+    }
+    p.resets_zone = false;
+    release(p.buffer);
+    if (zone_table* const zones = g_.namespaces->zones(p.entry.nsid)) {
+      zones->end_reset(p.index, true);
+    }
+    ++p.index;
+  }
+
   [[nodiscard]] next_step prepare_flush(pending_command& p) noexcept {
     if (p.entry.nsid == all_namespaces) {
       auto& spaces = *g_.namespaces;
@@ -768,6 +847,11 @@ class pending_io {
           bad = check_copy_protection(p.entry, g_.namespaces->format(p.entry.nsid), list);
         }
       }
+      if constexpr (zoned) {
+        if (bad == status_code::success) {
+          bad = begin_zone_copy(*g_.namespaces, p.entry, list, p.zone_write);
+        }
+      }
       if (bad != status_code::success) return ended(p, bad);
       p.lba = p.entry.cdw10_11();
     }
@@ -800,13 +884,19 @@ class pending_io {
     if (status == block::media_status::not_supported) {
       // A hint, and an operation that a write replaces.
       if (opcode == nvm_opcode::dataset_management) status = block::media_status::good;
-      if (opcode == nvm_opcode::write_zeroes && !p.filling) {
+      if ((opcode == nvm_opcode::write_zeroes || (zoned && p.resets_zone)) && !p.filling) {
         p.filling = true;
         return false;
       }
     }
     if (opcode == nvm_opcode::copy) return after_copy(p, status);
     if (status != block::media_status::good) return finished(p, status_of(status));
+    if constexpr (zoned) {
+      if (p.resets_zone) {
+        zeroed_zone(p);
+        return false;
+      }
+    }
     if constexpr (formatted) {
       if (p.formatted && is_formatted_transfer(p)) return after_formatted(p);
     }

@@ -17,6 +17,7 @@
 #include <phasebit/nvme/device/registers.hpp>
 #include <phasebit/nvme/device/settings.hpp>
 #include <phasebit/nvme/device/submission_queue.hpp>
+#include <phasebit/nvme/device/zoned_namespaces.hpp>
 
 #include <array>
 #include <cstddef>
@@ -114,6 +115,7 @@ struct controller_state {
   static constexpr std::size_t poll_groups = Policy::poll_groups;
   static constexpr bool managed = ManagedNamespaces<Namespaces>;
   static constexpr bool reservable = ReservableNamespaces<Namespaces>;
+  static constexpr bool zoned = ZonedNamespaces<Namespaces>;
   // Whether there is work of the controller itself.
   static constexpr bool has_jobs = managed || Policy::maintenance::present;
   using job_type = std::conditional_t<has_jobs, maintenance_job, no_maintenance_job>;
@@ -125,7 +127,7 @@ struct controller_state {
         interrupts(&interrupts_in),
         namespaces(&namespaces_in),
         config(s),
-        regs(s, {.weighted_round_robin = Policy::arbitration::weighted}),
+        regs(s, {.weighted_round_robin = Policy::arbitration::weighted, .command_sets = zoned}),
         doorbells(words, s.doorbell_stride),
         shadow(dma_in, s.doorbell_stride),
         features(s),

@@ -39,6 +39,7 @@ enum class notice_event : std::uint8_t {
   predictable_latency = 4,
   lba_status = 5,
   endurance_group = 6,
+  zone_descriptor_changed = 0xef,
   discovery_log = 0xf0,
 };
 

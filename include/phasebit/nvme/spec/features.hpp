@@ -141,6 +141,7 @@ struct async_event_configuration : register_value<async_event_configuration, std
   static constexpr field<13> lba_status{};
   static constexpr field<14> endurance_group{};
   static constexpr field<15> normal_shutdown{};
+  static constexpr field<27> zone_descriptor_changed{};
   static constexpr field<31> discovery_log{};
 };
 

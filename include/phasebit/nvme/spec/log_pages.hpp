@@ -40,6 +40,7 @@ enum class log_page_id : std::uint8_t {
   discovery = 0x70,
   reservation_notification = 0x80,
   sanitize_status = 0x81,
+  changed_zones = 0xbf,  // Zoned Namespace Command Set 1.1, 4.1.4
 };
 
 // One entry of the Error Information log: figure 206. Newest first; error_count 0 is an empty one.

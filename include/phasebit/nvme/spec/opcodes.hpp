@@ -62,6 +62,10 @@ enum class nvm_opcode : std::uint8_t {
   reservation_acquire = 0x11,
   reservation_release = 0x15,
   copy = 0x19,
+  // Zoned Namespace Command Set 1.1, figure 24.
+  zone_management_send = 0x79,
+  zone_management_receive = 0x7a,
+  zone_append = 0x7d,
 };
 inline constexpr std::uint8_t first_vendor_nvm_opcode = 0x80;
 
