@@ -50,7 +50,8 @@ struct served_disk {
   using server_type = vfu::server<device_type>;
 
   explicit served_disk(const vfu::nvme_options& options = {}, const vfu::server_options& how = {},
-                       const phasebit::block::random_media_plan& plan = {.longest = 7})
+                       const phasebit::block::random_media_plan& plan = {.longest = 7},
+                       phasebit::posix::unique_fd doorbells = {})
       : disk(8 << 20),
         blocks(disk),
         operations(128),
@@ -61,7 +62,8 @@ struct served_disk {
         buffers(16 << 16),
         bounce(buffers, 1 << 16),
         host(options.controller.interrupt_vectors) {
-    auto made = device_type::create(host, spaces, options, {commands, segments, &bounce});
+    auto made = device_type::create(host, spaces, options, {commands, segments, &bounce},
+                                    std::move(doorbells));
     REQUIRE(made);
     device = std::move(*made);
     auto serving = server_type::create(host, *device, how);

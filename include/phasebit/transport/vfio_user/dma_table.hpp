@@ -14,9 +14,11 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <utility>
 #include <vector>
 
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -27,12 +29,21 @@ namespace phasebit::transport::vfio_user {
 // Ranges do not overlap. One thread at a time.
 class dma_table {
  public:
+  // A file of the client, kept so that another process can map its ranges.
+  struct memory_file {
+    posix::unique_fd fd;
+    ::dev_t device = 0;
+    ::ino_t inode = 0;
+    int access_mode = 0;
+  };
   struct range {
     std::uint64_t begin = 0;
     std::uint64_t bytes = 0;
     access granted = access::read_write;
     std::byte* local = nullptr;  // null: not mapped
     posix::memory_mapping mapping;
+    std::shared_ptr<const memory_file> file;  // null: not mapped
+    std::uint64_t offset = 0;                 // in the file
 
     [[nodiscard]] std::uint64_t last() const noexcept { return begin + (bytes - 1); }
   };
@@ -46,10 +57,11 @@ class dma_table {
   [[nodiscard]] result<> add(std::uint64_t begin, std::uint64_t bytes, access granted) {
     const auto at = place(begin, bytes);
     if (!at) return at.error();
-    insert(*at, {begin, bytes, granted, nullptr, {}});
+    insert(*at, {begin, bytes, granted, nullptr, {}, nullptr, 0});
     return {};
   }
-  // A range of `fd`, which is mapped and may be closed afterwards. Errors: as above, and invalid_argument
+  // A range of `fd`, which is mapped and may be closed afterwards: the table keeps one descriptor for each
+  // file. Errors: as above, and invalid_argument
   // (a file that ends within the range, which would fault later), io.
   [[nodiscard]] result<> add(std::uint64_t begin, std::uint64_t bytes, access granted,
                              const posix::unique_fd& fd, std::uint64_t offset) {
@@ -71,10 +83,14 @@ class dma_table {
     auto mapping = posix::memory_mapping::shared(fd.get(), int_cast<std::size_t>(skipped + bytes),
                                                  offset - skipped, writes(granted));
     if (!mapping) return mapping.error();
+    auto file = keep(fd, about);
+    if (!file) return file.error();
     std::byte* const local = mapping->data() + skipped;
-    insert(*at, {begin, bytes, granted, local, std::move(*mapping)});
+    insert(*at, {begin, bytes, granted, local, std::move(*mapping), std::move(*file), offset});
     return {};
   }
+  // Ranges by address.
+  [[nodiscard]] const std::vector<range>& ranges() const noexcept { return ranges_; }
   // Whether exactly this range was added.
   [[nodiscard]] bool contains(std::uint64_t begin, std::uint64_t bytes) const noexcept {
     const std::size_t at = first_ending_at_or_after(begin);
@@ -124,12 +140,32 @@ class dma_table {
     }
     return at;
   }
+  // The file of `fd`, which several ranges share.
+  [[nodiscard]] result<std::shared_ptr<const memory_file>> keep(const posix::unique_fd& fd,
+                                                                const struct ::stat& about) {
+    const int mode = ::fcntl(fd.get(), F_GETFL) & O_ACCMODE;
+    std::erase_if(files_, [](const auto& one) { return one.expired(); });
+    for (const auto& weak : files_) {
+      auto one = weak.lock();
+      if (one && one->device == about.st_dev && one->inode == about.st_ino &&
+          one->access_mode == mode) {
+        return std::shared_ptr<const memory_file>{std::move(one)};
+      }
+    }
+    posix::unique_fd copy{::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0)};
+    if (!copy) return posix::os_error("a descriptor of the client's memory cannot be kept");
+    auto made = std::make_shared<const memory_file>(
+        memory_file{std::move(copy), about.st_dev, about.st_ino, mode});
+    files_.push_back(made);
+    return std::shared_ptr<const memory_file>{std::move(made)};
+  }
   void insert(std::size_t at, range&& r) {
     ranges_.insert(ranges_.begin() + static_cast<std::ptrdiff_t>(at), std::move(r));
     hint_ = 0;
   }
 
   std::vector<range> ranges_;  // by address
+  std::vector<std::weak_ptr<const memory_file>> files_;
   std::size_t most_;
   mutable std::size_t hint_ = 0;  // of the last look-up
 };

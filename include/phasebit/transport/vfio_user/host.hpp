@@ -155,6 +155,7 @@ class dma_port {
   }
   [[nodiscard]] dma_table& table() noexcept { return table_; }
   void set_bus_master(bool on) noexcept { bus_master_ = on; }
+  [[nodiscard]] bool is_bus_master() const noexcept { return bus_master_; }
   void set_messages(message_dma* messages) noexcept { messages_ = messages; }
   // Bytes that were moved by messages.
   [[nodiscard]] std::uint64_t message_bytes() const noexcept { return message_bytes_; }
@@ -282,6 +283,20 @@ class irq_vectors {
   }
   void clear() noexcept {
     for (entry& e : vectors_) e = {};
+  }
+  // For another process that takes over. The descriptor is -1 where the vector has none.
+  struct vector_state {
+    int eventfd = -1;
+    bool masked = false;
+    bool pending = false;
+  };
+  [[nodiscard]] vector_state state_of(std::uint32_t vector) const noexcept {
+    const entry& e = vectors_[vector];
+    return {e.eventfd.get(), e.masked, e.pending};
+  }
+  void restore(std::uint32_t vector, posix::unique_fd eventfd, bool masked, bool pending) noexcept {
+    vectors_[vector] = {std::move(eventfd), masked, pending};
+    deliver(vectors_[vector]);
   }
   void drop_pending() noexcept {
     for (entry& e : vectors_) e.pending = false;

@@ -62,6 +62,8 @@ class message_channel {
   explicit message_channel(posix::unique_fd socket) noexcept : socket_(std::move(socket)) {}
 
   [[nodiscard]] int fd() const noexcept { return socket_.get(); }
+  // No part of a message was received.
+  [[nodiscard]] bool between_messages() const noexcept { return received_ == 0; }
   [[nodiscard]] explicit operator bool() const noexcept { return static_cast<bool>(socket_); }
   void close() noexcept {
     socket_.reset();

@@ -13,14 +13,18 @@
 #include <phasebit/posix/os_error.hpp>
 #include <phasebit/posix/steady_clock.hpp>
 #include <phasebit/posix/unique_fd.hpp>
+#include <phasebit/transport/vfio_user/hand_over.hpp>
 #include <phasebit/transport/vfio_user/host.hpp>
 #include <phasebit/transport/vfio_user/server.hpp>
 
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include <fcntl.h>
@@ -68,17 +72,27 @@ class nvme_device {
       nvme::device::controller<dma_port, irq_vectors, Namespaces, thread_order, Policy>;
   static constexpr unsigned access_bytes = 4;
 
-  // `h` has settings.interrupt_vectors vectors; it, the namespaces and the pending memory outlive the
+  // `shared_doorbells` is the memory of the doorbells of a device that another process hands over; without
+  // one, memory is made. `h` has settings.interrupt_vectors vectors; it, the namespaces and the pending memory outlive the
   // device. Error: io, exhausted (no memory for the doorbells).
   [[nodiscard]] static result<std::unique_ptr<nvme_device>> create(
       host& h, Namespaces& namespaces, const nvme_options& options = {},
-      const nvme::device::pending_memory& pending = {}) {
+      const nvme::device::pending_memory& pending = {}, posix::unique_fd shared_doorbells = {}) {
     const auto description = describe_nvme(options.controller);
     const auto bytes = int_cast<std::size_t>(description.bars[0].size);
-    posix::unique_fd fd{::memfd_create("phasebit-doorbells", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    const bool taken = static_cast<bool>(shared_doorbells);
+    posix::unique_fd fd = std::move(shared_doorbells);
+    if (!taken) {
+      fd = posix::unique_fd{::memfd_create("phasebit-doorbells", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    }
+    if (taken && ::lseek(fd.get(), 0, SEEK_END) != static_cast<::off_t>(bytes)) {
+      return failure(errc::not_supported, "the doorbells of the other process have another size",
+                     bytes);
+    }
     // Sealed: a client that cuts the file off would end this process at its next look.
-    if (!fd || ::ftruncate(fd.get(), static_cast<::off_t>(bytes)) != 0 ||
-        ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+    if (!taken &&
+        (!fd || ::ftruncate(fd.get(), static_cast<::off_t>(bytes)) != 0 ||
+         ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)) {
       return posix::os_error("the memory of the doorbells cannot be made");
     }
     auto mapping = posix::memory_mapping::shared(fd.get(), bytes);
@@ -92,6 +106,37 @@ class nvme_device {
   [[nodiscard]] controller_type& controller() noexcept { return controller_; }
   // Commands, deliveries and events since the device was made.
   [[nodiscard]] std::uint64_t work_done() const noexcept { return work_done_; }
+
+  // -- hand-over: the controller and its doorbells --
+
+  // Commands in flight end, and then the controller can be handed over: pause() first.
+  [[nodiscard]] bool can_hand_over() const noexcept { return paused_ && controller_.quiesced(); }
+  [[nodiscard]] result<> hand_over(message_channel& to) const {
+    const auto state = controller_.save();
+    static_assert(std::is_trivially_copyable_v<decltype(state)>);
+    const std::array<int, 1> fds{fd_.get()};
+    return send_record(to, record_kind::device, std::as_bytes(std::span{&state, 1}), {}, fds);
+  }
+  // The first message of a device: its doorbells, for create(), and its state, for take_over().
+  [[nodiscard]] static result<posix::unique_fd> receive(message_channel& from, message& state) {
+    if (const auto got = receive_record(from, record_kind::device, state); !got) return got.error();
+    if (state.fds.size() != 1) {
+      return failure(errc::protocol, "a device is handed over with its doorbells",
+                     state.fds.size());
+    }
+    return std::move(state.fds[0]);
+  }
+  // After the server has taken over the client's memory and interrupts. Errors: not_supported (another
+  // layout), and those of controller::restore.
+  [[nodiscard]] result<> take_over(const message& m) noexcept {
+    nvme::device::saved_controller<Policy> state{};
+    if (m.payload.size() != sizeof state) {
+      return failure(errc::not_supported, "the other process has another layout of the controller",
+                     m.payload.size());
+    }
+    std::memcpy(&state, m.payload.data(), sizeof state);
+    return controller_.restore(state, nvme::device::doorbell_memory::is_shared);
+  }
 
   [[nodiscard]] const pcie::function_description& description() const noexcept {
     return description_;

@@ -16,6 +16,7 @@
 #include <phasebit/posix/steady_clock.hpp>
 #include <phasebit/posix/unique_fd.hpp>
 #include <phasebit/transport/vfio_user/capabilities.hpp>
+#include <phasebit/transport/vfio_user/hand_over.hpp>
 #include <phasebit/transport/vfio_user/host.hpp>
 #include <phasebit/transport/vfio_user/message_channel.hpp>
 #include <phasebit/transport/vfio_user/messages.hpp>
@@ -31,6 +32,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -170,6 +172,88 @@ class server final : private message_dma {
   [[nodiscard]] bool busy() const noexcept {
     return state_ == server_state::closing || lost_ || holding_ != hold::nothing ||
            !deferred_.empty() || host_->dma.any_copies();
+  }
+
+  // -- hand-over to another process; the device's part is the device's --
+
+  // The state between two messages, which another process can go on from. The device is paused meanwhile,
+  // and this server is not polled afterwards unless the other process gives up.
+  [[nodiscard]] bool can_hand_over() const noexcept {
+    return state_ != server_state::closing && !lost_ && holding_ == hold::nothing &&
+           deferred_.empty() && !reset_requested_ && !host_->dma.any_copies() &&
+           main_.between_messages() && (!twin_ || twin_.between_messages());
+  }
+  // Precondition: can_hand_over(). Errors: those of message_channel::send.
+  [[nodiscard]] result<> hand_over(message_channel& to) const {
+    server_record r{};
+    r.version = server_record::current_version;
+    r.config_bytes = sizeof config_;
+    r.vectors = host_->interrupts.count();
+    r.ranges = static_cast<std::uint32_t>(host_->dma.table().size());
+    r.connected = state_ == server_state::connected;
+    r.negotiated = negotiated_;
+    r.bus_master = host_->dma.is_bus_master();
+    r.next_id = next_id_;
+    r.peer = peer_;
+    std::array<int, 2> sockets{main_.fd(), twin_.fd()};
+    r.sockets = main_ ? (twin_ ? 2U : 1U) : 0U;
+    if (const auto sent =
+            send_record(to, record_kind::server, std::as_bytes(std::span{&r, 1}),
+                        std::as_bytes(std::span{&config_, 1}), std::span{sockets}.first(r.sockets));
+        !sent) {
+      return sent;
+    }
+    std::vector<std::uint32_t> table(vectors_.size() * 4);
+    for (std::uint32_t i = 0; i != table.size(); ++i) table[i] = msix_.read_table(i);
+    if (const auto sent = send_record(to, record_kind::msix_table, std::as_bytes(std::span{table}));
+        !sent) {
+      return sent;
+    }
+    if (const auto sent = send_vectors(to, host_->interrupts); !sent) return sent;
+    return send_ranges(to, host_->dma.table());
+  }
+  // Precondition: waiting, and never connected. Errors: not_supported (another version or layout), protocol,
+  // timed_out, and those of mapping memory; the server is of no use then.
+  [[nodiscard]] result<> take_over(message_channel& from) {
+    PHASEBIT_EXPECTS(state_ == server_state::waiting,
+                     "a server takes over before its first client");
+    message m;
+    if (const auto got = receive_record(from, record_kind::server, m); !got) return got;
+    server_record r{};
+    if (m.payload.size() != sizeof r + sizeof config_) {
+      return failure(errc::not_supported, "the other process has another layout of the server",
+                     m.payload.size());
+    }
+    std::memcpy(&r, m.payload.data(), sizeof r);
+    if (r.version != server_record::current_version || r.config_bytes != sizeof config_ ||
+        r.vectors != host_->interrupts.count() || r.sockets != m.fds.size() || r.sockets > 2) {
+      return failure(errc::not_supported, "the other process serves another function", r.version);
+    }
+    static_assert(std::is_trivially_copyable_v<image>);
+    std::memcpy(static_cast<void*>(&config_), m.payload.data() + sizeof r, sizeof config_);
+    if (r.sockets > 0) main_ = message_channel{std::move(m.fds[0])};
+    if (r.sockets > 1) twin_ = message_channel{std::move(m.fds[1])};
+    negotiated_ = r.negotiated;
+    next_id_ = r.next_id;
+    peer_ = r.peer;
+    host_->dma.set_bus_master(r.bus_master);
+    if (const auto got = receive_record(from, record_kind::msix_table, m); !got) return got;
+    if (m.payload.size() != vectors_.size() * 16) {
+      return failure(errc::protocol, "the hand-over has another MSI-X table", m.payload.size());
+    }
+    for (std::uint32_t i = 0; i != vectors_.size() * 4; ++i) {
+      std::uint32_t word = 0;
+      std::memcpy(&word, m.payload.data() + std::size_t{i} * 4, sizeof word);
+      msix_.write_table(i, word);
+    }
+    if (const auto got = receive_vectors(from, host_->interrupts); !got) return got;
+    if (const auto got = receive_ranges(from, host_->dma.table(), r.ranges); !got) return got;
+    if (r.connected) {
+      state_ = server_state::connected;
+      ++counters_.connections;
+      host_->dma.set_messages(this);
+    }
+    return {};
   }
 
  private:
