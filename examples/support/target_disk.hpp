@@ -35,6 +35,8 @@ namespace example {
 struct target_disk_options {
   std::uint32_t block_size = 512;
   bool read_only = false;
+  // The disk's own_fd() in a process that hands it over: the lock of its file, or its memory.
+  phasebit::posix::unique_fd taken{};
 };
 
 // A file or block device, locked for this process; memory that is zero at first; or an NVMe disk. One
@@ -46,7 +48,7 @@ class target_disk {
   // invalid_argument, not_supported, not_found, permission, busy (another process uses the image),
   // out_of_range.
   [[nodiscard]] static phasebit::result<std::unique_ptr<target_disk>> open(
-      const std::string& where, const target_disk_options& options) {
+      const std::string& where, target_disk_options options) {
     using phasebit::errc;
     using phasebit::failure;
     std::unique_ptr<target_disk> made{new target_disk};
@@ -57,8 +59,16 @@ class target_disk {
                        "is no size in whole blocks, such as mem:64M or mem:1G")
             .of(where);
       }
-      auto memory =
-          phasebit::posix::memory_mapping::anonymous(phasebit::int_cast<std::size_t>(*bytes));
+      // A file without a name, so that another process can take it over.
+      made->own_ = std::move(options.taken);
+      if (!made->own_) {
+        made->own_ = phasebit::posix::unique_fd{::memfd_create("nvme_target", MFD_CLOEXEC)};
+        if (!made->own_ || ::ftruncate(made->own_.get(), static_cast<::off_t>(*bytes)) != 0) {
+          return phasebit::posix::os_error("there is no memory for the disk").of(where);
+        }
+      }
+      auto memory = phasebit::posix::memory_mapping::shared(
+          made->own_.get(), phasebit::int_cast<std::size_t>(*bytes));
       if (!memory) return memory.error().of(where);
       made->memory_ = std::move(*memory);
       made->in_memory_.emplace(made->memory_.bytes(), options.block_size);
@@ -90,7 +100,10 @@ class target_disk {
     auto file = phasebit::hosted::file_media::open(
         path, {.block_size = options.block_size, .read_only = options.read_only});
     if (!file) return file.error();
-    auto lock = phasebit::posix::open_file(path.c_str(), options.read_only ? O_RDONLY : O_RDWR);
+    phasebit::result<phasebit::posix::unique_fd> lock =
+        options.taken
+            ? phasebit::result<phasebit::posix::unique_fd>{std::move(options.taken)}
+            : phasebit::posix::open_file(path.c_str(), options.read_only ? O_RDONLY : O_RDWR);
     if (!lock) return lock.error();
     const ::off_t end = ::lseek(lock->get(), 0, SEEK_END);
     if (end < 0 || static_cast<std::uint64_t>(end) % options.block_size != 0) {
@@ -109,7 +122,7 @@ class target_disk {
       }
       return phasebit::posix::os_error("the image cannot be locked").of(path);
     }
-    made->lock_ = std::move(*lock);
+    made->own_ = std::move(*lock);
     made->path_ = path;
     made->in_file_.emplace(std::move(*file));
     made->read_only_ = options.read_only;
@@ -118,6 +131,10 @@ class target_disk {
 
   // An NVMe disk, or null; the other members are for other disks.
   [[nodiscard]] phasebit::hosted::any_disk* nvme() noexcept { return nvme_ ? &*nvme_ : nullptr; }
+  // What another process needs to open the same disk; -1 for an NVMe disk, which cannot be handed over.
+  [[nodiscard]] int own_fd() const noexcept { return own_.get(); }
+  // Of a file.
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
   // The file again, for one io_uring.
   [[nodiscard]] bool by_uring() const noexcept { return by_uring_; }
   [[nodiscard]] phasebit::result<phasebit::hosted::file_media> open_again() const {
@@ -181,7 +198,7 @@ class target_disk {
     return {};
   }
 
-  phasebit::posix::unique_fd lock_;
+  phasebit::posix::unique_fd own_;  // the lock, or the memory
   phasebit::posix::memory_mapping memory_;
   std::optional<phasebit::hosted::file_media> in_file_;
   std::optional<phasebit::block::memory_media> in_memory_;
