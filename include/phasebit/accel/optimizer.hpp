@@ -103,4 +103,13 @@ constexpr std::size_t optimize(Sequence& s, const target& where = {},
   return joined + optimize_by_rules(s, where, observe);
 }
 
+// The same without an observer. Returns whether chains were all there was, so that no rule was asked.
+template <class Sequence>
+constexpr bool optimize_chains(Sequence& s, const target& where) noexcept {
+  std::size_t joined = 0;
+  if (detail::join_chain(s, where, joined)) return true;
+  optimize_by_rules(s, where);
+  return false;
+}
+
 }  // namespace phasebit::accel

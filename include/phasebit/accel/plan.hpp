@@ -4,6 +4,7 @@
 // costs no planning at run time.
 #pragma once
 
+#include <phasebit/accel/detail/plan_search.hpp>
 #include <phasebit/accel/optimizer.hpp>
 #include <phasebit/accel/sequence.hpp>
 #include <phasebit/accel/target.hpp>
@@ -303,6 +304,28 @@ struct plan_summary {
   std::size_t steps_after = 0;
 };
 
+// Replaces an optimized sequence by the plan with the fewest bytes, and of those the one with the least
+// scratch, where detail::plan_search can search it and finds a better one than the rules. With fusions
+// the plan that is better after fusing is kept. Returns whether the sequence was replaced.
+template <class Sequence>
+constexpr bool search_plan(Sequence& s, const target& where) noexcept {
+  detail::plan_search<Sequence> search{s, where};
+  if (!search.readable() || search.settled(bytes_moved(s))) return false;
+  Sequence ruled = s;
+  fuse(ruled, where);
+  const std::uint64_t scratch = assign_scratch(ruled);
+  if (!search.run(bytes_moved(s), scratch)) return false;
+  Sequence searched = s;
+  if (!search.store(searched)) return false;
+  Sequence fused = searched;
+  fuse(fused, where);
+  const std::uint64_t bytes = bytes_moved(fused);
+  const std::uint64_t before = bytes_moved(ruled);
+  if (bytes > before || (bytes == before && assign_scratch(fused) >= scratch)) return false;
+  s = searched;
+  return true;
+}
+
 // Checks, optimizes, fuses and places. Errors: those of check_scratch().
 template <class Sequence>
 constexpr result<plan_summary> plan(Sequence& s, const target& where = {}) noexcept {
@@ -310,7 +333,7 @@ constexpr result<plan_summary> plan(Sequence& s, const target& where = {}) noexc
   plan_summary p;
   p.bytes_before = bytes_moved(s);
   p.steps_before = s.size();
-  optimize(s, where);
+  if (!optimize_chains(s, where)) search_plan(s, where);
   fuse(s, where);
   p.scratch_bytes = assign_scratch(s);
   p.bytes_after = bytes_moved(s);
