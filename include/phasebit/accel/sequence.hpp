@@ -46,25 +46,19 @@ class sequence {
 
   // A temporary buffer: an address range without memory. Errors: invalid_argument (no bytes, or an
   // alignment that is no power of two or above 4096), out_of_range (2^40 bytes or more), exhausted.
-  [[nodiscard]] constexpr result<domain_segment> scratch(std::uint64_t bytes,
-                                                         std::uint32_t alignment = 64) noexcept {
-    if (bytes == 0) return failure(errc::invalid_argument, "a scratch buffer of no bytes");
-    if (!is_power_of_two(alignment) || alignment > 4096) {
-      return failure(errc::invalid_argument, "a scratch alignment is a power of two up to 4096",
-                     alignment);
-    }
-    if (bytes >> scratch_shift != 0) {
-      return failure(errc::out_of_range, "a scratch buffer of 2^40 bytes or more", bytes);
-    }
-    if (scratch_count_ == Steps) {
-      return failure(errc::exhausted, "the sequence cannot hold another scratch buffer", Steps);
-    }
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE constexpr result<domain_segment> scratch(
+      std::uint64_t bytes, std::uint32_t alignment = 64) noexcept {
+    const bool good = (bytes != 0) & (bytes >> scratch_shift == 0) & is_power_of_two(alignment) &
+                      (alignment <= 4096) & (scratch_count_ != Steps);
+    if (!good) [[unlikely]]
+      return scratch_fault(bytes, alignment);
     scratch_[scratch_count_] = {bytes, 0, alignment, 0, 0, 0, 0};
     ++scratch_count_;
     return domain_segment{std::uint64_t{scratch_count_} << scratch_shift, bytes, scratch_domain};
   }
 
-  constexpr result<step_id> copy(segment_list to, segment_list from) noexcept {
+  PHASEBIT_ALWAYS_INLINE constexpr result<step_id> copy(segment_list to,
+                                                        segment_list from) noexcept {
     return append_moving(operation::copy, to, from, {});
   }
   constexpr result<step_id> fill(segment_list to, std::uint64_t pattern) noexcept {
@@ -112,17 +106,17 @@ class sequence {
     const auto summed = crc32c(from, seed);
     if (!summed) return summed;
     if (const auto copied = copy(to, from); !copied) {
-      segment_count_ = steps_[--step_count_].source.first;
+      segment_count_ = at(--step_count_ + 0U).source.first;
       --id_count_;
       return copied.error();
     }
-    steps_[step_count_ - 1U].id = summed->value;
+    at(step_count_ - 1U).id = summed->value;
     --id_count_;
     return summed;
   }
 
-  constexpr result<step_id> dif_insert(segment_list to, segment_list from,
-                                       const protection& p) noexcept {
+  PHASEBIT_ALWAYS_INLINE constexpr result<step_id> dif_insert(segment_list to, segment_list from,
+                                                              const protection& p) noexcept {
     if (const auto ok = check(p); !ok) return ok.error();
     return append_blocks(operation::dif_insert, to, from, p.protected_bytes(), p.block_bytes,
                          to_parameters(p));
@@ -173,10 +167,12 @@ class sequence {
     }
     return finish(operation::dix_verify, {}, before, to_parameters(p));
   }
-  constexpr result<step_id> encrypt(segment_list to, segment_list from, const cipher& c) noexcept {
+  PHASEBIT_ALWAYS_INLINE constexpr result<step_id> encrypt(segment_list to, segment_list from,
+                                                           const cipher& c) noexcept {
     return append_cipher(operation::encrypt, to, from, c);
   }
-  constexpr result<step_id> decrypt(segment_list to, segment_list from, const cipher& c) noexcept {
+  PHASEBIT_ALWAYS_INLINE constexpr result<step_id> decrypt(segment_list to, segment_list from,
+                                                           const cipher& c) noexcept {
     return append_cipher(operation::decrypt, to, from, c);
   }
   constexpr result<step_id> compress(segment_list to, segment_list from) noexcept {
@@ -191,9 +187,9 @@ class sequence {
   constexpr void reverse() noexcept {
     for (std::size_t a = 0, b = step_count_; a + 1 < b; ++a) {
       --b;
-      const step held = steps_[a];
-      steps_[a] = steps_[b];
-      steps_[b] = held;
+      const step held = at(a);
+      at(a) = at(b);
+      at(b) = held;
     }
     for (std::size_t k = 0; k != scratch_count_; ++k) {
       scratch_[k].writer = static_cast<std::uint8_t>(step_count_ - 1 - scratch_[k].writer);
@@ -203,7 +199,7 @@ class sequence {
 
   // Steps that are appended from now on begin an empty sequence.
   constexpr void clear() noexcept {
-    step_count_ = id_count_ = scratch_count_ = 0;
+    step_count_ = id_count_ = scratch_count_ = step_begin_ = 0;
     segment_count_ = 0;
     tracked_ = true;
   }
@@ -211,11 +207,11 @@ class sequence {
   // Whether each scratch byte is written before it is read. Error: invalid_argument with the step.
   [[nodiscard]] constexpr result<> check_scratch() const noexcept {
     for (std::size_t i = 0; i != step_count_; ++i) {
-      for (const domain_segment& s : sources(steps_[i])) {
+      for (const domain_segment& s : sources(at(i))) {
         if (s.domain == scratch_domain && !written_before(i, s)) {
           return failure(errc::invalid_argument,
                          "the step reads scratch memory that no earlier step writes")
-              .at(steps_[i].id);
+              .at(at(i).id);
         }
       }
     }
@@ -225,8 +221,8 @@ class sequence {
   [[nodiscard]] constexpr std::size_t size() const noexcept { return step_count_; }
   [[nodiscard]] constexpr std::size_t id_count() const noexcept { return id_count_; }
   [[nodiscard]] constexpr bool empty() const noexcept { return step_count_ == 0; }
-  [[nodiscard]] constexpr const step& operator[](std::size_t i) const noexcept { return steps_[i]; }
-  [[nodiscard]] constexpr step& operator[](std::size_t i) noexcept { return steps_[i]; }
+  [[nodiscard]] constexpr const step& operator[](std::size_t i) const noexcept { return at(i); }
+  [[nodiscard]] constexpr step& operator[](std::size_t i) noexcept { return at(i); }
   [[nodiscard]] constexpr std::span<const domain_segment> list(const operand& o) const noexcept {
     return {segments_.data() + o.first, o.count};
   }
@@ -236,6 +232,9 @@ class sequence {
   [[nodiscard]] constexpr std::span<const domain_segment> destinations(
       const step& s) const noexcept {
     return list(s.destination);
+  }
+  [[nodiscard]] constexpr const domain_segment& segment(std::size_t place) const noexcept {
+    return segments_[place];
   }
   // The result of step `id`, once the sequence has run.
   [[nodiscard]] constexpr const step_result& result_of(step_id id) const noexcept {
@@ -257,27 +256,36 @@ class sequence {
   // For the optimizer: a step's place, and segments at the end of the table.
   constexpr void erase(std::size_t i) noexcept {
     tracked_ = false;
-    for (std::size_t k = i + 1; k < step_count_; ++k) steps_[k - 1] = steps_[k];
+    for (std::size_t k = i + 1; k < step_count_; ++k) at(k - 1) = at(k);
     --step_count_;
   }
-  // Erases the steps whose bit is set.
+  // Erases the steps whose bit is set. Steps at either end go without a step being moved.
   constexpr void erase_all(std::uint64_t which) noexcept {
     tracked_ = false;
+    while (step_count_ != 0 && (which >> (step_count_ - 1U) & 1U) != 0) --step_count_;
+    while (step_count_ != 0 && (which & 1U) != 0) {
+      which >>= 1;
+      ++step_begin_;
+      --step_count_;
+    }
+    if (step_count_ == 0) step_begin_ = 0;
+    if ((which & ((std::uint64_t{2} << (step_count_ - 1U)) - 1)) == 0) return;
     std::size_t kept = 0;
     for (std::size_t k = 0; k != step_count_; ++k) {
       if ((which >> k & 1U) != 0) continue;
-      if (kept != k) steps_[kept] = steps_[k];
+      if (kept != k) at(kept) = at(k);
       ++kept;
     }
     step_count_ = static_cast<std::uint8_t>(kept);
   }
   // Returns whether scratch_info still describes the writers and readers of each buffer.
   [[nodiscard]] constexpr bool tracked() const noexcept { return tracked_; }
-  constexpr bool insert(std::size_t at, const step& s) noexcept {
+  constexpr bool insert(std::size_t place, const step& s) noexcept {
     if (step_count_ == Steps) return false;
     tracked_ = false;
-    for (std::size_t k = step_count_; k != at; --k) steps_[k] = steps_[k - 1];
-    steps_[at] = s;
+    settle_begin();
+    for (std::size_t k = step_count_; k != place; --k) steps_[k] = steps_[k - 1];
+    steps_[place] = s;
     ++step_count_;
     return true;
   }
@@ -292,6 +300,17 @@ class sequence {
   }
 
  private:
+  [[nodiscard]] constexpr const step& at(std::size_t i) const noexcept {
+    return steps_[step_begin_ + i];
+  }
+  [[nodiscard]] constexpr step& at(std::size_t i) noexcept { return steps_[step_begin_ + i]; }
+  // Moves the steps to the front of their table.
+  constexpr void settle_begin() noexcept {
+    if (step_begin_ == 0) return;
+    for (std::size_t k = 0; k != step_count_; ++k) steps_[k] = steps_[step_begin_ + k];
+    step_begin_ = 0;
+  }
+
   [[nodiscard]] constexpr error refuse(errc code, const char* what) const noexcept {
     return failure(code, what).at(id_count_);
   }
@@ -312,7 +331,19 @@ class sequence {
     return bytes;
   }
 
-  [[nodiscard]] constexpr bool good(const domain_segment& s) const noexcept {
+  [[nodiscard]] constexpr error scratch_fault(std::uint64_t bytes,
+                                              std::uint32_t alignment) const noexcept {
+    if (bytes == 0) return failure(errc::invalid_argument, "a scratch buffer of no bytes");
+    if (!is_power_of_two(alignment) || alignment > 4096) {
+      return failure(errc::invalid_argument, "a scratch alignment is a power of two up to 4096",
+                     alignment);
+    }
+    if (bytes >> scratch_shift != 0) {
+      return failure(errc::out_of_range, "a scratch buffer of 2^40 bytes or more", bytes);
+    }
+    return failure(errc::exhausted, "the sequence cannot hold another scratch buffer", Steps);
+  }
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE constexpr bool good(const domain_segment& s) const noexcept {
     const bool plain = (s.bytes != 0) & (s.end() >= s.address) & (s.domain.value < max_domains);
     if (s.domain != scratch_domain) [[likely]]
       return plain;
@@ -357,8 +388,51 @@ class sequence {
     }
     return finish(op, to, before, with);
   }
-  constexpr result<step_id> append_moving(operation op, segment_list to, segment_list from,
-                                          const parameters& with) noexcept {
+  // One segment to one other segment, which is most steps: written in place. False, and nothing done,
+  // where anything is not as it should be; the long way reports what.
+  PHASEBIT_ALWAYS_INLINE constexpr bool append_single(operation op, segment_list to_list,
+                                                      segment_list from_list,
+                                                      const parameters& with) noexcept {
+    if (to_list.size() != 1 || from_list.size() != 1) [[unlikely]]
+      return false;
+    const domain_segment& to = to_list[0];
+    const domain_segment& from = from_list[0];
+    if (step_begin_ + step_count_ == Steps || Segments - segment_count_ < 2) [[unlikely]]
+      return false;
+    if (!good(to) || !good(from) || detail::overlaps(to, from)) [[unlikely]]
+      return false;
+    const std::uint16_t first = segment_count_;
+    segments_[first] = {from.address, from.bytes, from.domain};
+    segments_[first + 1U] = {to.address, to.bytes, to.domain};
+    segment_count_ = static_cast<std::uint16_t>(first + 2);
+    step& s = at(step_count_);
+    s.op = op;
+    s.then = operation::none;
+    s.id = id_count_;
+    s.then_id = 0;
+    s.gate = false;
+    s.seed_from = step::no_seed;
+    s.with = with;
+    s.source = {from.bytes, first, 1};
+    s.destination = {to.bytes, static_cast<std::uint16_t>(first + 1), 1};
+    track_read(from);
+    track_write(to, true);
+    results_[id_count_] = {};
+    ++step_count_;
+    ++id_count_;
+    return true;
+  }
+  PHASEBIT_ALWAYS_INLINE constexpr result<step_id> append_moving(operation op, segment_list to,
+                                                                 segment_list from,
+                                                                 const parameters& with) noexcept {
+    if (to.size() == 1 && from.size() == 1 && to[0].bytes == from[0].bytes) [[likely]] {
+      if (append_single(op, to, from, with)) [[likely]]
+        return step_id{static_cast<std::uint8_t>(id_count_ - 1)};
+    }
+    return append_many(op, to, from, with);
+  }
+  constexpr result<step_id> append_many(operation op, segment_list to, segment_list from,
+                                        const parameters& with) noexcept {
     if (total(to) != total(from)) [[unlikely]] {
       return refuse(errc::invalid_argument, "source and destination differ in size", total(from));
     }
@@ -375,9 +449,23 @@ class sequence {
     return finish(op, {}, before, with);
   }
   // `to` in blocks of `to_unit` bytes, `from` in as many blocks of `from_unit` bytes.
-  constexpr result<step_id> append_blocks(operation op, segment_list to, segment_list from,
-                                          std::uint32_t to_unit, std::uint32_t from_unit,
-                                          const parameters& with) noexcept {
+  PHASEBIT_ALWAYS_INLINE constexpr result<step_id> append_blocks(operation op, segment_list to,
+                                                                 segment_list from,
+                                                                 std::uint32_t to_unit,
+                                                                 std::uint32_t from_unit,
+                                                                 const parameters& with) noexcept {
+    if (to.size() == 1 && from.size() == 1) [[likely]] {
+      const std::uint64_t blocks = detail::quotient(from[0].bytes, from_unit);
+      if (blocks * from_unit == from[0].bytes && to[0].bytes == blocks * to_unit) [[likely]] {
+        if (append_single(op, to, from, with)) [[likely]]
+          return step_id{static_cast<std::uint8_t>(id_count_ - 1)};
+      }
+    }
+    return append_many_blocks(op, to, from, to_unit, from_unit, with);
+  }
+  constexpr result<step_id> append_many_blocks(operation op, segment_list to, segment_list from,
+                                               std::uint32_t to_unit, std::uint32_t from_unit,
+                                               const parameters& with) noexcept {
     const std::uint64_t bytes = total(from);
     const std::uint64_t blocks = detail::quotient(bytes, from_unit);
     if (blocks * from_unit != bytes) {
@@ -389,8 +477,21 @@ class sequence {
     }
     return append(op, to, from, with);
   }
-  constexpr result<step_id> append_cipher(operation op, segment_list to, segment_list from,
-                                          const cipher& c) noexcept {
+  PHASEBIT_ALWAYS_INLINE constexpr result<step_id> append_cipher(operation op, segment_list to,
+                                                                 segment_list from,
+                                                                 const cipher& c) noexcept {
+    if (to.size() == 1 && from.size() == 1 && to[0].bytes == from[0].bytes && c.unit_bytes >= 16)
+        [[likely]] {
+      const std::uint64_t bytes = from[0].bytes;
+      if (detail::quotient(bytes, c.unit_bytes) * c.unit_bytes == bytes &&
+          append_single(op, to, from, to_parameters(c))) [[likely]] {
+        return step_id{static_cast<std::uint8_t>(id_count_ - 1)};
+      }
+    }
+    return append_many_units(op, to, from, c);
+  }
+  constexpr result<step_id> append_many_units(operation op, segment_list to, segment_list from,
+                                              const cipher& c) noexcept {
     if (c.unit_bytes < 16) [[unlikely]] {
       return refuse(errc::invalid_argument, "a data unit of AES-XTS has at least 16 bytes",
                     c.unit_bytes);
@@ -399,7 +500,7 @@ class sequence {
     if (detail::quotient(bytes, c.unit_bytes) * c.unit_bytes != bytes) [[unlikely]] {
       return refuse(errc::misaligned, "the source is not a whole number of data units", bytes);
     }
-    return append_moving(op, to, from, to_parameters(c));
+    return append_many(op, to, from, to_parameters(c));
   }
   [[nodiscard]] constexpr result<> check(const protection& p) const noexcept {
     if (const auto ok = check_protection(p); !ok) return ok.error().at(id_count_);
@@ -411,11 +512,12 @@ class sequence {
                                    const parameters& with) noexcept {
     if (step_count_ == Steps) [[unlikely]]
       return rolled_back(before, refuse_length());
+    settle_begin();
     const std::uint16_t middle = segment_count_;
     if (!add_segments(to)) [[unlikely]] {
       return rolled_back(before, fault_of(to));
     }
-    step& s = steps_[step_count_];
+    step& s = at(step_count_);
     s.op = op;
     s.then = operation::none;
     s.id = id_count_;
@@ -448,19 +550,23 @@ class sequence {
 
   // Notes which scratch buffers the step reads and writes.
   constexpr void track(const step& s) noexcept {
-    for (const domain_segment& d : list(s.source)) {
-      if (d.domain != scratch_domain) continue;
-      scratch_info& b = scratch_[scratch_buffer_of(d.address)];
-      b.reader = step_count_;
-      b.reads = static_cast<std::uint8_t>(d.bytes == b.bytes && b.reads == 0 ? 1 : 2);
-    }
+    for (const domain_segment& d : list(s.source)) track_read(d);
     for (const domain_segment& d : list(s.destination)) {
-      if (d.domain != scratch_domain) continue;
-      scratch_info& b = scratch_[scratch_buffer_of(d.address)];
-      b.writer = step_count_;
-      const bool whole = d.bytes == b.bytes && s.destination.count == 1;
-      b.writes = static_cast<std::uint8_t>(whole && b.writes == 0 ? 1 : 2);
+      track_write(d, s.destination.count == 1);
     }
+  }
+  constexpr void track_read(const domain_segment& d) noexcept {
+    if (d.domain != scratch_domain) return;
+    scratch_info& b = scratch_[scratch_buffer_of(d.address)];
+    b.reader = step_count_;
+    b.reads = static_cast<std::uint8_t>(d.bytes == b.bytes && b.reads == 0 ? 1 : 2);
+  }
+  constexpr void track_write(const domain_segment& d, bool alone) noexcept {
+    if (d.domain != scratch_domain) return;
+    scratch_info& b = scratch_[scratch_buffer_of(d.address)];
+    b.writer = step_count_;
+    const bool whole = d.bytes == b.bytes && alone;
+    b.writes = static_cast<std::uint8_t>(whole && b.writes == 0 ? 1 : 2);
   }
 
   // Recursion over what is left of `s` once the writer nearest before step `i` has been taken out.
@@ -468,7 +574,7 @@ class sequence {
                                               const domain_segment& s) const noexcept {
     while (i != 0) {
       --i;
-      for (const domain_segment& d : list(steps_[i].destination)) {
+      for (const domain_segment& d : list(at(i).destination)) {
         if (!detail::overlaps(d, s)) continue;
         const std::uint64_t low = d.address > s.address ? d.address : s.address;
         const std::uint64_t high = d.end() < s.end() ? d.end() : s.end();
@@ -490,6 +596,7 @@ class sequence {
   std::uint8_t step_count_ = 0;
   std::uint8_t id_count_ = 0;
   std::uint8_t scratch_count_ = 0;
+  std::uint8_t step_begin_ = 0;
   bool tracked_ = true;
 };
 

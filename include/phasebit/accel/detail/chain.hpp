@@ -26,24 +26,39 @@ class chain {
         simple = false;
         continue;
       }
-      for (unsigned k = buffer.writer + 1U; k != buffer.reader; ++k) {
-        if ((removed_ >> k & 1U) == 0) return false;
-      }
+      const std::uint64_t between =
+          (std::uint64_t{1} << buffer.reader) - (std::uint64_t{2} << buffer.writer);
+      if ((between & ~removed_) != 0) return false;
       step& writer = (*s_)[buffer.writer];
       step& reader = (*s_)[buffer.reader];
       if (reader.source.count != 1 || writer.destination.count != 1) {
         simple = false;
         continue;
       }
+      // One segment for another of as many bytes: only its place in the table changes.
       if (reader.op == operation::copy) {
-        if (!apart(writer.source, reader.destination)) return false;
-        writer.destination = reader.destination;
-        rename(reader.destination, buffer.writer, true);
+        if (reader.destination.count != 1 || writer.source.count > 1) {
+          simple = false;
+          continue;
+        }
+        const domain_segment& to = at(reader.destination);
+        if (writer.source.count == 1 && meets(at(writer.source), to)) return false;
+        writer.destination.first = reader.destination.first;
+        if (to.domain == scratch_domain) {
+          s_->scratch_buffer(scratch_buffer_of(to.address)).writer = buffer.writer;
+        }
         removed_ |= std::uint64_t{1} << buffer.reader;
       } else if (writer.op == operation::copy) {
-        if (writer.source.count != 1 || !apart(writer.source, reader.destination)) return false;
-        reader.source = writer.source;
-        rename(writer.source, buffer.reader, false);
+        if (writer.source.count != 1 || reader.destination.count > 1) {
+          simple = false;
+          continue;
+        }
+        const domain_segment& from = at(writer.source);
+        if (reader.destination.count == 1 && meets(from, at(reader.destination))) return false;
+        reader.source.first = writer.source.first;
+        if (from.domain == scratch_domain) {
+          s_->scratch_buffer(scratch_buffer_of(from.address)).reader = buffer.reader;
+        }
         removed_ |= std::uint64_t{1} << buffer.writer;
       } else {
         continue;
@@ -99,30 +114,13 @@ class chain {
   static constexpr std::uint32_t in_place_bits = in_place_operations.bits;
 
   [[nodiscard]] constexpr const domain_segment& at(const operand& o) const noexcept {
-    return s_->list(o)[0];
+    return s_->segment(o.first);
   }
   [[nodiscard]] constexpr bool meets(const domain_segment& a,
                                      const domain_segment& b) const noexcept {
     if (a.domain == b.domain) return a.address < b.end() && b.address < a.end();
     return t_->aliases.may_share(a.domain, b.domain);
   }
-  [[nodiscard]] constexpr bool apart(const operand& a, const operand& b) const noexcept {
-    for (const domain_segment& x : s_->list(a)) {
-      for (const domain_segment& y : s_->list(b)) {
-        if (meets(x, y)) return false;
-      }
-    }
-    return true;
-  }
-  // The scratch buffers of a list that was taken over are now written, or read, by step `by`.
-  constexpr void rename(const operand& o, std::uint8_t by, bool written) noexcept {
-    for (const domain_segment& d : s_->list(o)) {
-      if (d.domain != scratch_domain) continue;
-      auto& buffer = s_->scratch_buffer(scratch_buffer_of(d.address));
-      (written ? buffer.writer : buffer.reader) = by;
-    }
-  }
-
   Sequence* s_;
   const target* t_;
   std::uint64_t removed_ = 0;
