@@ -40,6 +40,18 @@ class plain_cipher {
     xts_units<Decrypt, Instructions>(keys_[c.key], c.first_unit, c.unit_bytes, to, from, units);
   }
 
+  // Whether blocks of so many bytes can be encrypted and summed by one kernel.
+  [[nodiscard]] static constexpr bool sums(const cipher& c, std::uint32_t block_bytes) noexcept {
+    return std::is_same_v<Instructions, x86_vaes_instructions> && c.unit_bytes % 256 == 0 &&
+           block_bytes % c.unit_bytes == 0;
+  }
+#if defined(__x86_64__)
+  [[nodiscard]] detail::aes::guarded_encryption summing(const cipher& c) const noexcept {
+    const xts_key& key = keys_[c.key];
+    return {key.forward, key.tweak, key.rounds};
+  }
+#endif
+
  private:
   std::span<const xts_key> keys_;
 };
@@ -207,6 +219,9 @@ class software_engine {
   // Executes both operations tile by tile. A tile contains whole data units and blocks.
   void fused(const work& w, work_result& out) noexcept {
     const step& s = *w.what;
+    if (s.op == operation::encrypt && s.then == operation::dif_insert && encrypted_sum(w)) {
+      return;
+    }
     const bool reads = reading_operations.has(s.then);
     parameters first = w.with;
     parameters second = s.then_with;
@@ -245,6 +260,45 @@ class software_engine {
       }
       if (!out.first.good() || !out.second.good()) return;
     }
+  }
+  // Encrypts and inserts T10 DIF in one pass over registers, where the cipher has a kernel for it. Returns
+  // whether it has. Blocks that segments cut go through the tile.
+  bool encrypted_sum([[maybe_unused]] const work& w) noexcept {
+#if defined(__x86_64__)
+    if constexpr (requires(const cipher& c) { cipher_.summing(c); } &&
+                  !ChecksumLibrary<Instructions>) {
+      cipher c = to_cipher(w.with);
+      protection p = to_protection(w.what->then_with);
+      if (!cipher_.sums(c, p.block_bytes) || p.guard != guard_format::bits16) return false;
+      if (p.block_bytes > Tile) return false;
+      auto kernel = cipher_.summing(c);
+      const std::uint32_t units = p.block_bytes / c.unit_bytes;
+      const std::uint64_t blocks = divide(w.what->source.bytes, p.block_bytes);
+      detail::stream from{w.source};
+      detail::stream to{w.destination};
+      for (std::uint64_t k = 0; k != blocks; ++k, c.first_unit += units) {
+        if (from.contiguous() >= p.block_bytes && to.contiguous() >= p.protected_bytes())
+            [[likely]] {
+          const std::byte* in = from.take(p.block_bytes).data();
+          std::byte* put = to.take(p.protected_bytes()).data();
+          const std::uint16_t guard = kernel.block_of(c.first_unit, c.unit_bytes, units, in, put);
+          encode(put + p.block_bytes, p.guard,
+                 {guard, expected_reference(p, k), p.application_tag, 0});
+          continue;
+        }
+        const domain_segment held{to_local(tile_).value(), p.block_bytes, local_domain};
+        detail::stream write{{&held, 1}};
+        detail::stream read{{&held, 1}};
+        cipher_.template run<false>(c, write, from, units);
+        insert_protection<Instructions>(to, read, p, 1, k);
+      }
+      return true;
+    } else {
+      return false;
+    }
+#else
+    return false;
+#endif
   }
   // A check's result counts blocks from the start of the step.
   static void note(step_result& total, step_result part, std::uint64_t blocks_before) noexcept {

@@ -33,6 +33,10 @@ class stream {
   [[nodiscard]] std::span<std::byte> whole(std::size_t n) noexcept {
     return list_[index_].bytes - used_ >= n ? take(n) : std::span<std::byte>{};
   }
+  // How many bytes take() could return at once; 0 at the end.
+  [[nodiscard]] std::uint64_t contiguous() const noexcept {
+    return ended() ? 0 : list_[index_].bytes - used_;
+  }
   void read(std::byte* to, std::size_t n) noexcept {
     while (n != 0) {
       const auto part = take(n);
