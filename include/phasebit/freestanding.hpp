@@ -204,6 +204,9 @@
 #include <phasebit/nvme/device/settings.hpp>
 #include <phasebit/nvme/device/state.hpp>
 #include <phasebit/nvme/device/submission_queue.hpp>
+#include <phasebit/nvme/device/zoned_commands.hpp>
+#include <phasebit/nvme/device/zoned_namespaces.hpp>
+#include <phasebit/nvme/device/zones.hpp>
 #include <phasebit/nvme/driver.hpp>
 #include <phasebit/nvme/driver/admin_queue.hpp>
 #include <phasebit/nvme/driver/admin_session.hpp>
@@ -212,11 +215,14 @@
 #include <phasebit/nvme/driver/controller.hpp>
 #include <phasebit/nvme/driver/disk.hpp>
 #include <phasebit/nvme/driver/entry_store.hpp>
+#include <phasebit/nvme/driver/handover.hpp>
 #include <phasebit/nvme/driver/namespace_info.hpp>
 #include <phasebit/nvme/driver/queue_media.hpp>
 #include <phasebit/nvme/driver/queue_memory.hpp>
 #include <phasebit/nvme/driver/queue_pair.hpp>
 #include <phasebit/nvme/driver/quirks.hpp>
+#include <phasebit/nvme/driver/recoverable_queue.hpp>
+#include <phasebit/nvme/driver/recovery.hpp>
 #include <phasebit/nvme/driver/request_queue.hpp>
 #include <phasebit/nvme/driver/retry.hpp>
 #include <phasebit/nvme/driver/split.hpp>
@@ -261,6 +267,7 @@
 #include <phasebit/nvme/spec/status_text.hpp>
 #include <phasebit/nvme/spec/submission.hpp>
 #include <phasebit/nvme/spec/wide.hpp>
+#include <phasebit/nvme/spec/zoned.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/device/capability_emitter.hpp>
 #include <phasebit/pcie/device/config_space.hpp>
