@@ -4,6 +4,7 @@
 #include "support/identify_fields.hpp"
 #include "support/open_backend.hpp"
 #include "support/run_main.hpp"
+#include "support/stop_signal.hpp"
 
 #include <phasebit/nvme/driver/controller.hpp>
 
@@ -168,6 +169,8 @@ int main(int argc, char** argv) {
   app.add_flag("--json", options.json, "Print JSON, numbers in decimal");
   add_backend_options(app, options.disk);
   return run_main(app, argc, argv, [&] {
+    // Commands take milliseconds: the controller is shut down at the end, not left behind enabled.
+    handle_stop_signals();
     options.disk.read_only = true;
     return with_backend(options.disk, [&](const auto& disk) { return identify(disk, options); });
   });

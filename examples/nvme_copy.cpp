@@ -4,6 +4,7 @@
 #include "support/open_disk.hpp"
 #include "support/progress.hpp"
 #include "support/run_main.hpp"
+#include "support/stop_signal.hpp"
 #include "support/units.hpp"
 
 #include <phasebit/hosted/file_media.hpp>
@@ -80,6 +81,11 @@ struct copy_options {
   }
   progress_line progress;
   for (std::uint64_t lba = 0; lba != ns.blocks;) {
+    if (stop_requested()) {
+      progress.clear();
+      return stopped_by_signal(to_file ? "the file holds the beginning of the namespace"
+                                       : "the namespace holds the beginning of the file");
+    }
     const std::uint64_t blocks = std::min(ns.blocks - lba, buffer.size() >> ns.block_shift);
     const auto part = std::span{buffer}.first(blocks << ns.block_shift);
     const auto beside = std::span{tuples}.first(
@@ -158,6 +164,7 @@ int main(int argc, char** argv) {
       ->capture_default_str();
   add_backend_options(app, options.disk);
   return run_main(app, argc, argv, [&] {
+    handle_stop_signals();
     options.disk.read_only = options.from.empty();
     return run(options);
   });

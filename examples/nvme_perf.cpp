@@ -3,6 +3,7 @@
 #include "support/open_backend.hpp"
 #include "support/progress.hpp"
 #include "support/run_main.hpp"
+#include "support/stop_signal.hpp"
 #include "support/workload.hpp"
 
 #include <phasebit/nvme/driver/controller.hpp>
@@ -60,14 +61,16 @@ class measurement {
     host_ = &*attached;
     if (const auto ready = prepare(); !ready) return ready;
     const auto measured = run_phases();
-    if (!measured) {
+    const bool stopped = !measured && measured.error().code == errc::cancelled;
+    if (!measured && !stopped) {
       // The device may still write to what it was given: it is stopped before anything is released.
       attached->detach();
       return measured;
     }
     if (const auto closed = close(); !closed) return closed;
+    if (stopped && seconds_ == 0) return measured;  // before anything was measured
     o_.json ? print_json() : print_text();
-    return {};
+    return measured;
   }
 
  private:
@@ -133,15 +136,20 @@ class measurement {
     return {};
   }
 
+  // `cancelled` where a signal has stopped it; nothing is in flight then.
   [[nodiscard]] result<> run_phases() {
     if (o_.work.verify && o_.work.reads) {
       if (const auto filled = drive(phase::fill, "writing the pattern"); !filled) return filled;
+      if (stop_requested()) return stopped_by_signal("nothing was measured");
     }
     const stop_watch watch;
     if (const auto measured = drive(phase::measure, o_.rw); !measured) return measured;
     seconds_ = watch.seconds();
+    // The results so far are good; only what was to be verified afterwards is left out.
+    if (stop_requested() && !(o_.work.verify && o_.work.writes)) return {};
     if (o_.work.verify && o_.work.writes) {
       if (const auto right = drive(phase::check, "reading all back"); !right) return right;
+      if (stop_requested()) return stopped_by_signal("what was written was not read back");
     }
     return {};
   }
@@ -172,6 +180,9 @@ class measurement {
         running = take_turns();
       }
       for (const auto& w : workloads_) stop_ = stop_ || (!disk_.threads && w->failed());
+      if (stop_requested()) {
+        for (const auto& w : workloads_) w->finish_early();
+      }
       if (const double now = watch.seconds(); now - looked >= 0.1) {
         looked = now;
         well = host_->check();
@@ -360,6 +371,7 @@ int main(int argc, char** argv) {
   perf_options options;
   add_options(app, options);
   return run_main(app, argc, argv, [&]() -> result<> {
+    handle_stop_signals();
     if (const auto sound = settle(options); !sound) return sound;
     return with_backend(options.disk, [&]<class Backend>(const opened<Backend>& disk) {
       return measurement<Backend>{disk, options}.run();

@@ -72,6 +72,7 @@ class workload {
 
   void begin(phase p) noexcept {
     phase_ = p;
+    finishing_.store(false, std::memory_order_relaxed);
     next_ = issued_ = 0;
     now_ = begun_ = ticked_ = clock::now();
   }
@@ -88,6 +89,8 @@ class workload {
   // Whether the last turns found nothing to do; asking forgets it.
   [[nodiscard]] bool idle() noexcept { return std::exchange(rest_, false); }
 
+  // Any thread: no more commands are submitted in this phase; those in flight end as usual.
+  void finish_early() noexcept { finishing_.store(true, std::memory_order_relaxed); }
   // Any thread: commands of the measured phase so far.
   [[nodiscard]] std::uint64_t done() const noexcept {
     return done_.load(std::memory_order_relaxed);
@@ -108,6 +111,7 @@ class workload {
   static constexpr auto tick = std::chrono::milliseconds{100};
 
   [[nodiscard]] bool wants_more() const noexcept {
+    if (finishing_.load(std::memory_order_relaxed)) return false;
     if (phase_ != phase::measure) return next_ != where_.extents;
     if (job_.commands != 0 && issued_ == job_.commands) return false;
     return now_ - begun_ < std::chrono::duration<double>{job_.seconds};
@@ -245,6 +249,7 @@ class workload {
   tally tally_;
   std::uint64_t verified_ = 0;
   std::optional<phasebit::error> failed_;
+  std::atomic<bool> finishing_{false};
   alignas(64) std::atomic<std::uint64_t> done_{0};
 };
 

@@ -7,9 +7,11 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 LIMIT_S = 60  # none of them takes longer, whatever goes wrong
@@ -284,6 +286,51 @@ def qemu_shutdown(programs, folder):
         assert run(programs, *line)[0] == status, line
         seen = trace.read_text() if trace.exists() else ""
         assert seen.count("shutdown bit set") == 1, f"{line}: {seen!r}"
+    trace.unlink()
+    status, out, _ = start_and_stop(programs, signal.SIGINT, "nvme_perf", *q, "--json", "--time", 3600, seconds=2)
+    assert status == 0 and json.loads(out)["reads"] > 0, out
+    assert trace.read_text().count("shutdown bit set") == 1, trace.read_text()
+
+
+def start_and_stop(programs, which, *line, seconds=0.3):
+    """Starts a program, sends it a signal once it handles that, and returns its status, output and complaints."""
+    child = subprocess.Popen([programs / line[0], *map(str, line[1:])], text=True, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE)
+    try:
+        handled = 0
+        while not handled >> (which - 1) & 1 and child.poll() is None:
+            status = Path(f"/proc/{child.pid}/status").read_text()
+            handled = int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16)
+        time.sleep(seconds)
+        child.send_signal(which)
+        out, err = child.communicate(timeout=LIMIT_S)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+    return child.returncode, out, err
+
+
+def stopped(programs, folder):
+    """Ctrl-C gives the results so far; a program that has not done its work says so."""
+    for which in (signal.SIGINT, signal.SIGTERM):
+        for mode in ([], ["--single-step"]):
+            status, out, err = start_and_stop(programs, which, "nvme_perf", "--json", "--time", 3600, *mode)
+            assert (status, err) == (0, ""), err
+            result = json.loads(out)
+            assert result["reads"] > 0 and result["seconds"] < 60, result
+    # What was written is to be read back, which is not done any more.
+    status, out, err = start_and_stop(programs, signal.SIGINT, "nvme_perf", "--json", "--time", 3600, "--rw",
+                                      "randwrite", "--verify")
+    assert status == 1 and re.search("stopped by a signal.*not read back", err), err
+    assert json.loads(out)["writes"] > 0, out
+    # Before anything was measured: the pattern of a large namespace is being written.
+    status, out, err = start_and_stop(programs, signal.SIGINT, "nvme_perf", "--bs", 512, "--size", "1G", "--disk-size",
+                                      "1G", "--verify", "--time", 3600)
+    assert status == 1 and out == "" and re.search("stopped by a signal.*nothing was measured", err), err
+    status, out, err = start_and_stop(programs, signal.SIGINT, "nvme_copy", "--chunk", 512, "--disk-size", "1G", "--to",
+                                      folder / "copy.img")
+    assert status == 1 and re.search("stopped by a signal.*beginning of the namespace", err), err
 
 
 def readme(programs, folder):
@@ -314,7 +361,7 @@ def systems(programs, folder):
     assert {"all_active/functions:252", "one_active/functions:1"} <= names, names
 
 
-GROUPS = {"readme": readme, "systems": systems, "hello": hello, "perf": perf_results, "corruption": corruption, "mistakes": mistakes, "faults": faults,
+GROUPS = {"readme": readme, "systems": systems, "hello": hello, "perf": perf_results, "corruption": corruption, "mistakes": mistakes, "faults": faults, "stopped": stopped,
           "identify": identify, "copy": copy, "terminal": terminal, "qemu": qemu, "qemu_metadata": qemu_metadata,
           "qemu_mistakes": qemu_mistakes, "qemu_shutdown": qemu_shutdown}
 
