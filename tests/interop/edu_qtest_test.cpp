@@ -53,18 +53,18 @@ void fill(std::span<std::byte> bytes, unsigned seed) {
 
 }  // namespace
 
-TEST_CASE("edu says what it is, and turns words around") {
+TEST_CASE("edu reports its identification, and inverts words") {
   auto m = machine_with_edu::start();
   CHECK(m.device.version()[edu::identification::major_number] == 1);
   CHECK(m.device.version()[edu::identification::minor_number] == 0);
   CHECK(m.device.check_liveness());
 }
 
-TEST_CASE("the factorial unit is busy for a while, then has the factorial") {
+TEST_CASE("the factorial engine is busy for a while, then returns the factorial") {
   auto m = machine_with_edu::start();
   std::uint32_t expected = 1;
   for (std::uint32_t n = 0; n != 20; ++n) {
-    if (n != 0) expected *= n;  // modulo 2^32, as the unit computes
+    if (n != 0) expected *= n;  // modulo 2^32, as the device computes
     REQUIRE(m.device.start_factorial(n));
     const auto got = m.device.finish_factorial(m.function.clock(), patience);
     REQUIRE(got);
@@ -110,7 +110,7 @@ TEST_CASE("what the DMA engine reads is what it writes elsewhere") {
   CHECK(m.device.pending().raw == 0);
 }
 
-TEST_CASE("a transfer that edu does not check is refused before it hears of it") {
+TEST_CASE("a transfer that edu does not check is refused before it reaches the device") {
   auto m = machine_with_edu::start();
   const auto memory = m.function.allocate(8192, 4096);
   REQUIRE(memory);
@@ -136,7 +136,7 @@ TEST_CASE("a transfer that edu does not check is refused before it hears of it")
 }
 
 TEST_CASE(
-    "both units tell their end by an interrupt, whose cause stays up until it is acknowledged") {
+    "both engines signal their end by an interrupt, whose cause stays set until it is acknowledged") {
   auto m = machine_with_edu::start();
   REQUIRE(m.function.interrupt_vectors() == 1);  // MSI, for edu has no MSI-X
   CHECK_FALSE(m.function.enable_interrupts(2));
@@ -188,7 +188,7 @@ TEST_CASE("the same registers over a bus of 32 bits") {
   CHECK(device->finish_factorial(m.function.clock(), patience).value_or(0U) == 720);
 }
 
-TEST_CASE("another device, and one whose QEMU has ended, are told from edu in words") {
+TEST_CASE("another device, and one whose QEMU has ended, are refused with a message") {
   auto m = machine_with_edu::start();
   auto bar = m.function.map_bar(0);
   REQUIRE(bar);

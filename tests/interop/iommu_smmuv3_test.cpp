@@ -13,9 +13,9 @@ using smmuv3_64k = smmuv3_machine<16, 44>;
 
 PHASEBIT_IOMMU_TESTS(smmuv3_4k, smmuv3_4k_narrow, smmuv3_16k, smmuv3_64k);
 
-// Two root tables side by side for 40 bits. QEMU 10.0 takes the address that chooses between them for
-// bits that an aligned root has not, and looks at the first only: here is what comes of it, so that
-// we learn when it is mended.
+// Two root tables side by side for 40 bits. QEMU 10.0 masks off the address bit that selects the
+// table, as if the root were aligned to both, and reads only the first: this test expects that, so
+// that a fix in QEMU is noticed.
 TEST_CASE("of root tables side by side QEMU's SMMUv3 finds the first") {
   using machine = smmuv3_machine<12, 40, true>;
   rig<machine> r;

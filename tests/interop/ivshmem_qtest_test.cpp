@@ -53,7 +53,7 @@ class card {
         if (plays.poll() == 0) posix::steady_clock::relax();
       }
     }};
-    // The engine says last who it is.
+    // The engine stores its identification last.
     posix::steady_clock clock;
     REQUIRE(poll_until(clock, patience,
                        [&]() noexcept { return bar_.read32(fpga::identification::offset) != 0; }));
@@ -218,7 +218,7 @@ TEST_CASE("no register of the engine's is accessed in more than 32 bits") {
   CHECK_FALSE(narrow_bar::any_wide());
 }
 
-TEST_CASE("an engine does not believe what a host writes") {
+TEST_CASE("an engine validates the host's writes") {
   using enum nvme::status_code;
   card c;
   const auto device = c.device();
@@ -370,7 +370,7 @@ TEST_CASE("an engine outlives whatever a host writes into its BAR") {
   CHECK(commands <= engine.commands());
 }
 
-TEST_CASE("a driver does not believe what an engine writes") {
+TEST_CASE("a driver validates the engine's writes") {
   const auto code = [](const result<>& r) { return r ? errc{} : r.error().code; };
 
   SUBCASE("nothing plays the FPGA") {
@@ -402,7 +402,7 @@ TEST_CASE("a driver does not believe what an engine writes") {
     REQUIRE(device->attach());
     CHECK(code(device->start(8)) == errc::timed_out);
   }
-  SUBCASE("an answer to a command that nobody sent is counted and not handed out") {
+  SUBCASE("a completion of a command that was not sent is counted and not delivered") {
     card c{fpga::engine_fault::foreign_id};
     const auto device = c.device();
     REQUIRE(device->attach());

@@ -32,7 +32,7 @@ struct dumped {
   std::uint32_t bytes = 4096;
 };
 
-// What lspci prints of these functions, in full.
+// The full lspci output for these functions.
 std::string lspci(const std::vector<dumped>& functions) {
   if (std::system("command -v lspci >/dev/null 2>&1") != 0) {
     phasebit_test::skip("lspci (pciutils) is not installed");

@@ -4,7 +4,7 @@
 
 With 11, of version 11 or later. The machine's own, where it is new enough; otherwise Debian trixie's, or that of
 trixie-backports, unpacked into a cache and run by its own loader with its own libraries. Exit status 77: there is
-none, and the line says why.
+none, and the line gives the reason.
 """
 import os
 import platform
@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from debian import alone, skip, unpacked, version_of  # noqa: E402
 
-# By the major version wanted: the suite, and what is taken of it.
+# By major version: the suite, and the packages taken from it.
 SOURCES = {10: ("trixie", ["qemu-system-arm", "qemu-system-riscv", "qemu-system-x86"]),
            11: ("trixie-backports", ["qemu-system-x86"])}
 

@@ -215,7 +215,7 @@ class subject {
             .check_reference = type() != nvme::protection_type::type3};
   }
 
-  // Data and metadata as the format wants them in memory; empty metadata: data alone.
+  // Data and metadata in the layout of the format; empty metadata: data alone.
   [[nodiscard]] nvme::status write(const nvme::block_range& r, std::span<const std::byte> data,
                                    std::span<const std::byte> meta) {
     if (ns_.metadata_inline && !meta.empty()) {
@@ -316,7 +316,7 @@ class subject {
     CHECK(in == data);
   }
 
-  // PRACT: of metadata that is longer than the tuple the rest is ours.
+  // PRACT: of metadata that is longer than the tuple the remaining bytes are ours.
   void tuples_of_the_controller(std::uint64_t lba, std::size_t blocks) {
     const auto data = random_bytes(blocks * block, lba);
     auto meta = random_bytes(blocks * ns_.metadata_bytes, lba + 100);
@@ -336,7 +336,7 @@ class subject {
     CHECK(read(range(lba, blocks, all_checks()), in, &beside).ok());
     CHECK(in == data);
     CHECK(beside == meta);
-    // As a user does who says nothing of protection.
+    // As a user who sets no protection fields.
     if (!strips) return;
     const nvme::block_range plain{.lba = lba, .blocks = static_cast<std::uint32_t>(blocks)};
     CHECK(write(plain, data, {}).ok());
@@ -379,7 +379,7 @@ class subject {
       auto checks = only;
       checks.action = true;
       CHECK(read(range(lba, 3, checks), in, nullptr) == expected);
-      // The checks of a user who says nothing of protection.
+      // The checks for a user who sets no protection fields.
       if (what != wrong::application && type() != nvme::protection_type::type2) {
         CHECK(read({.lba = lba, .blocks = 3}, in, nullptr) == expected);
       }
@@ -412,7 +412,8 @@ class subject {
     CHECK(read(range(131, 1, all_checks()), in, &beside) == status_code::guard_check_error);
   }
 
-  // Type 1 wants the LBA, and the driver sets it; a command made by hand is refused. Type 3 has none.
+  // Type 1 requires the LBA, and the driver sets it; a command built by hand is refused. Type 3 has
+  // no such check.
   void wrong_reference_tags() {
     if (type() == nvme::protection_type::type2) return;
     auto e = nvme::nvm::read({.nsid = ns_.nsid,

@@ -106,7 +106,7 @@ TEST_CASE("an NVMe function behind a root port is found, placed, and answers wit
   CHECK(text(none.error()).starts_with("01:00.0: "));
 }
 
-TEST_CASE("virtual functions appear where the capability says, and go away again") {
+TEST_CASE("virtual functions appear at the capability's routing IDs, and disappear again") {
   need_qemu();
   folder f;
   auto started = qtest::machine::start(ssd_with_vfs(f.image("disk.img", 1 << 20)));
@@ -250,7 +250,7 @@ TEST_CASE("DMA memory is the machine's RAM on both sides of the hole below 4 GiB
     above = above || r.bus.value() >= 0x1'0000'0000;
     CHECK(r.bus.value() >= 0x10'0000);
     CHECK((r.bus.value() + r.size() <= 0x8000'0000 || r.bus.value() >= 0x1'0000'0000));
-    // What the processor wrote is what the machine reads at the bus address, and the other way.
+    // Bytes that the processor wrote are read by the machine at the bus address, and the reverse.
     auto seen = vm.registers(r.bus.value(), r.size());
     r.data()[0x1000] = std::byte{0x5a};
     CHECK(seen.read8(0x1000) == 0x5a);

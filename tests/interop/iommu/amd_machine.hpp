@@ -7,7 +7,7 @@
 
 namespace phasebit_test {
 
-// QEMU's amd-iommu in front of the disks of a Q35, with tables of so many levels.
+// QEMU's amd-iommu in front of the disks of a Q35, with tables of `Levels` levels.
 template <unsigned Levels, unsigned Major = 0>
 struct amd_machine {
   using unit = iommu::amd::driver<qtest::bar, unit_tables, qtest::function>;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
-// What every IOMMU has to do with tables and commands of ours: one body, run on each machine by
-//   TEST_CASE_TEMPLATE_INVOKE(iommu_..., machine)
-// rig.hpp says what a machine is.
+// The tests that every IOMMU must pass with our tables and commands: one body, run on each machine
+// by
+//     TEST_CASE_TEMPLATE_INVOKE(iommu_..., machine)
+// rig.hpp describes a machine.
 #pragma once
 
 #include <phasebit/iommu/command_queue/command.hpp>
@@ -125,7 +126,7 @@ inline constexpr std::uint64_t queues_at = 0x1234'0000;
 // Free of queues, of MSI windows, and within every format's width.
 inline constexpr std::uint64_t free_at = 0x20'0000'0000;
 
-// The log says what was done wrong, by whom and where; or has to be empty where the machine keeps
+// The log contains the error, its requester and its address; or must be empty if the machine keeps
 // none.
 template <class Machine, class Rig>
 void check_fault(Rig& r, wrong what, phasebit::pcie::requester_id who,
@@ -147,7 +148,7 @@ void check_fault(Rig& r, wrong what, phasebit::pcie::requester_id who,
                                f.has_pasid == Machine::claims_pasids;
       if (as_expected) continue;
     }
-    // One is enough to know.
+    // One is sufficient.
     CHECK(f.requester == who);
     CHECK(f.code == *code);
     CHECK(f.wanted == wanted);
@@ -158,7 +159,7 @@ void check_fault(Rig& r, wrong what, phasebit::pcie::requester_id who,
   }
 }
 
-TEST_CASE_TEMPLATE_DEFINE("a disk does all that disks do, at addresses that only our tables know",
+TEST_CASE_TEMPLATE_DEFINE("a disk passes the end-to-end test at addresses that only our tables map",
                           Machine, iommu_end_to_end) {
   rig<Machine> r;
   must(r.unit().enable());
@@ -196,7 +197,7 @@ TEST_CASE_TEMPLATE_DEFINE("pages of every size lead where they should, up to the
       REQUIRE(seen.status == iommu::walk_status::mapped);
       REQUIRE(seen.page_shift == shift);
       for (const std::uint64_t part : {std::uint64_t{0}, size - target::bytes}) {
-        // What of the page is our RAM.
+        // The part of the page that is our RAM.
         if (part != 0 && shift > 16) continue;
         const std::uint64_t within = shift > 16 ? offset : part;
         place.wipe();
@@ -215,7 +216,7 @@ TEST_CASE_TEMPLATE_DEFINE("pages of every size lead where they should, up to the
   CHECK(r.faults().empty());
 }
 
-TEST_CASE_TEMPLATE_DEFINE("what a page does not permit does not happen, and the log says why",
+TEST_CASE_TEMPLATE_DEFINE("an access that a page does not permit has no effect, and the log has the reason",
                           Machine, iommu_permissions) {
   rig<Machine> r;
   must(r.unit().enable());
@@ -238,7 +239,7 @@ TEST_CASE_TEMPLATE_DEFINE("what a page does not permit does not happen, and the 
   check_fault<Machine>(r, wrong::writes_read_only, disk.id(), iova, access::write);
   CHECK(disk.read_from(iova) == place.first());
   CHECK(r.faults().empty());
-  // Now the unit has the page in its cache.
+  // Now the IOMMU has cached the page.
   disk.write_to(iova, 4);
   CHECK(place.untouched());
   if (Machine::logs_cached_refusals) {
@@ -277,7 +278,7 @@ TEST_CASE_TEMPLATE_DEFINE("addresses beyond the width, and entries that mean not
   probe<Machine> disk{r, d, 0, queues_at};
   constexpr std::uint64_t granule = domain<Machine>::granule;
   target place{r, granule};
-  // What lies there within the width would be found if the upper bits were not looked at.
+  // Memory within the width that would be found if the upper bits were ignored.
   d.map(free_at, place.at(), granule);
   const unsigned width = d.format().input_bits();
   if (width < 63) {
@@ -311,7 +312,7 @@ TEST_CASE_TEMPLATE_DEFINE("addresses beyond the width, and entries that mean not
   d.flush();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("what the unit remembers stays until our commands name it", Machine,
+TEST_CASE_TEMPLATE_DEFINE("a cached translation stays until our commands invalidate it", Machine,
                           iommu_stale) {
   rig<Machine> r;
   must(r.unit().enable());
@@ -333,7 +334,7 @@ TEST_CASE_TEMPLATE_DEFINE("what the unit remembers stays until our commands name
     disk.write_to(iova, 40);
     CHECK(before.holds(disk.block(40)));
     before.wipe();
-    // Remapped: break, then make, and nobody tells the unit yet.
+    // Remapped: break, then make, without an invalidation yet.
     d.unmap(iova, granule);
     d.map(iova, after.at(), granule);
   };
@@ -360,7 +361,7 @@ TEST_CASE_TEMPLATE_DEFINE("what the unit remembers stays until our commands name
     still_stale(41);
     must(r.unit().flush(other.id(), page(iova)));
     still_stale(42);
-    // Forgetting more than it was told is a unit's right.
+    // An IOMMU may invalidate more than requested.
     if (Machine::forgets_by_range) {
       must(r.unit().flush(d.id(), page(neighbour)));
       still_stale(43);
@@ -507,7 +508,7 @@ TEST_CASE_TEMPLATE_DEFINE("the command ring turns many times, and a full fault l
   disk.write_to(free_at, 11);
   CHECK(place.holds(disk.block(11)));
 
-  // Switched off and on again, the unit goes on with what it had.
+  // Disabled and enabled again, the IOMMU continues with its tables.
   must(r.unit().disable());
   must(r.unit().enable());
   disk.write_to(free_at, 12);

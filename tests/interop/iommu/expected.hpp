@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the specifications say that a unit records, for QEMU's units and for the emulated ones alike.
+// The records that the specifications require, for QEMU's IOMMUs and for the emulated ones alike.
 #pragma once
 
 #include <phasebit/iommu/page_table/formats/riscv.hpp>

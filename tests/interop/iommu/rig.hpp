@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: BSL-1.0
-// A machine of QEMU with an IOMMU that we program, and disks behind it whose accesses go where our
-// page tables say. The bodies of the tests are in body.hpp; a machine is described by a trait:
+// A machine of QEMU with an IOMMU that we program, and disks behind it whose accesses our page
+// tables translate. The bodies of the tests are in body.hpp; a machine is described by a trait:
 //
 //   options()                         board, IOMMU and arguments, without the disks
 //   unit, open(machine, tables, host) our driver of its IOMMU
 //   format_type, format(unit)         the tables that it is to walk
-//   code(wrong)                       what its fault record says; nothing: there will be none
-//   claims_pasids                     its records say so where there was none
-//   logs_cached_refusals              of accesses that a cached translation does not permit
-//   looks_at_upper_bits()             of addresses beyond the width of the tables
+//   code(wrong)                       the code of its fault record; nothing: it records none
+//   claims_pasids                     its records contain a PASID where there was none
+//   logs_cached_refusals              records accesses that a cached translation does not permit
+//   looks_at_upper_bits()             checks addresses beyond the width of the tables
 //   is_record_of(fault, code, requester, iova, access)
-//                                     optional: how its records differ from what code() and the access
-//                                     say
-//   forgets_by_range                  and not the whole domain
-//   knows_malformed, malformed(entry) what it refuses as an entry without meaning
+//                                     optional: how its records differ from code() and the access
+//   forgets_by_range                  invalidates a range and not the whole domain
+//   knows_malformed, malformed(entry) an entry that it refuses as malformed
 #pragma once
 
 #include <phasebit/backend/qtest.hpp>
@@ -53,7 +52,7 @@ using phasebit::error;
 using phasebit::host_phys;
 using phasebit::result;
 
-// What an access can do wrong.
+// Kinds of faulty access.
 enum class wrong {
   reads_unmapped,
   writes_unmapped,
@@ -113,7 +112,7 @@ inline std::string installed_qemu(const std::string& program) {
 inline std::string qemu_of(unsigned major, const std::string& program) {
   return major == 0 ? installed_qemu(program) : newer_qemu(program, major);
 }
-// What the program prints with these arguments.
+// The output of the program with these arguments.
 inline std::string printed_by(const std::string& program, const std::string& arguments) {
   std::FILE* const out = ::popen(("'" + program + "' " + arguments + " 2>&1").c_str(), "r");
   REQUIRE(out != nullptr);
@@ -156,7 +155,7 @@ class image {
   std::string path_ = "/tmp/phasebit-iommu-XXXXXX";
 };
 
-// Memory for the tables by which a unit finds out what to do for a device.
+// Memory for an IOMMU's device tables.
 using unit_tables = iommu::table_arena<128>;
 
 // The QEMU, its IOMMU's driver, and memory for tables. Nothing is let through yet.
@@ -218,8 +217,8 @@ class rig {
   std::optional<unit_type> unit_;
 };
 
-// Tables of one format for one domain of a rig's unit; changes reach the hardware only when flush()
-// is called, so that what is stale can be seen.
+// Tables of one format for one domain of a rig's IOMMU; changes reach the hardware only when
+// flush() is called, so that stale translations are visible.
 template <class Machine>
 class domain {
  public:
@@ -255,7 +254,7 @@ class domain {
   void unmap(std::uint64_t iova, std::uint64_t bytes) {
     CHECK(must(table_.unmap(bus_addr{iova}, bytes, changes_)) == bytes);
   }
-  // Tells the unit what has changed, by its own queue, and waits.
+  // Invalidates the changes through the IOMMU's own queue, and waits.
   void flush() {
     must(rig_->unit().flush(id_, changes_.ranges()));
     table_.complete(changes_);
@@ -328,7 +327,7 @@ class translated_memory {
       places_.erase(p);
       return;
     }
-    FAIL("a region is released that nobody allocated");
+    FAIL("a region is released that was not allocated");
   }
 
  private:

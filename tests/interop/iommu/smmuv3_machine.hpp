@@ -56,7 +56,7 @@ struct smmuv3_machine {
     }
     return std::nullopt;
   }
-  // AF = 0, which nobody is there to set.
+  // AF = 0, which no software sets here.
   static std::uint64_t malformed(std::uint64_t entry) { return entry & ~format_type::access_flag; }
 };
 

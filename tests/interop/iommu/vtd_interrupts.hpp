@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Interrupt remapping of QEMU's intel-iommu by a table of ours. No processor is there to be
-// interrupted: what becomes of a message is told by QEMU's trace.
+// Interrupt remapping of QEMU's intel-iommu by a table of ours. No processor takes the interrupts:
+// QEMU's trace contains the remapped messages.
 #pragma once
 
 #include <phasebit/iommu/translation/interrupt_remapping.hpp>
@@ -33,7 +33,7 @@ struct vtd_interrupt_machine : vtd_machine<iommu::vtd_width::bits_48, Major> {
   }
 };
 
-TEST_CASE_TEMPLATE_DEFINE("a message becomes the interrupt that our table says, or none", Machine,
+TEST_CASE_TEMPLATE_DEFINE("a message becomes the interrupt of our table's entry, or none", Machine,
                           vtd_interrupts) {
   using pcie_message = phasebit::pcie::msi_message;
   using entry = iommu::vtd::interrupt_entry;
@@ -58,7 +58,7 @@ TEST_CASE_TEMPLATE_DEFINE("a message becomes the interrupt that our table says, 
       disk, {.io_queues = 1}));
   auto queue = must(host.template create_queue_pair<std::uint32_t>({.depth = 4, .interrupt = 1}));
 
-  // What QEMU says of messages since it was asked last, each "(addr A, data D) -> (addr A, data D)".
+  // QEMU's trace of messages since the last call, each "(addr A, data D) -> (addr A, data D)".
   std::streamoff read_so_far = 0;
   const auto news = [&] {
     must(r.machine().status());
