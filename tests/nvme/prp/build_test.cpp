@@ -44,8 +44,8 @@ struct lists {
   dma_region memory;
 };
 
-// The pages that the pointers name, PRP1's first, as the specification says it and no faster:
-// `count` of them in all.
+// The pages that the pointers name, PRP1's first, decoded literally from the specification: `count`
+// of them in all.
 std::vector<std::uint64_t> decode(const lists& from, prp::pointers p, std::size_t count,
                                   unsigned page_shift = 12) {
   std::vector<std::uint64_t> pages{p.prp1};
@@ -196,7 +196,7 @@ TEST_CASE("the last slot of a page is data where it is the last entry, and else 
   CHECK(l.slot(1025) == 0x4000'0000 + 1024 * 4_KiB);
 }
 
-TEST_CASE("every page size that CC.MPS can say works") {
+TEST_CASE("every page size that CC.MPS can encode works") {
   for (unsigned shift = 12; shift <= 27; ++shift) {
     const std::uint64_t page = std::uint64_t{1} << shift;
     const std::uint64_t begin = (std::uint64_t{5} << 40) + page - 8;
@@ -325,8 +325,8 @@ TEST_CASE("segments that PRPs cannot express are refused with the index of the o
       {{{bus_addr{0x1000000}, 0x200}, {bus_addr{0x2000000}, 0x1000}}, errc::misaligned, 0},
       {{{bus_addr{0x100800}, 0x1000}, {bus_addr{0x900800}, 0x1000}}, errc::misaligned, 0},
       {{{bus_addr{0x100800}, 0x800}, {bus_addr{0x900800}, 0x1000}}, errc::misaligned, 1},
-      // 0x100800 + 4 KiB ends in the middle of a page. A device would read the rest of that page
-      // before it came to the second segment.
+      // 0x100800 + 4 KiB ends in the middle of a page. A device would read the remaining bytes of
+      // that page before it came to the second segment.
       {{{bus_addr{0x100800}, 0x1000}, {bus_addr{0x900000}, 0x1000}}, errc::misaligned, 0},
       {{{bus_addr{0x100000}, 0x1000},
         {bus_addr{0x200000}, 0x800},

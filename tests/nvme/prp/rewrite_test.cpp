@@ -35,8 +35,8 @@ struct scattered {
     if (page == read_only && phasebit::writes(wanted)) {
       return failure(errc::access_denied, "read only", a.value());
     }
-    const std::uint64_t rest = 4096 - (a.value() & 4095);
-    const std::uint64_t n = std::min({bytes, rest, most});
+    const std::uint64_t remaining = 4096 - (a.value() & 4095);
+    const std::uint64_t n = std::min({bytes, remaining, most});
     return segment<bus_space>{bus_addr{of(a.value()) + skew}, n};
   }
   [[nodiscard]] static std::uint64_t of(std::uint64_t guest) {

@@ -41,7 +41,7 @@ bool same(const std::vector<segment<bus_space>>& a, const std::vector<segment<bu
   });
 }
 
-// Pieces that continue their predecessor made one with it.
+// Adjacent segments merged.
 std::vector<segment<bus_space>> merged(const std::vector<segment<bus_space>>& segments) {
   std::vector<segment<bus_space>> out;
   for (const auto& p : segments) {
@@ -165,7 +165,7 @@ TEST_CASE("a list that cannot be read is a transfer error, at its beginning or a
   CHECK(walk(memory, {0x1000, list_at}, 600 * 4_KiB).status == status_code::data_transfer_error);
 }
 
-TEST_CASE("what the visitor says ends the walk") {
+TEST_CASE("a visitor's status ends the walk") {
   bus_memory memory{list_at, 4_KiB};
   for (std::uint64_t i = 0; i != 512; ++i) memory.set_word(list_at + i * 8, (i * 2 + 16) * 4_KiB);
   for (std::uint64_t pages : {1U, 2U, 3U, 100U}) {

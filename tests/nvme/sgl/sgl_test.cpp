@@ -97,7 +97,7 @@ bool refused(sgl::build_result v, errc why, std::uint32_t which) {
 
 }  // namespace
 
-TEST_CASE("one block lies in the command itself, and PSDT says so") {
+TEST_CASE("one block lies in the command itself, and PSDT encodes that") {
   submission_entry command{};
   const segment<bus_space> one[] = {{bus_addr{0x1003}, 517}};
   REQUIRE(sgl::build(one, 1_MiB, false, {}, command));
@@ -303,7 +303,7 @@ TEST_CASE("a segment that points at itself ends at the limit, with few reads") {
   CHECK(zeros.bytes_read <= (4096 + 32) * 16);
 }
 
-TEST_CASE("what the visitor says ends the walk") {
+TEST_CASE("a visitor's status ends the walk") {
   bus_memory memory{base, 4_KiB};
   put(memory, base, {block(0x1000, 100), block(0x2000, 100), block(0x3000, 100)});
   int calls = 0;

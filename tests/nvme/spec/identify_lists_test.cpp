@@ -22,7 +22,7 @@ TEST_CASE("a namespace list ends at its first zero, or is full") {
   CHECK(list.ids().size() == 1024);
 }
 
-TEST_CASE("a controller list never says more than it holds") {
+TEST_CASE("a controller list never returns more entries than it holds") {
   controller_list list{};
   list.count = 3;
   CHECK(list.ids().size() == 3);
@@ -32,7 +32,7 @@ TEST_CASE("a controller list never says more than it holds") {
   CHECK(list.ids().size() == 2047);
 }
 
-TEST_CASE("a secondary controller list never says more than it holds") {
+TEST_CASE("a secondary controller list never returns more entries than it holds") {
   secondary_controller_list list{};
   list.count = 4;
   list.entry[3].vfn = 4;

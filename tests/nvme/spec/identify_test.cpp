@@ -44,7 +44,7 @@ TEST_CASE("the longest transfer is in the smallest page, and MDTS 0 is no limit"
   CHECK(id.max_transfer_bytes(std::uint32_t{4096} << 15) == std::uint64_t{1} << 59);
 }
 
-TEST_CASE("the format in use says the size of a block") {
+TEST_CASE("the format in use gives the size of a block") {
   identify_namespace ns{};
   ns.nlbaf = 1;
   ns.lbaf[0].lbads = 9;

@@ -48,10 +48,10 @@ TEST_CASE("format splits its index into two fields") {
 }
 
 TEST_CASE("firmware is sent in dwords and committed to a slot") {
-  const auto piece = admin::firmware_download(4096, 8192);
-  CHECK(piece.cdw0 == 0x11U);
-  CHECK(piece.cdw10 == 1023U);
-  CHECK(piece.cdw11 == 2048U);
+  const auto part = admin::firmware_download(4096, 8192);
+  CHECK(part.cdw0 == 0x11U);
+  CHECK(part.cdw10 == 1023U);
+  CHECK(part.cdw11 == 2048U);
   const auto commit = admin::firmware_commit(2, firmware_action::activate_now);
   CHECK(commit.cdw0 == 0x10U);
   CHECK(commit.cdw10 == 0x1aU);
@@ -59,7 +59,7 @@ TEST_CASE("firmware is sent in dwords and committed to a slot") {
         0x8000'0030U);
 }
 
-TEST_CASE("self-test and sanitize say what to do") {
+TEST_CASE("self-test and sanitize encode their actions") {
   CHECK(admin::device_self_test(self_test::extended).cdw10 == 2U);
   CHECK(admin::device_self_test(self_test::abort, 0).nsid == 0U);
   const auto e = admin::sanitize({.action = sanitize_action::overwrite,

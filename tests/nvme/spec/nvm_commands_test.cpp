@@ -9,7 +9,7 @@
 using namespace phasebit;
 using namespace phasebit::nvme;
 
-TEST_CASE("a read of 64 blocks says 63 on the wire") {
+TEST_CASE("a read of 64 blocks encodes 63 on the wire") {
   const auto e = nvm::read({.nsid = 1, .lba = 0x1'2345'6789, .blocks = 64});
   CHECK(e.cdw0 == 0x02U);
   CHECK(e.nsid == 1U);
@@ -23,7 +23,7 @@ TEST_CASE("a read of 64 blocks says 63 on the wire") {
   CHECK(e.prp1 == 0U);
 }
 
-TEST_CASE("a command is for one block unless it says otherwise, and for 65536 at most") {
+TEST_CASE("a command is for one block by default, and for 65536 at most") {
   CHECK(nvm::write({.nsid = 1}).cdw12 == 0U);
   CHECK(nvm::write({.nsid = 1, .blocks = 65536}).cdw12 == 0xffffU);
 }

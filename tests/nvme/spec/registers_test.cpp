@@ -8,7 +8,7 @@
 
 using namespace phasebit::nvme;
 
-TEST_CASE("the capabilities of a controller are read in people's units") {
+TEST_CASE("the capabilities of a controller are decoded into bytes and milliseconds") {
   // 2048 entries, contiguous, 7.5 s, NVM and further command sets, pages of 4 to 64 KiB.
   const cap caps{0x0040'0820'0f01'07ffULL};
   CHECK(caps[cap::mqes] == 2047);
@@ -52,7 +52,7 @@ TEST_CASE("CC as a host writes it to start a controller is the well-known 004600
   CHECK(start.with(cc::mps, 4).page_bytes() == 65536);
 }
 
-TEST_CASE("CSTS tells ready, fatal, shutdown and a removed device apart") {
+TEST_CASE("CSTS distinguishes ready, fatal, shutdown and a removed device") {
   CHECK(csts{1}[csts::rdy]);
   CHECK(csts{2}[csts::cfs]);
   CHECK(csts{0x9}[csts::shst] == shutdown_status::complete);
@@ -88,7 +88,7 @@ TEST_CASE("the last doorbell with the widest stride does not overflow") {
   CHECK(completion_doorbell_offset(65535, 15) == 0x1000 + std::uint64_t{131071} * 131072);
 }
 
-TEST_CASE("the controller memory buffer's size is in the unit that SZU says") {
+TEST_CASE("the controller memory buffer's size is in the unit that SZU encodes") {
   CHECK(cmbsz{}.with(cmbsz::sz, 16).bytes() == 65536);
   CHECK(cmbsz{}.with(cmbsz::sz, 4).with(cmbsz::szu, 2).bytes() == 4 * 1048576);
   CHECK(cmbsz{}.with(cmbsz::sz, 1).with(cmbsz::szu, 6).bytes() == std::uint64_t{64} << 30);

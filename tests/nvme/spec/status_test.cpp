@@ -25,7 +25,7 @@ TEST_CASE("a status splits into type and code") {
   CHECK(status{status_code::aborted_by_host}.sct() == status_type::path);
 }
 
-TEST_CASE("a code compares whatever the retry bits say, two statuses do not") {
+TEST_CASE("a code compares equal whatever the retry bits are, two statuses do not") {
   const status s = status{status_code::lba_out_of_range}.with_dnr().with_more();
   CHECK(s == status_code::lba_out_of_range);
   CHECK(s != status{status_code::lba_out_of_range});

@@ -67,7 +67,7 @@ TEST_CASE("a descriptor's type and subtype are the halves of its last byte") {
   CHECK(d.subtype() == sgl_subtype::address);
 }
 
-TEST_CASE("an opcode says which way its data goes") {
+TEST_CASE("an opcode encodes the direction of its data") {
   CHECK(direction_of(static_cast<std::uint8_t>(nvm_opcode::read)) == data_direction::from_device);
   CHECK(direction_of(static_cast<std::uint8_t>(nvm_opcode::write)) == data_direction::to_device);
   CHECK(direction_of(static_cast<std::uint8_t>(nvm_opcode::flush)) == data_direction::none);

@@ -58,14 +58,14 @@ PHASEBIT_ALWAYS_INLINE build_result build_contiguous(bus_addr begin, std::size_t
     out.prp2 = 0;
     return {};
   }
-  const std::size_t rest = bytes - in_first;
-  if (rest <= page) {
+  const std::size_t remaining = bytes - in_first;
+  if (remaining <= page) {
     out.prp2 = second;
     return {};
   }
   const list_memory list = list_at_hand();
   out.prp2 = list.bus.value();
-  const std::size_t entries = ((rest - 1) >> page_shift) + 1;
+  const std::size_t entries = ((remaining - 1) >> page_shift) + 1;
   const std::size_t need = align_up(entries * sizeof(entry), cache_line);
   const auto until_page_end = int_cast<std::size_t>(page - (list.bus.value() & (page - 1)));
   if ((need > list.size()) | (need > until_page_end)) [[unlikely]] {
@@ -119,7 +119,7 @@ struct page_run {
   return {page, int_cast<std::size_t>((end - 1 - page) >> page_shift) + 1};
 }
 
-// Which segment it was, and what is wrong with it. At least one is at fault.
+// The number of the segment, and the error. At least one is at fault.
 [[nodiscard, gnu::cold, gnu::noinline]] inline build_result refuse_segments(
     std::span<const segment<bus_space>> segments, unsigned page_shift,
     std::size_t max_bytes) noexcept {

@@ -14,7 +14,7 @@ namespace phasebit::nvme::prp {
 
 enum class list_end : std::uint8_t {
   complete,    // all entries were visited
-  stopped,     // a visitor said so
+  stopped,     // ended by a visitor
   misaligned,  // an entry or a link with a page offset, or a list that begins off an entry
   unreadable,  // the list lies where nothing can be read
 };
@@ -68,7 +68,7 @@ template <LocalTranslator Lists, class OnEntries, class OnLink>
         outcome.end = list_end::unreadable;
         return outcome;
       }
-      // All at once, which vector units are good at; which one it was is asked afterwards.
+      // Checks all entries together, which vectorises well; a second pass finds the entry at fault.
       std::uint64_t offsets = 0;
       for (const entry& e : copies) offsets |= e.get();
       if ((offsets & mask) != 0) [[unlikely]] {

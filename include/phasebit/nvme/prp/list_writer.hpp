@@ -29,10 +29,10 @@ using lanes [[gnu::vector_size(16)]] = std::uint64_t;
 inline constexpr lanes lane_index{0, 1};
 #endif
 
-// Writes n > 0 consecutive pages, rounded up to whole cache lines: nothing is left over that would
-// need a branch per entry. What lies beyond entry n is not part of the list; a device stops at the
-// command's length. The vectors are spelt out, for left to themselves compilers unroll the outer
-// loop and transpose.
+// Writes n > 0 consecutive pages, rounded up to whole cache lines, so that no entry needs a branch
+// of its own. Slots beyond entry n are not part of the list; a device stops at the command's
+// length. The vectors are written out because compilers otherwise unroll the outer loop and
+// transpose.
 PHASEBIT_ALWAYS_INLINE void fill_lines(std::byte* line, std::uint64_t first_page,
                                        unsigned page_shift, std::size_t n) noexcept {
   auto* to = static_cast<std::byte*>(__builtin_assume_aligned(line, cache_line));
@@ -71,23 +71,24 @@ class list_writer {
               More& more) noexcept
       : more_(more), page_(open(first, entries, page_shift)), page_shift_(page_shift) {}
 
-  // All three: false where the lists do not suffice. What was written is then of no use.
+  // All three return false if the lists are too short. The entries written so far are then
+  // unusable.
   [[nodiscard]] bool put(std::uint64_t page) noexcept {
-    if (page_.room == 0 && !next_page()) [[unlikely]] {
+    if (page_.space == 0 && !next_page()) [[unlikely]] {
       return false;
     }
     *page_.to++ = page;
-    --page_.room;
+    --page_.space;
     return true;
   }
   [[nodiscard]] bool put_run(std::uint64_t page, std::size_t count) noexcept {
     while (count != 0) {
-      if (page_.room == 0 && !next_page()) return false;
-      const std::size_t now = count < page_.room ? count : page_.room;
+      if (page_.space == 0 && !next_page()) return false;
+      const std::size_t now = count < page_.space ? count : page_.space;
       entry* const to = page_.to;
       for (std::size_t i = 0; i != now; ++i) to[i] = page + (std::uint64_t{i} << page_shift_);
       page_.to += now;
-      page_.room -= now;
+      page_.space -= now;
       page += std::uint64_t{now} << page_shift_;
       count -= now;
     }
@@ -95,11 +96,11 @@ class list_writer {
   }
   [[nodiscard]] bool put_all(std::span<const entry> entries) noexcept {
     while (!entries.empty()) {
-      if (page_.room == 0 && !next_page()) return false;
-      const std::size_t now = entries.size() < page_.room ? entries.size() : page_.room;
+      if (page_.space == 0 && !next_page()) return false;
+      const std::size_t now = entries.size() < page_.space ? entries.size() : page_.space;
       __builtin_memcpy(page_.to, entries.data(), now * sizeof(entry));
       page_.to += now;
-      page_.room -= now;
+      page_.space -= now;
       entries = entries.subspan(now);
     }
     return true;
@@ -108,10 +109,10 @@ class list_writer {
  private:
   struct open_page {
     entry* to = nullptr;
-    std::size_t room = 0;   // entries that this page still takes
-    std::size_t later = 0;  // entries that come in further pages
-    list_memory rest{};     // the list memory behind this page
-    bool links = false;     // the slot behind the room is the last of a memory page
+    std::size_t space = 0;    // entries that this page still takes
+    std::size_t later = 0;    // entries that come in further pages
+    list_memory remaining{};  // the list memory behind this page
+    bool links = false;       // the slot behind the last entry is the last of a memory page
   };
 
   // The part of the memory up to the end of its first memory page. It takes all entries, or all but
@@ -130,24 +131,24 @@ class list_writer {
     const std::size_t bytes = p.links ? until_end : memory.size();
     const std::size_t slots = bytes / sizeof(entry);
     p.to = reinterpret_cast<entry*>(memory.data());
-    p.room = entries <= slots ? entries : p.links ? slots - 1 : 0;
-    p.later = entries - p.room;
-    p.rest = memory.subregion(bytes, memory.size() - bytes);
+    p.space = entries <= slots ? entries : p.links ? slots - 1 : 0;
+    p.later = entries - p.space;
+    p.remaining = memory.subregion(bytes, memory.size() - bytes);
     return p;
   }
 
   [[nodiscard]] bool next_page() noexcept {
     page_ = following(page_, more_, page_shift_);
-    return page_.room != 0;
+    return page_.space != 0;
   }
   // By value: were this object's address known elsewhere, every entry that is written would have
   // its members read again.
   [[nodiscard, gnu::cold, gnu::noinline]] static open_page following(open_page full, More& more,
                                                                      unsigned page_shift) noexcept {
     if (!full.links) return {};
-    const list_memory next = full.rest.size() != 0 ? full.rest : more();
+    const list_memory next = full.remaining.size() != 0 ? full.remaining : more();
     const open_page p = open(next, full.later, page_shift);
-    if (p.room == 0) return {};
+    if (p.space == 0) return {};
     PHASEBIT_EXPECTS(is_aligned(next.bus, std::uint64_t{1} << page_shift),
                      "a list that another one leads to begins on a memory page");
     *full.to = next.bus.value();

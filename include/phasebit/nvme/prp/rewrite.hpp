@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Translates the PRPs of a command between a guest and a device, entry by entry. The rest of the
-// command is unchanged.
+// Translates the PRPs of a command between a guest and a device, entry by entry. The other fields
+// of the command are unchanged.
 #pragma once
 
 #include <phasebit/memory/dma_copy.hpp>
@@ -44,7 +44,7 @@ class page_translation {
   page_translation(Pages& pages, access wanted, std::uint64_t bytes, unsigned page_shift) noexcept
       : pages_(pages), wanted_(wanted), left_(bytes), mask_((std::uint64_t{1} << page_shift) - 1) {}
 
-  // The next entry of the command, its data pages in order. On failure fault() says why.
+  // The next entry of the command, its data pages in order. On failure fault() returns the reason.
   [[nodiscard]] bool next(std::uint64_t from, std::uint64_t& to) noexcept {
     const std::uint64_t in_page = mask_ + 1 - (from & mask_);
     const std::uint64_t need = left_ < in_page ? left_ : in_page;
@@ -138,8 +138,8 @@ class page_translation {
   build_result fault_{};
 };
 
-[[nodiscard]] constexpr build_result verdict_of(const list_outcome& o,
-                                                build_result stopped) noexcept {
+[[nodiscard]] constexpr build_result result_of(const list_outcome& o,
+                                               build_result stopped) noexcept {
   const auto at = static_cast<std::size_t>(o.entries_read) + 1;
   switch (o.end) {
     case list_end::complete:
@@ -154,7 +154,7 @@ class page_translation {
   return build_result::refused(errc::protocol, "a walk that ended in no way", at);
 }
 
-// What both ways of rewriting begin with: PRP1, and PRP2 where it is a page. `entries` are those
+// The first step of both ways of rewriting: PRP1, and PRP2 where it is a page. `entries` are those
 // that follow PRP1.
 template <AddressTranslator Pages>
 [[nodiscard]] build_result rewrite_direct(page_translation<Pages>& pages, pointers from,
@@ -178,13 +178,12 @@ template <AddressTranslator Pages>
 
 // Translates the pointers of a command of `bytes` bytes with `pages`, from their address space to
 // another, and copies its list, translated, into `shadow` (and `more`), which the device reads
-// instead: the guest's list is read once, never written, and may change as it likes. `wanted` is
-// what the device will do with the data: write for a read command.
-//
-// `command` changes only when all went well. Refuses with misaligned, and with what the translators
-// answer (not_mapped, access_denied); not_supported where a page comes out in segments or elsewhere in
-// a page; exhausted where shadow lists are too short. The build_result's index is 0 for PRP1, 1 for PRP2
-// or the first list entry, and so on. Bounded by `bytes`, whatever the memory holds.
+// instead: the guest's list is read once, never written, and later changes to it have no effect.
+// `wanted` is the device's access to the data: write for a read command.
+// `command` changes only on success. Errors: misaligned, those of the translators (not_mapped,
+// access_denied), not_supported where a page is translated into segments or to another offset in a
+// page, exhausted where shadow lists are too short. The build_result's index is 0 for PRP1, 1 for
+// PRP2 or the first list entry, and so on. Bounded by `bytes`, whatever the memory contains.
 template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_lists>
   requires(std::same_as<typename Lists::from, typename Pages::from> &&
            ListSource<std::remove_reference_t<More>>)
@@ -217,7 +216,7 @@ template <LocalTranslator Lists, AddressTranslator Pages, class More = no_more_l
           return static_cast<bool>(fault);
         },
         [](address<space>, address<space>) noexcept { return true; });
-    if (walked.end != list_end::complete) return detail::verdict_of(walked, fault);
+    if (walked.end != list_end::complete) return detail::result_of(walked, fault);
     made.prp2 = shadow.bus.value();
   }
   command = made;
@@ -280,7 +279,7 @@ template <LocalTranslator Lists, AddressTranslator Pages>
                                         translation.index());
           return false;
         });
-    if (walked.end != list_end::complete) return detail::verdict_of(walked, fault);
+    if (walked.end != list_end::complete) return detail::result_of(walked, fault);
   }
   command = made;
   return {};

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Physical region pages: how a command says where its data lies (NVMe Base 2.0, section 4.1.1).
-// PRP1 may begin anywhere in a memory page; every other entry is a whole page. PRP2 is the second
-// page, or the address of a list of pages where there are more than two.
+// Physical region pages: the addresses of a command's data (NVMe Base 2.0, section 4.1.1). PRP1 may
+// begin anywhere in a memory page; every other entry is a whole page. PRP2 is the second page, or
+// the address of a list of pages if there are more than two.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -106,8 +106,8 @@ static_assert(ListSource<lists_of>);
   const std::size_t slots = (std::size_t{1} << page_shift) / sizeof(entry);
   std::size_t pages = 0;
   for (; entries > slots; entries -= slots - 1) ++pages;
-  const std::size_t rest = align_up(entries * sizeof(entry), cache_line);
-  return (pages << page_shift) + rest;
+  const std::size_t remaining = align_up(entries * sizeof(entry), cache_line);
+  return (pages << page_shift) + remaining;
 }
 
 }  // namespace phasebit::nvme::prp

@@ -15,7 +15,8 @@
 
 namespace phasebit::nvme::prp {
 
-// Takes a segment of a command's data, and says success or with which status the command ends.
+// Receives a segment of a command's data, and returns success or the status with which the command
+// ends.
 template <class T, class Space>
 concept PieceSink = requires(T& sink, address<Space> begin, std::uint64_t bytes) {
   { sink(begin, bytes) } noexcept -> std::same_as<status_code>;
@@ -83,11 +84,12 @@ class merged_segments {
 
 }  // namespace detail
 
-// Calls each(begin, bytes) for the segments of a command's data, in order; together they are exactly
-// `bytes` long. Lists are read through `lists`, in whose address space the pointers are. Everything
-// is hostile: see read_list for how a walk ends. PRP Offset Invalid for PRP1 off a dword, for PRP2
-// or an entry with a page offset, and for a list off an entry; Data Transfer Error for a list that
-// cannot be read, and for a segment that wraps around the address space; else what `each` said. Segments before a fault may have been visited.
+// Calls each(begin, bytes) for the segments of a command's data, in order; together they are
+// exactly `bytes` long. Lists are read through `lists`, in whose address space the pointers are.
+// All input is untrusted: see read_list for how a walk ends. PRP Offset Invalid for PRP1 off a
+// dword, for PRP2 or an entry with a page offset, and for a list off an entry; Data Transfer Error
+// for a list that cannot be read, and for a segment that wraps around the address space; else the
+// status that `each` returned. Segments before a fault may have been visited.
 template <LocalTranslator Lists, PieceSink<typename Lists::from> Each>
 [[nodiscard]] status_code walk(Lists& lists, pointers p, std::uint64_t bytes, unsigned page_shift,
                                Each&& each) noexcept {

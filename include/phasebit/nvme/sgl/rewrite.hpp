@@ -27,14 +27,13 @@ struct [[nodiscard]] rewritten {
 };
 
 // Translates the data blocks of a command of `bytes` bytes with `blocks`, and writes a list of the
-// results into `shadow` (and `more`) for the device to read instead: a block that comes out in
-// segments becomes several descriptors. The guest's list is read once and never written. The command
-// changes only if all went well. Statuses as walk() has them; Data Transfer Error also for a block
+// results into `shadow` (and `more`) for the device to read instead: a block that is translated
+// into segments becomes several descriptors. The guest's list is read once and never written. The
+// command changes only on success. Statuses as for walk(); Data Transfer Error also for a block
 // that cannot be translated; Internal Error where the shadow segments are too short. Bit buckets
 // are passed on: a device without them must not be reported to the guest as having them.
-//
-// MPTR is an address too. It is translated where `allowed.metadata_bytes` says that metadata is moved there:
-// with PSDT 1 as one buffer, which must be contiguous afterwards (else Internal Error); PSDT 2, a metadata
+// MPTR is an address too. It is translated where `allowed.metadata_bytes` is not 0: with PSDT 1 as
+// one buffer, which must be contiguous afterwards (else Internal Error); PSDT 2, a metadata
 // segment, is refused with SGL Descriptor Type Invalid. Without metadata it is 0 in the result.
 template <LocalTranslator Lists, AddressTranslator Blocks, class More = no_more_lists>
   requires(std::same_as<typename Lists::from, typename Blocks::from> &&
@@ -45,7 +44,7 @@ template <LocalTranslator Lists, AddressTranslator Blocks, class More = no_more_
                                 const segment_memory& shadow, More&& more = {}) noexcept {
   using from = address<typename Lists::from>;
   if (bytes == 0) {
-    // What is not looked at is not passed on: no address of the guest's reaches the device.
+    // The fields are not checked, so they are cleared: no guest address reaches the device.
     command.set_sgl(sgl_descriptor::of(sgl_type::data_block, bus_addr{}, 0));
     command.mptr = 0;
     return {};

@@ -18,7 +18,7 @@ class segment_writer {
  public:
   segment_writer(const segment_memory& first, More& more) noexcept : more_(more), memory_(first) {}
 
-  // False where the segments do not suffice. What was written is then of no use.
+  // Returns false if the segments are too short. The descriptors written so far are then unusable.
   [[nodiscard]] bool put(sgl_type type, bus_addr begin, std::uint32_t bytes) noexcept {
     const bool continues = has_pending_ && type == type_ && bytes <= ~bytes_ &&
                            (type == sgl_type::bit_bucket || begin == begin_ + bytes_);

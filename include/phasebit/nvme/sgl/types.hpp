@@ -12,7 +12,7 @@
 
 namespace phasebit::nvme::sgl {
 
-// What became of a list, as for PRPs.
+// The result of a list, as for PRPs.
 using prp::build_result;
 
 // Where descriptors may be written: contiguous for processor and device, aligned to 8 bytes (a
@@ -26,7 +26,8 @@ using prp::no_more_lists;
 
 inline constexpr std::size_t descriptor_bytes = sizeof(sgl_descriptor);
 
-// What a controller accepts, as its SGLS field says, and how much of a list it is willing to read.
+// The lists that a controller accepts, as its SGLS field reports, and the limit on descriptors to
+// read.
 struct limits {
   access wanted = access::write;         // what the device does with the data: write for a read
   std::uint32_t max_descriptors = 4096;  // in all segments; what bounds a list that never ends

@@ -18,7 +18,7 @@ namespace phasebit::nvme::sgl {
 
 using prp::PieceSink;
 
-// Takes the number of bytes of a read that the host does not want.
+// Receives the number of bytes of a read that the host discards.
 template <class T>
 concept DiscardSink = requires(T& sink, std::uint64_t bytes) {
   { sink(bytes) } noexcept -> std::same_as<status_code>;
@@ -144,16 +144,16 @@ class walker {
   std::uint32_t seen_ = 0;
 };
 
-// Calls each(begin, bytes) for the segments of a command's data, in order, and discard(bytes) for bit
-// buckets of a read; together they are `bytes` long. Segments are read through `lists`, in whose
-// address space the addresses are. Bounded by limits::max_descriptors, whatever the memory holds.
-//
-// Status: SGL Descriptor Type Invalid; Invalid SGL Segment Descriptor (a segment of no bytes, not of
-// whole descriptors, off 8 bytes; a link in the last segment, or none at the end of another); Invalid
-// Number of SGL Descriptors (a link before a segment's end, or more descriptors than the limit); Data
-// SGL Length Invalid (shorter than the transfer; longer unless allowed); SGL Data Block Granularity
-// Invalid; Data Transfer Error (a segment that cannot be read); else what a visitor said. Pieces
-// before a fault have been visited.
+// Calls each(begin, bytes) for the segments of a command's data, in order, and discard(bytes) for
+// bit buckets of a read; together they are `bytes` long. Segments are read through `lists`, in
+// whose address space the addresses are. Bounded by limits::max_descriptors, whatever the memory
+// contains.
+// Status: SGL Descriptor Type Invalid; Invalid SGL Segment Descriptor (a segment of no bytes, not
+// of whole descriptors, off 8 bytes; a link in the last segment, or none at the end of another);
+// Invalid Number of SGL Descriptors (a link before a segment's end, or more descriptors than the
+// limit); Data SGL Length Invalid (shorter than the transfer; longer unless allowed); SGL Data
+// Block Granularity Invalid; Data Transfer Error (a segment that cannot be read); else the status
+// that a visitor returned. Segments before a fault have been visited.
 template <LocalTranslator Lists, PieceSink<typename Lists::from> Each,
           DiscardSink Discard = no_bit_buckets>
 [[nodiscard]] status_code walk(Lists& lists, const sgl_descriptor& first, std::uint64_t bytes,

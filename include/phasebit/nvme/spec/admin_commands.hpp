@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 // Builders of the admin commands that every host needs: NVMe Base 2.0, section 5. Each returns a
-// whole entry but for the command id and the data pointer; those whose PRP fields are no data
-// pointer (queues, doorbell buffers) fill them in. The field constants beside each builder are what
-// a controller decodes it with. management_commands.hpp has the rest.
+// whole entry except for the command id and the data pointer; commands whose PRP fields are no data
+// pointer (queues, doorbell buffers) fill them in. The field constants beside each builder are the
+// ones that a controller decodes with. Other admin commands are in management_commands.hpp.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -28,7 +28,7 @@ struct identify_command {
   nvme::cns cns = nvme::cns::identify_controller;
   std::uint32_t nsid = no_namespace;
   std::uint16_t cntid = 0;
-  std::uint16_t cnssid = 0;  // an NVM set, a domain, an endurance group, as `cns` says
+  std::uint16_t cnssid = 0;  // an NVM set, a domain, an endurance group, depending on `cns`
   command_set csi = command_set::nvm;
   std::uint8_t uuid = 0;
 };
@@ -202,7 +202,7 @@ namespace admin {
   return e;
 }
 
-// Best effort: DW0 of the completion says whether the command was in fact aborted.
+// Best effort: DW0 of the completion reports whether the command was aborted.
 [[nodiscard]] constexpr submission_entry abort(std::uint16_t sqid, std::uint16_t cid) noexcept {
   auto e = command(admin_opcode::abort);
   e.cdw10 = abort_command::sqid_bits.of(sqid) | abort_command::cid_bits.of(cid);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Asynchronous events as DW0 of an Asynchronous Event Request's completion tells them: NVMe Base
+// Asynchronous events as DW0 of an Asynchronous Event Request's completion encodes them: NVMe Base
 // 2.0, section 5.2.1. After one, events of its type stay masked until the log page that it names
 // has been read.
 #pragma once
@@ -21,7 +21,7 @@ enum class async_event_type : std::uint8_t {
   vendor = 7,
 };
 
-// What has happened, by type.
+// The event, by type.
 enum class error_event : std::uint8_t {
   invalid_doorbell = 0,  // of a queue that does not exist
   invalid_doorbell_value = 1,

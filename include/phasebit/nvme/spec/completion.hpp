@@ -11,8 +11,8 @@
 
 namespace phasebit::nvme {
 
-// The last dword of an entry. Host code loads it once, with the ring's ordering, and then knows
-// whether the entry is new, whose it is and how it ended, all from the same moment.
+// The last dword of an entry. The driver loads it once, with the ring's ordering; phase, command id
+// and status are then from the same moment.
 struct completion_dw3 : register_value<completion_dw3, std::uint32_t> {
   using register_value::register_value;
 

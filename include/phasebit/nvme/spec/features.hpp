@@ -50,7 +50,7 @@ enum class feature_id : std::uint8_t {
   namespace_write_protection = 0x84,
 };
 
-// Which value Get Features returns: CDW10 bits 10:8.
+// Selects the value that Get Features returns: CDW10 bits 10:8.
 enum class feature_select : std::uint8_t {
   current = 0,
   default_value = 1,

@@ -181,8 +181,8 @@ struct identify_controller {
   static constexpr field<3, 0> entry_size_required{};  // in sqes and cqes
   static constexpr field<7, 4> entry_size_largest{};
 
-  // Bytes of the longest transfer where the smallest page is `min_page_bytes` (CAP.MPSMIN);
-  // 0 is no limit. An exponent that no 64-bit count can hold says no limit too.
+  // Bytes of the longest transfer where the smallest page is `min_page_bytes` (CAP.MPSMIN); 0 is no
+  // limit. An exponent whose result exceeds 64 bits means no limit too.
   [[nodiscard]] constexpr std::uint64_t max_transfer_bytes(
       std::uint32_t min_page_bytes) const noexcept {
     return mdts == 0 || mdts > 32 ? 0 : std::uint64_t{min_page_bytes} << mdts;

@@ -32,7 +32,7 @@ struct controller_list {
   le<std::uint16_t> count;
   std::array<le<std::uint16_t>, 2047> cntlid;  // ascending
 
-  // The ids there are; a count that the list has no room for is cut.
+  // The ids in the list; a count beyond the list's capacity is reduced to it.
   [[nodiscard]] constexpr std::span<const le<std::uint16_t>> ids() const noexcept {
     return std::span{cntlid}.first(count < cntlid.size() ? count.get() : cntlid.size());
   }
@@ -143,7 +143,7 @@ struct secondary_controller_list {
   std::uint8_t reserved1[31];
   std::array<secondary_controller_entry, 127> entry;  // ascending by scid
 
-  // The entries there are; a count that the list has no room for is cut.
+  // The entries in the list; a count beyond the list's capacity is reduced to it.
   [[nodiscard]] constexpr std::span<const secondary_controller_entry> entries() const noexcept {
     return std::span{entry}.first(count < entry.size() ? count : entry.size());
   }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What Identify says about a namespace and a controller for one command set: the NVM command set's
-// answers to CNS 05h and 06h (NVM Command Set 1.0, section 4.1.5) and the answer to
-// CNS 08h that holds for all of them (NVMe Base 2.0, section 5.17.2).
+// Identify data of a namespace and a controller for one command set: the NVM command set's data for
+// CNS 05h and 06h (NVM Command Set 1.0, section 4.1.5) and the data for CNS 08h that holds for all
+// of them (NVMe Base 2.0, section 5.17.2).
 #pragma once
 
 #include <phasebit/core/field.hpp>
@@ -35,7 +35,7 @@ static_assert(offsetof(nvm_identify_namespace, lbstm) == 0 &&
               offsetof(nvm_identify_namespace, elbaf) == 12 &&
               offsetof(nvm_identify_namespace, reserved268) == 268);
 
-// CNS 06h with CSI 00h. Sizes are 2^n pages of CAP.MPSMIN, 0 is no limit said.
+// CNS 06h with CSI 00h. Sizes are 2^n pages of CAP.MPSMIN, 0 means no limit.
 struct nvm_identify_controller {
   std::uint8_t vsl;         // Verify
   std::uint8_t wzsl;        // Write Zeroes

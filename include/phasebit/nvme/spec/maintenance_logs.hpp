@@ -68,7 +68,7 @@ struct sanitize_log {
   le<std::uint16_t> progress;  // of 65536
   le<std::uint16_t> status;
   le<std::uint32_t> cdw10;           // of the command
-  le<std::uint32_t> overwrite_time;  // seconds, FFFFFFFFh: not said
+  le<std::uint32_t> overwrite_time;  // seconds, FFFFFFFFh: not reported
   le<std::uint32_t> erase_time;
   le<std::uint32_t> crypto_time;
   le<std::uint32_t> overwrite_time_kept;

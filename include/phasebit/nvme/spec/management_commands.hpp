@@ -155,7 +155,7 @@ namespace admin {
   e.cdw10 = f::slot_bits.of(slot) | f::action_bits.of(action) | f::bpid_bit.of(boot_partition);
   return e;
 }
-// A piece of the image, both in bytes and multiples of 4.
+// A part of the image; offset and length are in bytes and multiples of 4.
 [[nodiscard]] constexpr submission_entry firmware_download(std::uint32_t bytes,
                                                            std::uint32_t offset) noexcept {
   PHASEBIT_EXPECTS(bytes != 0 && bytes % 4 == 0 && offset % 4 == 0,

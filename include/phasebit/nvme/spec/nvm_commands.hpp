@@ -41,8 +41,8 @@ struct access_hint {
   static constexpr field<7> incompressible{};
 };
 
-// Blocks of one namespace and how to go about them: read, write, compare, verify, write zeroes and
-// write uncorrectable. What a command has no use for stays as it is here.
+// A range of blocks of one namespace and its options: read, write, compare, verify, write zeroes
+// and write uncorrectable. Members that a command does not use keep their defaults.
 struct block_range {
   std::uint32_t nsid = 0;
   std::uint64_t lba = 0;
@@ -67,7 +67,7 @@ struct block_command {
   static constexpr field<31> lr{};
 };
 
-// What a command of a block range asks for, as a controller reads it.
+// The decoded fields of a command with a block range.
 [[nodiscard]] constexpr block_range block_range_of(const submission_entry& e) noexcept {
   const std::uint32_t dw12 = e.cdw12;
   const std::uint32_t dw15 = e.cdw15;

@@ -69,8 +69,8 @@ enum class nvm_opcode : std::uint8_t {
 };
 inline constexpr std::uint8_t first_vendor_nvm_opcode = 0x80;
 
-// Which way a command's data goes, as bits 1:0 of its opcode say (Base 2.0, figure 138,
-// footnote 3; command sets and vendors keep to it).
+// The direction of a command's data, from bits 1:0 of its opcode (Base 2.0, figure 138, footnote 3;
+// command sets and vendors follow it).
 enum class data_direction : std::uint8_t { none = 0, to_device = 1, from_device = 2, both = 3 };
 
 [[nodiscard]] constexpr data_direction direction_of(std::uint8_t opcode) noexcept {

@@ -14,7 +14,7 @@ namespace phasebit::nvme {
 // to a value that the command gives, 3 leaves it to the application.
 enum class protection_type : std::uint8_t { none = 0, type1 = 1, type2 = 2, type3 = 3 };
 
-// Which tuple the metadata holds: the guard's width.
+// The tuple format of the metadata: the guard's width.
 enum class guard_format : std::uint8_t { bits16 = 0, bits32 = 1, bits64 = 2 };
 
 // An application tag of all ones turns the checks off (in type 3: with a reference tag of ones).

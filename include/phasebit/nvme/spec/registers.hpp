@@ -11,7 +11,7 @@
 
 namespace phasebit::nvme {
 
-// Which I/O command sets are enabled: CC.CSS.
+// The enabled I/O command sets: CC.CSS.
 enum class command_set_selected : std::uint8_t { nvm = 0, all_supported = 6, admin_only = 7 };
 // How the controller arbitrates between submission queues: CC.AMS.
 enum class arbitration_mechanism : std::uint8_t { round_robin = 0, weighted = 1, vendor = 7 };

@@ -169,7 +169,7 @@ class status {
   [[nodiscard]] constexpr status_code code() const noexcept { return code_bits.get(raw_); }
   [[nodiscard]] constexpr status_type sct() const noexcept { return sct_bits.get(raw_); }
   [[nodiscard]] constexpr std::uint8_t sc() const noexcept { return sc_bits.get(raw_); }
-  // Which of the three command retry delays of Identify Controller applies; 0 is none.
+  // The number of the command retry delay of Identify Controller that applies, 1 to 3; 0 is none.
   [[nodiscard]] constexpr std::uint8_t crd() const noexcept { return crd_bits.get(raw_); }
   // The error information log page has more about this command.
   [[nodiscard]] constexpr bool more() const noexcept { return more_bit.get(raw_); }

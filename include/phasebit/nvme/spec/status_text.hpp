@@ -18,7 +18,7 @@ namespace phasebit::nvme {
     case success:
       return "the command completed"sv;
     case invalid_opcode:
-      return "the controller does not know this opcode"sv;
+      return "the controller does not support this opcode"sv;
     case invalid_field:
       return "a field of the command has a value that is not allowed"sv;
     case command_id_conflict:

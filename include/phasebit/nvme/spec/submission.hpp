@@ -72,7 +72,7 @@ struct submission_entry {
                      static_cast<std::uint8_t>(high >> 48)},
         .identifier = static_cast<std::uint8_t>(high >> 56)};
   }
-  // Puts `d` there and says so in PSDT, without which a one-segment SGL would be read as two PRPs.
+  // Stores `d` and sets PSDT, without which a one-segment SGL would be read as two PRPs.
   constexpr void set_sgl(const sgl_descriptor& d,
                          data_pointer p = data_pointer::sgl_metadata_buffer) noexcept {
     prp1 = d.address;

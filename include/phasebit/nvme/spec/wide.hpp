@@ -24,7 +24,7 @@ struct le_u128 {
 static_assert(WireStruct<le_u128> && sizeof(le_u128) == 16);
 
 // A text field without its padding: it ends at the first zero, and trailing spaces are dropped. The
-// view points into `field`. What a device put there is not checked to be printable.
+// view points into `field`. The text is not checked to be printable.
 template <class Chars>
 [[nodiscard]] constexpr std::string_view text_of(const Chars& field) noexcept {
   std::size_t end = 0;
