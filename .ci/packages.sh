@@ -67,7 +67,7 @@ need_packages() {
   fi
 }
 
-# What builds anything of this tree.
+# Packages for every build of this tree.
 # shellcheck disable=SC2034  # used by the scripts that source this file
 BUILD_PACKAGES=(g++ cmake ninja-build libfmt-dev libboost-dev)
 

@@ -181,7 +181,7 @@ template <class Function>
   if (o.backend == "qtest") return run_on_qtest(o);
   if (o.device.empty()) {
     return failure(errc::invalid_argument,
-                   "this backend needs to know which function: --device 0000:00:05.0");
+                   "this backend requires a function: --device 0000:00:05.0");
   }
   return o.backend == "mmio" ? run_on_mmio(o) : run_on_vfio(o);
 }
@@ -194,7 +194,7 @@ int main(int argc, char** argv) {
   add_choice(app, "--backend", options.backend, "How it is reached", {"qtest", "mmio", "vfio"});
   app.add_option("--device", options.device, "Its PCI address, such as 0000:00:05.0")
       ->type_name("BDF");
-  app.add_option("--dma-mask", options.dma_mask, "What -device edu,dma_mask= of QEMU says")
+  app.add_option("--dma-mask", options.dma_mask, "Value of dma_mask= of QEMU's -device edu")
       ->check(CLI::Range(std::uint64_t{0xfff}, std::uint64_t{0xffff'ffff}).description(""))
       ->type_name("MASK")
       ->default_str("0xfffffff");

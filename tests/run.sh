@@ -23,7 +23,7 @@ cmake --build --preset dev -- -k 0 || status=$?
 say "Running the tests"
 ctest --preset dev -j "$(processors)" "$@" 2>&1 | tee build/dev/ctest.txt || status=$?
 
-# ctest says which tests were skipped, but not why.
+# ctest lists the skipped tests, but not the reasons.
 log=build/dev/Testing/Temporary/LastTest.log
 if [[ -e $log ]] && grep -q '^skipped: ' "$log"; then
   say "Skipped, and why"

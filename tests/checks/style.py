@@ -113,7 +113,65 @@ def fronts(root):
             yield file, 1, f"does not include {name} (tests/checks/write_fronts.py writes the file)"
 
 
-CHECKS = {f.__name__: f for f in (spdx, macros, ordering, todo, disabled, layering, fronts)}
+# Words of a private vocabulary, and verbs that ascribe thought or speech to things; the terms to use instead.
+WORDS = {
+    "piece": "segment or part", "tell": "report, return or distinguish", "tells": "reports or returns",
+    "told": "reported or passed", "says": "reports, contains or specifies", "said": "reported or specified",
+    "say": "report, encode or specify", "knows": "contains or supports", "know": "depend on or support",
+    "nobody": "no thread, driver or requester", "whoever": "the caller", "somebody": "another driver or thread",
+    "foreign": "unknown or other", "stranger": "other requester", "owed": "expected", "owes": "must return",
+    "verdict": "result", "remedy": "recovery", "trouble": "fault", "dialect": "codec", "riddle": "",
+    "believe": "accept or validate", "made-up": "simulated", "announce": "report", "rest": "remainder",
+    "room": "space", "silence": "suppress, or no response", "silences": "suppresses", "can not": "cannot",
+}
+# Legitimate uses.
+USES = r"memory-backend-\S*|system's own"
+# Folders whose text has not been reviewed yet: to be emptied, not to be extended.
+UNREVIEWED = (
+)
+
+
+def prose(file):
+    """(line number, text) of comments, of strings with more than one word, and of Markdown outside of code."""
+    cpp = file.suffix in (".hpp", ".cpp", ".h")
+    fenced = False
+    for number, line in enumerate(file.read_text().splitlines(), 1):
+        if file.suffix == ".md":
+            fenced ^= line.lstrip().startswith("```")
+            if not fenced and not line.startswith("    "):
+                yield number, re.sub(r"`[^`]*`", "", line)
+        elif cpp and not line.lstrip().startswith("#include"):
+            if m := re.match(r"\s*//+\s?(?!\s*EXPECT)(.*)", line):
+                yield number, m.group(1)
+                continue
+            strings = re.findall(r'"((?:[^"\\]|\\.)*)"', line)
+            comment = re.sub(r'"(?:[^"\\]|\\.)*"', "", line).partition("//")[2]
+            yield number, " ".join([s for s in strings if " " in s.strip()] + [comment])
+        elif not cpp and (m := re.match(r"\s*#(?!!)\s?(.*)", line)):
+            yield number, m.group(1)
+
+
+def wording(root):
+    """Comments, messages, test names and documents use the field's terms (the glossary is in docs/architecture.md)."""
+    words = re.compile(r"\b(" + "|".join(map(re.escape, WORDS)) + r")s?\b", re.I)
+    opening = re.compile(r"(What|That|Which|Who|Whose|Whom)\b(?![^.]*\?)")
+    before = ""
+    for file in tree.source_files(root, ".hpp", ".cpp", ".h", ".md", ".sh", ".cmake", "CMakeLists.txt"):
+        name = file.relative_to(root).as_posix()
+        if name.startswith(UNREVIEWED) or name in ("CHANGELOG.md",):
+            continue
+        before = "."
+        for number, text in prose(file):
+            text = re.sub(USES, "", text)
+            if m := words.search(text):
+                word = m.group(1).lower()
+                yield file, number, f"`{m.group(0)}`" + (f": write {WORDS[word]}" if WORDS[word] else "")
+            if opening.match(text.lstrip("*- ")) and re.search(r"(^|[.:!?])\s*$", before):
+                yield file, number, f"begins with a clause, `{text.split()[0]} ...`: begin with the subject"
+            before = text
+
+
+CHECKS = {f.__name__: f for f in (spdx, macros, ordering, todo, disabled, layering, fronts, wording)}
 
 
 def main():

@@ -90,7 +90,7 @@ TEST_CASE("what goes in comes out, in either order, with a sign as well") {
   CHECK(be<std::int64_t>{lowest}.get() == lowest);
 }
 
-TEST_CASE("to_wire and from_wire convert a bare integer that somebody else moves") {
+TEST_CASE("to_wire and from_wire convert a bare integer that other code moves") {
   const auto wire = be<std::uint32_t>::to_wire(0x01020304);
   CHECK(bytes_of(wire) == std::array<unsigned, 4>{1, 2, 3, 4});
   CHECK(be<std::uint32_t>::from_wire(wire) == 0x01020304);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Directories, entries, page tables and interrupt tables whose every word somebody else wrote:
+// Directories, entries, page tables and interrupt tables with arbitrary contents:
 // translations end, stay inside, and answer; each refusal is at most one fault.
 #include <phasebit/iommu/amd/translation.hpp>
 #include <phasebit/iommu/page_table/table_memory.hpp>

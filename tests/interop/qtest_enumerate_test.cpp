@@ -265,7 +265,7 @@ TEST_CASE("DMA memory is the machine's RAM on both sides of the hole below 4 GiB
   CHECK(too_much.error().code == errc::exhausted);
 }
 
-TEST_CASE("a QEMU that somebody else runs is taken over by its socket and its memory file") {
+TEST_CASE("a QEMU started by another program is used through its socket and its memory file") {
   need_qemu();
   folder f;
   const std::string memory = f.image("ram", 0);

@@ -312,7 +312,7 @@ TEST_CASE("invalidations in flight: limits, copies, unexpected completions, time
 namespace {
 
 // An IOMMU with a domain, a device behind it with a cache of its own, and messages that wait until
-// somebody delivers them.
+// the test delivers them.
 struct ats_handler {
   flat_memory* memory;
   ats_invalidations<4>* under_way;

@@ -292,7 +292,7 @@ TEST_CASE("memory that the hardware reads past the caches is written back, entry
   CHECK(tables.words_written == 18 + 3);
 }
 
-TEST_CASE("entries that somebody else has written end a walk, and reach nothing outside") {
+TEST_CASE("entries that another writer has stored end a walk, and reach nothing outside") {
   table_store<vtd_second_stage> store(64);
   auto table = vtd_table::create({}, store.arena);
   REQUIRE(table);

@@ -2,7 +2,7 @@
 // Two threads and the words between them. Under ThreadSanitizer these show that thread_order alone
 // makes plain data safe to hand over; without it they run on whatever order the machine has.
 //
-// What the threads share lies on the heap: clang's ThreadSanitizer leaves out accesses to a
+// The threads' shared data lie on the heap: clang's ThreadSanitizer leaves out accesses to a
 // function's own locals, and would see no race there.
 #include <phasebit/core/byte_order.hpp>
 #include <phasebit/core/cacheline.hpp>

@@ -239,7 +239,7 @@ class memory_domain_ref {
   const operations* table_ = nullptr;
 };
 
-// Which domains may hold the same bytes under two addresses. Within one domain an address names one
+// The domains that may hold the same bytes under two addresses. Within one domain an address names one
 // byte. Domains of one group may overlap anywhere, domains of two groups never. A domain that
 // translates into local memory is in group 0 with local memory; scratch and every other domain are
 // groups of their own.

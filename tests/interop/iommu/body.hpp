@@ -292,7 +292,7 @@ TEST_CASE_TEMPLATE_DEFINE("addresses beyond the width, and entries that mean not
     const std::uint64_t iova = free_at + 64 * granule;
     target other{r, granule};
     d.map(iova, other.at(), granule);
-    // Somebody writes into our tables.
+    // Another writer changes our tables.
     const auto found = d.tables().lookup(bus_addr{iova});
     REQUIRE(found.status == iommu::walk_status::mapped);
     iommu::table_word* const entry = d.find_entry(found.entry);

@@ -263,7 +263,7 @@ class domain {
     must(rig_->unit().flush_domain(id_));
     table_.complete(changes_);
   }
-  // The word of our tables that holds `entry`, for somebody to write into it.
+  // The word of our tables that holds `entry`, so that a test can overwrite it.
   [[nodiscard]] iommu::table_word* find_entry(std::uint64_t entry) const {
     const std::span words{reinterpret_cast<iommu::table_word*>(memory_.data()),
                           memory_.size() / sizeof(iommu::table_word)};

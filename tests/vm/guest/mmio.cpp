@@ -159,7 +159,7 @@ TEST_CASE("mmio-two") {
 
 namespace phasebit_guest {
 
-// --mmio-as-nobody BDF: ends with what stops somebody who is not root.
+// --mmio-as-nobody BDF: ends with the error of a user other than root.
 void mmio_as_nobody() {
   if (::setgroups(0, nullptr) != 0 || ::setgid(65534) != 0 || ::setuid(65534) != 0) std::exit(2);
   (void)must(mmio::function::open(bdf));

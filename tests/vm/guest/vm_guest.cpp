@@ -55,7 +55,7 @@ void fill() {
   must(host.shut_down());
 }
 
-// Somebody who is not root, and may pin no more than 1 MiB.
+// A user other than root who may pin at most 1 MiB.
 void as_nobody() {
   const ::rlimit limit{1U << 20, 1U << 20};
   if (::setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || ::setgroups(0, nullptr) != 0 ||

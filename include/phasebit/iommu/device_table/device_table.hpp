@@ -111,7 +111,7 @@ class device_table {
 
   // Makes the entry of `id` become `value`. forget() invalidates what the hardware has cached of it
   // and returns when that is done; it is called where the old entry could have been cached (see
-  // replace_entry). Errors: out_of_range, those of tables.allocate(), protocol where somebody else
+  // replace_entry). Errors: out_of_range, those of tables.allocate(), protocol where another writer
   // has damaged a directory.
   template <class Forget>
     requires std::is_nothrow_invocable_v<Forget&>

@@ -374,7 +374,7 @@ struct command_codec {
     if (op == opcode::tlbi_nsnh_all) return c;
     const bool second = op == opcode::tlbi_s2_ipa;
     const bool by_address = second || op == opcode::tlbi_nh_va || op == opcode::tlbi_nh_vaa;
-    // S12_VMALL is about both; what rests on the second stage is forgotten with it.
+    // S12_VMALL concerns both; caches based on the second stage are invalidated with it.
     c.stage = second || op == opcode::tlbi_s12_vmall ? translation_stage::second
                                                      : translation_stage::first;
     c.by_domain = true;
