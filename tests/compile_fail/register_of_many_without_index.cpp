@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Access to one of several registers requires an index.
-// EXPECT: there are many of this register: say which
+// EXPECT: there are several instances of this register: pass an index
 #include <phasebit/pcie/driver/mapped_bar.hpp>
 #include <phasebit/pcie/driver/register_block.hpp>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // A number, or a value without an offset, is not a register.
-// EXPECT: a register is a type that says where it is
+// EXPECT: a register is a type with an offset
 #include <phasebit/pcie/driver/mapped_bar.hpp>
 #include <phasebit/pcie/driver/register_block.hpp>
 

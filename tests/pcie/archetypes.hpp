@@ -29,8 +29,8 @@ struct config_access_archetype {
   config_access_archetype(const config_access_archetype&) = delete;
   config_access_archetype& operator=(const config_access_archetype&) = delete;
 
-  config_archetype& function(phasebit::pcie::requester_id) noexcept { return nobody; }
-  config_archetype nobody;
+  config_archetype& function(phasebit::pcie::requester_id) noexcept { return absent; }
+  config_archetype absent;
 };
 
 struct doorbell_archetype {

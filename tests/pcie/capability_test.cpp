@@ -17,7 +17,7 @@ using phasebit_test::space_image;
 
 namespace {
 
-// A function that says it has capabilities; the links are the test's.
+// A function with the capability bit set; the test provides the links.
 struct lists {
   space_image config;
   lists() {
@@ -67,14 +67,14 @@ TEST_CASE("capabilities are visited in the order of the list, wherever they lie"
   CHECK(none.error().code == errc::not_found);
 }
 
-TEST_CASE("a walk ends where its visitor has what it wants") {
+TEST_CASE("a walk ends where its visitor stops it") {
   lists l;
   l.config.set8(header::capabilities, 0x40);
   l.link(0x40, 0x11, 0x20);  // the broken link behind it is not looked at
   CHECK(*find_capability(l.config, capability_id::msix) == 0x40);
 }
 
-TEST_CASE("without the status bit there is no list, whatever the pointer says") {
+TEST_CASE("without the status bit there is no list, whatever the pointer is") {
   lists l;
   l.config.set16(header::status, 0);
   l.config.set8(header::capabilities, 0x40);

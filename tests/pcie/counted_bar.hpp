@@ -19,7 +19,7 @@ struct bus_access {
   friend bool operator==(const bus_access&, const bus_access&) = default;
 };
 
-// What lies behind a counted_bar. `answers` overrides, for one offset each, what the next reads give.
+// The registers behind a counted_bar. `answers` overrides the next reads, for one offset each.
 struct counted_registers {
   std::array<std::uint32_t, 64> words{};
   std::vector<bus_access> log;

@@ -157,7 +157,7 @@ std::span<enumerated_function> must(fabric& where, std::vector<enumerated_functi
 
 }  // namespace
 
-TEST_CASE("an empty host bridge has nobody") {
+TEST_CASE("an empty host bridge has no functions") {
   fabric nothing;
   std::vector<enumerated_function> list(4);
   CHECK(must(nothing, list).empty());
@@ -180,11 +180,11 @@ TEST_CASE("a disk behind a root port gets a bus, an address and the right to do 
   CHECK((config.read16(header::command) & 7) == 6);
 }
 
-TEST_CASE("all functions of a device are found, and only when it says it has many") {
+TEST_CASE("all functions of a device are found only if the multi-function bit is set") {
   fabric f;
   function_description d = disk();
   f.root.add_function(3, 0, d);
-  f.root.add_function(3, 5, d);  // hidden: function 0 does not say so
+  f.root.add_function(3, 5, d);  // hidden: function 0 does not report it
   d.multi_function = true;
   f.root.add_function(4, 0, d);
   f.root.add_function(4, 7, d);
@@ -225,7 +225,7 @@ TEST_CASE("prefetchable 64-bit BARs go high where every bridge lets them, others
   CHECK(all[3].bars[2].address < 0x1'0000'0000);
 }
 
-TEST_CASE("without room above 4 GiB everything goes below") {
+TEST_CASE("without space above 4 GiB everything goes below") {
   fabric f;
   function_description d = disk(0x4000, false);
   d.bars[2] = {bar_kind::memory64, 0x10'0000, true};
@@ -256,7 +256,7 @@ TEST_CASE("I/O BARs stay off where no I/O space leads to them") {
   CHECK_FALSE(read_command(config)[command_register::io_space]);
 }
 
-TEST_CASE("virtual functions get room for their BARs and, where they need it, buses") {
+TEST_CASE("virtual functions get space for their BARs and, where they need it, buses") {
   fabric f;
   function_description d = disk();
   d.ari_next_function = 0;
@@ -405,7 +405,7 @@ TEST_CASE("random hierarchies are laid out without overlap, each BAR inside what
   }
 }
 
-TEST_CASE("what does not fit is said to be too much of which") {
+TEST_CASE("resources that do not fit are reported with their kind") {
   fabric f;
   f.root.add_bridge(1, 0).add_function(0, 0, disk());
   std::vector<enumerated_function> list(8);
@@ -486,7 +486,7 @@ TEST_CASE("what does not fit is said to be too much of which") {
   }
 }
 
-TEST_CASE("the largest BARs are left out until the rest fits, kind by kind") {
+TEST_CASE("the largest BARs are left out until the others fit, kind by kind") {
   fabric f;
   host_resources host = plenty;
   host.memory.size = 0x100'0000;

@@ -31,7 +31,7 @@ function_description everything() {
   return d;
 }
 
-// What a register reads after ones were written to all of it.
+// The value of a register after ones were written to all of it.
 std::uint32_t after_ones(space& config, std::uint16_t at) {
   config.write32(at, 0xffff'ffff);
   return config.read32(at);
@@ -218,7 +218,7 @@ TEST_CASE("capabilities that do not exist so are refused") {
   CHECK(refused([](auto& d) { d.resizable_bars = none; }) == errc::invalid_argument);
 }
 
-TEST_CASE("a resizable BAR says its sizes and takes a choice") {
+TEST_CASE("a resizable BAR reports its sizes and accepts one of them") {
   static constexpr std::array<resizable_bar_description, 2> list{
       {{.bar = 0, .sizes = 0b110}, {.bar = 2, .sizes = 1 << 10}}};
   auto d = everything();

@@ -17,7 +17,7 @@ namespace pcie = phasebit::pcie;
 
 using space_image = pcie::config_image<4096>;
 
-// A view of one image, or of nobody. Counts what passes.
+// A view of one image, or of no function. Counts accesses.
 class view {
  public:
   view(space_image* config, std::uint64_t& accesses) : config_(config), accesses_(&accesses) {}

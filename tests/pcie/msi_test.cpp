@@ -33,7 +33,7 @@ struct function {
 
 }  // namespace
 
-TEST_CASE("MSI says how many vectors it has, and of which shape its registers are") {
+TEST_CASE("MSI reports its number of vectors and the layout of its registers") {
   for (unsigned log2 = 0; log2 != 6; ++log2) {
     function f{static_cast<std::uint16_t>(log2 << 1)};
     const auto found = read_msi(f.config);
@@ -69,7 +69,7 @@ TEST_CASE("one vector is switched on with its message, and off again, in each sh
     if (found->wide) CHECK(f.config.read32(f.at + 8) == where.value() >> 32);
     CHECK(f.config.read16(f.at + found->data_offset()) == 0xbeef);
     if (found->maskable) CHECK(f.config.read32(f.at + found->mask_offset()) == 2);
-    // What lies behind is nobody's business.
+    // The registers behind are not accessed.
     const std::uint16_t behind = align_up(found->bytes(), std::uint16_t{4});
     if (behind < 24) CHECK(f.config.read32(static_cast<std::uint16_t>(f.at + behind)) == 0);
     disable_msi(f.config, *found);

@@ -24,7 +24,7 @@ struct registers {
 
 }  // namespace
 
-TEST_CASE("a programmed vector holds its message, masked until it is told otherwise") {
+TEST_CASE("a programmed vector holds its message, masked until it is unmasked") {
   registers device;
   auto table = msix_table<mapped_bar>::attach(device.bar(), {.vectors = 3, .table_offset = 0x100});
   REQUIRE(table);

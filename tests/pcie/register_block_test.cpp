@@ -98,7 +98,7 @@ TEST_CASE("a read is one load and a write one store, of the register's own width
   CHECK(device.log == accesses{{'r', 32, 4, 0x81}, {'w', 32, 12, 5}, {'r', 64, 16, 0}});
 }
 
-TEST_CASE("two reads are two loads, and a value that nobody uses is read all the same") {
+TEST_CASE("two reads are two loads, and an unused value is read, too") {
   phasebit_test::counted_registers device;
   auto block = block_of(counted_bar{device});
   (void)block.read<status>();
@@ -106,7 +106,7 @@ TEST_CASE("two reads are two loads, and a value that nobody uses is read all the
   CHECK(device.log.size() == 2);
 }
 
-TEST_CASE("a block lies where its base says, and each of many registers at its stride") {
+TEST_CASE("a block lies at its base, and each instance of a register at its stride") {
   phasebit_test::counted_registers device;
   auto block = block_of(counted_bar{device}, 0x40);
   block.write(3, queue_tail{7});
@@ -121,7 +121,7 @@ TEST_CASE("a block lies where its base says, and each of many registers at its s
                                {'r', 64, 0x40 + 0x60, 0}});
 }
 
-TEST_CASE("modify reads once, changes what it was told to and writes once") {
+TEST_CASE("modify reads once, changes the given fields and writes once") {
   phasebit_test::counted_registers device;
   device.words[1] = 0xff00'0001;
   auto block = block_of(counted_bar{device});
@@ -178,7 +178,7 @@ TEST_CASE("waiting gives the value that was waited for, or nothing when time is 
   CHECK_FALSE(block.wait_for<status>(phasebit_test::clock_archetype{}, 100'000'000, idle));
 }
 
-TEST_CASE("a BAR that is too small is said to be so before anything is read") {
+TEST_CASE("a BAR that is too small is reported before the first read") {
   phasebit_test::counted_registers device;
   using block = register_block<counted_bar>;
   // The last tail's word ends at 0x7c, the BAR at 0x100.
@@ -205,8 +205,7 @@ TEST_CASE("an index beyond the registers there are is the caller's mistake") {
   }));
 }
 
-TEST_CASE(
-    "a block asks no more of a bar than the concept says, and takes NVMe's registers as they are") {
+TEST_CASE("a block requires no more of a bar than the concept, and accepts NVMe's registers") {
   register_block<phasebit_test::mmio_archetype> block{{}};
   CHECK(block.read<nvme::cap>().raw == ~std::uint64_t{0});
   block.write(nvme::cc{1});

@@ -23,7 +23,8 @@ struct test_clock {
 // A function that forgets its header when its reset is started, and is not there for a while.
 class resettable {
  public:
-  // What is read while it is not there. With retry_status_alone the root complex answers other reads with zeros.
+  // The value of reads during a reset. With retry_status_alone the root complex returns zeros for
+  // other reads.
   enum class silence { all_ones, retry_status, retry_status_alone };
 
   resettable(space_image& config, test_clock& clock, std::uint16_t start, std::uint16_t mask)

@@ -99,7 +99,7 @@ TEST_CASE("a function-level reset is asked for once, and the place on the bus is
   struct resettable : physical_function {
     unsigned resets = 0;
     bool returns = true;
-    // What the owner of an image does: it acts on the write, and the host finds a new function.
+    // The owner of an image acts on the write, and the host finds a new function.
     void write16(std::uint16_t at, std::uint16_t value) noexcept {
       const auto effect = config.write(at, 2, value);
       if (!effect.wrote_one(layout.express + 8U, 15)) return;
@@ -139,7 +139,7 @@ TEST_CASE("a function-level reset is asked for once, and the place on the bus is
   }
 }
 
-TEST_CASE("a function that cannot be reset alone says so") {
+TEST_CASE("a function without a reset of its own reports that") {
   clock_archetype clock;
   space_image config;
   REQUIRE(emit_function(config, {.vendor_id = 1}));

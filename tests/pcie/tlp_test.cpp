@@ -241,7 +241,7 @@ TEST_CASE("a digest is handed over, and counts in the packet's length") {
   CHECK(parsed->digest == 0xdead'beef);
   CHECK(parsed->data.size() == 4);
   packet.resize(16);
-  CHECK(refused(packet) == "a packet's length is not what its header says");
+  CHECK(refused(packet) == "a packet's length differs from its header");
   bytes out(64);
   const auto written = write_tlp(out, parsed->header, parsed->data);
   REQUIRE_FALSE(written);
@@ -355,9 +355,9 @@ TEST_CASE("packets against one rule each are refused") {
   CHECK(refused(of({0xe0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0})) ==
         "the format is none of a header");
   CHECK(refused(of({0x40, 0, 0, 2, 0, 0, 0, 0xff, 0, 0, 0, 0, 1, 2, 3, 4})) ==
-        "a packet's length is not what its header says");
+        "a packet's length differs from its header");
   CHECK(refused(of({0x00, 0, 0, 1, 0, 0, 0, 0xf, 0, 0, 0, 0, 1, 2, 3, 4})) ==
-        "a packet's length is not what its header says");
+        "a packet's length differs from its header");
 }
 
 TEST_CASE("a read with processing hints means all its bytes: the enables are a steering tag") {

@@ -70,9 +70,9 @@ concept PcieBackend = PcieFunction<T> && DmaMemory<T> && requires(T& backend) {
   { backend.clock() } noexcept -> PollClock;
 };
 
-// MSI-X or MSI as events. enable_interrupts(n) gives vectors 0..n-1; poll consumes a pending event and says
-// whether there was one; wait blocks at most so long for one. Each vector may be waited for by a
-// thread of its own.
+// MSI-X or MSI as events. enable_interrupts(n) enables vectors 0..n-1; poll consumes a pending
+// event and returns whether there was one; wait blocks for one until its time-out. Each vector may
+// be waited for by a thread of its own.
 template <class T>
 concept InterruptSource = requires(T& f, unsigned vector, std::uint64_t nanoseconds) {
   { f.interrupt_vectors() } noexcept -> std::same_as<unsigned>;

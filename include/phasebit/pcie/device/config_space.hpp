@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// A configuration space held in memory: what a simulated function, a vfio-user server or an FPGA
-// endpoint answers from. Which bits a host may change is data, so that BAR sizing, read-only fields
-// and bits that are cleared by ones need no code per register.
+// A configuration space held in memory: the registers of a simulated function, a vfio-user server
+// or an FPGA endpoint. The bits that a host may change are data, so that BAR sizing, read-only
+// fields and bits that are cleared by ones need no code per register.
 #pragma once
 
 #include <phasebit/core/ordering.hpp>
@@ -95,8 +95,8 @@ class config_image {
   void set16(std::uint32_t offset, std::uint16_t value) noexcept { put(values_, offset, 2, value); }
   void set32(std::uint32_t offset, std::uint32_t value) noexcept { put(values_, offset, 4, value); }
 
-  // Device side. Which bits of the register a host's write changes, and which it clears by ones.
-  // Initially none.
+  // Device side. Sets the bits of the register that a host's write changes, and those that it
+  // clears by ones. Initially none.
   void set_writable(std::uint32_t offset, unsigned bytes, std::uint32_t mask) noexcept {
     put(writable_, offset, bytes, mask);
   }

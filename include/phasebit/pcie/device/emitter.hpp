@@ -159,9 +159,9 @@ template <std::size_t Bytes>
 
 }  // namespace detail
 
-// Writes the function into the image, which is cleared first, as it is after a reset; so this is
-// how a device resets it, too. Errors say what the description gets wrong; error::index is the BAR
-// or the capability. The image is of no use after an error.
+// Writes the function into the image, which is cleared first, as it is after a reset; a device uses
+// it to reset the image, too. Errors name the fault of the description; error::index is the BAR or
+// the capability. After an error the image is unusable.
 template <std::size_t Bytes>
 [[nodiscard]] result<function_layout> emit_function(config_image<Bytes>& image,
                                                     const function_description& d) noexcept {

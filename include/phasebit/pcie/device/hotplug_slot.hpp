@@ -13,7 +13,7 @@ namespace phasebit::pcie {
 // up.
 enum class slot_state : std::uint8_t { empty, off, on };
 
-// What a call asks of the slot's owner.
+// The action that a call requires of the slot's owner.
 struct slot_outcome {
   bool power_changed = false;  // link_up() is another than before
   bool interrupt = false;      // send the port's hot-plug interrupt
@@ -26,8 +26,8 @@ struct slot_outcome {
 };
 
 // One slot with attention button, power controller and both indicators, and no sensor of a latch.
-// Commands complete at once. Power comes on when software says so and goes off likewise; a function
-// that is pulled out takes the link down at once. One thread at a time.
+// Commands complete at once. Software switches power on and off; a function that is pulled out
+// takes the link down at once. One thread at a time.
 class hotplug_slot {
  public:
   // The register is constant. `number` is the physical slot's, unique within the chassis.
@@ -98,8 +98,8 @@ class hotplug_slot {
   // All but Electromechanical Interlock Control, which this slot has not.
   static constexpr std::uint16_t writable = 0x17ff;
 
-  // Does what changes the slot, notes the events that come of it, and says whether an interrupt is due:
-  // where one becomes pending that is enabled.
+  // Applies a change of the slot, records the resulting events, and returns whether an interrupt is
+  // due: when an enabled one becomes pending.
   template <class Change>
   constexpr slot_outcome change(Change&& apply) noexcept {
     const bool before = link_up();

@@ -20,7 +20,7 @@
 
 namespace phasebit::pcie {
 
-// What a write to a port changed.
+// The effect of a write to a port.
 struct switch_port_change {
   bool routing = false;          // bus numbers, windows, memory decoding or bus mastering
   bool secondary_reset = false;  // Secondary Bus Reset was set: what is behind the port is reset
@@ -89,7 +89,7 @@ class switch_port {
     return change;
   }
 
-  // What happens in the slot; see hotplug_slot. Only of a port that has one.
+  // Events of the slot; see hotplug_slot. Only for a port that has one.
   slot_outcome insert() noexcept {
     return in_slot([&] { return slot_.insert(); });
   }
@@ -121,14 +121,15 @@ class switch_port {
     const auto window = [&](std::uint16_t low) {
       return std::uint64_t{image_.read16(low) & 0xfff0U} << 16;
     };
-    constexpr std::uint64_t rest = bridge_header::memory_granularity - 1;
-    if (inside(window(bridge_header::memory_base), window(bridge_header::memory_limit) | rest)) {
+    constexpr std::uint64_t remaining = bridge_header::memory_granularity - 1;
+    if (inside(window(bridge_header::memory_base),
+               window(bridge_header::memory_limit) | remaining)) {
       return true;
     }
     const std::uint64_t upper_base = image_.read32(bridge_header::prefetchable_base_upper);
     const std::uint64_t upper_limit = image_.read32(bridge_header::prefetchable_limit_upper);
     return inside(window(bridge_header::prefetchable_base) | upper_base << 32,
-                  window(bridge_header::prefetchable_limit) | upper_limit << 32 | rest);
+                  window(bridge_header::prefetchable_limit) | upper_limit << 32 | remaining);
   }
   // The message of the hot-plug interrupt; nothing where the host has not enabled it or the port may
   // not send.

@@ -16,7 +16,7 @@
 
 namespace phasebit::pcie {
 
-// What keeps the functions behind a port apart: validated sources, and no requests between peers.
+// The isolation of the functions behind a port: validated sources, and no requests between peers.
 [[nodiscard]] constexpr acs_capability acs_isolation() noexcept {
   return acs_capability{}
       .with(acs_capability::source_validation, true)
@@ -39,10 +39,11 @@ template <ConfigSpace Config>
   return acs_capability{config.read16(control)};
 }
 
-// isolate() for every port of the list of enumerate() that leads to a link, and for functions of devices that have
-// several. Then `isolated` of each function says whether its requests reach the IOMMU without passing a peer:
-// every port above it isolates, no conventional bridge is above it, and of several functions of one device each
-// isolates. Functions that are not isolated are given to one user together.
+// isolate() for every port of the list of enumerate() that leads to a link, and for functions of
+// devices that have several. Afterwards `isolated` of each function is true if its requests reach
+// the IOMMU without passing a peer: every port above it isolates, no conventional bridge is above
+// it, and of several functions of one device each isolates. Functions that are not isolated are
+// given to one user together.
 template <ConfigAccess Root>
 void isolate_all(Root& root, std::span<enumerated_function> all) noexcept {
   const auto shares_device = [&](const enumerated_function& f) {

@@ -14,8 +14,8 @@
 
 namespace phasebit::pcie {
 
-// Which half of a 64-bit register is accessed first. A device that acts on its register, or latches
-// the other half of it, does so at one of the two accesses; its manual says which.
+// The half of a 64-bit register that is accessed first. A device that acts on its register, or
+// latches the other half of it, does so at one of the two accesses, as its manual specifies.
 enum class half_order : std::uint8_t { low_first, high_first };
 
 // Two reads of 32 bits and no more. Between them the device may change the register: the value is
@@ -46,9 +46,9 @@ void write_halves(Bar& bar, std::uint32_t offset, std::uint64_t value) noexcept 
   }
 }
 
-// A view of another bar that makes no access wider than 32 bits. read64() and write64() go in Order;
-// write64_lo_hi() goes low half first whatever Order is, for its name says so and NVMe relies on it.
-// Threads as for the bar below; the two halves of one register are one thread's.
+// A view of another bar that makes no access wider than 32 bits. read64() and write64() go in
+// Order; write64_lo_hi() always goes low half first, as its name requires and NVMe relies on.
+// Threads as for the bar below; the two halves of one register belong to one thread.
 template <Mmio Bar, half_order Order = half_order::low_first>
 class bus32_bar {
  public:

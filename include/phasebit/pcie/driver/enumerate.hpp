@@ -18,10 +18,10 @@
 
 namespace phasebit::pcie {
 
-// What the host bridge forwards, and which buses are below it. `memory` lies below 4 GiB.
+// The ranges that the host bridge forwards, and the buses below it. `memory` lies below 4 GiB.
 // `prefetchable` takes 64-bit BARs and may lie anywhere outside it; without it they go to `memory`.
-// Without `io`, I/O BARs stay unassigned. Bases are multiples of 1 MiB, or of 4 KiB for I/O,
-// and not 0, which is how an unassigned BAR reads.
+// Without `io`, I/O BARs stay unassigned. Bases are multiples of 1 MiB, or of 4 KiB for I/O, and
+// not 0, which is the value of an unassigned BAR.
 struct host_resources {
   aperture io{};
   aperture memory{};
@@ -116,7 +116,7 @@ template <ConfigAccess Root>
   detail::scanner<Root> plain{root, out, options};
   auto count = plain.run();
   if (count && host.slots.buses != 0) {
-    // What is left once everything has its number may be kept for slots.
+    // The buses that are left after numbering may be reserved for slots.
     options.slot_buses = host.slots.buses;
     options.spare = static_cast<std::uint8_t>(host.last_bus - plain.last_used());
     count = detail::scanner<Root>{root, out, options}.run();

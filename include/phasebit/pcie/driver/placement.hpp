@@ -35,7 +35,7 @@ class placer {
          const std::array<aperture, resource_classes>& host) noexcept
       : all_(all), host_(host) {}
 
-  // What does not fit is left out and reported on its function, largest first.
+  // Resources that do not fit are left out and reported on their function, largest first.
   void run() noexcept {
     for (unsigned n = 0; n != resource_classes; ++n) {
       const resource_class c{static_cast<std::uint8_t>(n)};

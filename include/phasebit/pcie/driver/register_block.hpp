@@ -34,13 +34,13 @@
 
 namespace phasebit::pcie {
 
-// What a driver may do with a register. Reading one that is cleared by writing ones, changing a bit
-// and writing it back would clear every flag that was up: there is no modify() for those.
+// The permitted accesses of a register. Reading one that is cleared by writing ones, changing a bit
+// and writing it back would clear every flag that was set: there is no modify() for those.
 enum class register_access : std::uint8_t { read_write, read_only, write_only, write_one_to_clear };
 
-// A register_value that knows its place: bytes from the begin of its block. Derived may add
-//   static constexpr std::uint32_t count, stride   where there are many of them, a stride apart
-//   static constexpr half_order halves             where its 64 bits go as two accesses on any bus
+// A register_value with an offset: bytes from the begin of its block. Derived may add
+//   static constexpr std::uint32_t count, stride   for several instances, a stride apart
+//   static constexpr half_order halves             if its 64 bits are two accesses on any bus
 template <class Derived, std::uint32_t Offset, std::unsigned_integral Word = std::uint32_t,
           register_access Access = register_access::read_write>
 struct device_register : register_value<Derived, Word> {
@@ -84,11 +84,11 @@ template <class Register>
   return begin + sizeof(typename Register::word_type);
 }
 
-// What is wrong with a description itself, in one place, so that each use says it in words.
+// Checks of a description, in one place, so that every use gives the same message.
 template <class Register>
 consteval void check_register() noexcept {
   static_assert(DeviceRegister<Register>,
-                "a register is a type that says where it is: device_register<Self, Offset>");
+                "a register is a type with an offset: device_register<Self, Offset>");
   if constexpr (DeviceRegister<Register>) {
     using word = typename Register::word_type;
     static_assert(sizeof(word) == 4 || sizeof(word) == 8,
@@ -151,7 +151,7 @@ class register_block {
     PHASEBIT_EXPECTS(base % 8 == 0, "a block of registers begins at a multiple of 8");
   }
 
-  // For a bar whose size a device has said: not_supported where one of these registers lies beyond
+  // For a bar whose size a device reports: not_supported where one of these registers lies beyond
   // it. None of them may overlap another, which the compiler checks.
   template <class... Registers>
     requires(sizeof...(Registers) != 0)
@@ -256,7 +256,7 @@ class register_block {
   static constexpr void check_single() noexcept {
     detail::check_register<Register>();
     static_assert(!detail::is_one_of_many<Register>,
-                  "there are many of this register: say which, by its index");
+                  "there are several instances of this register: pass an index");
   }
   template <class Register>
   static constexpr void check_index(std::uint32_t index) noexcept {

@@ -27,12 +27,12 @@ struct aperture {
   friend constexpr bool operator==(const aperture&, const aperture&) noexcept = default;
 };
 
-// Which of a bridge's windows a resource goes through.
+// The window of a bridge that a resource goes through.
 enum class resource_class : std::uint8_t { io, memory, prefetchable };
 inline constexpr unsigned resource_classes = 3;
 
-// What is kept free behind each slot to which devices may be added. Sizes are in bytes, and are rounded up to
-// whole windows; `buses` counts those behind the slot in all, with what is there already.
+// Reserves behind each slot to which devices may be added. Sizes are in bytes, and are rounded up
+// to whole windows; `buses` is the total behind the slot, including existing ones.
 struct hot_plug_reserve {
   std::uint8_t buses = 0;
   std::uint64_t io = 0;
@@ -50,8 +50,8 @@ struct enumerated_function {
   std::uint16_t vendor_id = 0;
   std::uint16_t device_id = 0;
   std::uint32_t class_code = 0;
-  // What made the function unusable, if anything did: it broke the specification, or is a bridge for
-  // which no bus number is left. It is left switched off. error::index may be a BAR's number.
+  // The error that made the function unusable, if any: it broke the specification, or is a bridge
+  // for which no bus number is left. It is left switched off. error::index may be a BAR's number.
   std::optional<error> fault{};
   // A resource for which there was no place; the function is usable without it. error::index is the
   // BAR, 6 + the number of a VF BAR, or one of the constants below; error::value the bytes, buses or
@@ -68,7 +68,7 @@ struct enumerated_function {
   bool decodes_memory = true;
   // The expansion ROM where it was placed, else absent. It is not decoded: see set_expansion_rom.
   bar rom{};
-  // What isolate_all() found: requests reach the host bridge without passing a peer.
+  // The result of isolate_all(): requests reach the host bridge without passing a peer.
   bool isolated = false;
 
   // A bridge's, else zero. Apertures hold what is forwarded, one per resource_class.
@@ -236,8 +236,8 @@ class scanner {
     return {};
   }
 
-  // Lets the routing ids behind a port be bus and 8-bit function (6.13), where both ends know how:
-  // without it, virtual functions from number 8 on are out of reach.
+  // Enables routing IDs of bus and 8-bit function behind a port (6.13), if both ends support it:
+  // otherwise virtual functions from number 8 on are unreachable.
   template <ConfigSpace Config>
   void forward_ari(const enumerated_function& bridge, std::uint16_t port, Config& device) noexcept {
     auto&& config = root_.function(bridge.id);

@@ -78,7 +78,7 @@ template <ConfigSpace Config>
     }
     const bool wide = type == bar_register::type_64;
     if (wide && i + 1 == count) {
-      return failure(errc::protocol, "the last BAR says that it is the lower half of two").at(i);
+      return failure(errc::protocol, "the last BAR is encoded as the lower half of two").at(i);
     }
     std::uint64_t settable = answer.raw & ~bar_register::memory_flags;
     std::uint64_t address = held & ~bar_register::memory_flags;

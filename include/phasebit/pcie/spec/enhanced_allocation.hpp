@@ -23,7 +23,8 @@ inline constexpr std::uint16_t bridge_first = 0x08;
 
 }  // namespace enhanced_allocation
 
-// What an entry stands for, 7.8.5.3, BAR Equivalent Indicator. 0 to 5 are BARs, 9 to 14 BARs of virtual functions.
+// The resource of an entry, 7.8.5.3, BAR Equivalent Indicator. 0 to 5 are BARs, 9 to 14 BARs of
+// virtual functions.
 enum class allocation_target : std::uint8_t {
   bar0 = 0,
   bar5 = 5,

@@ -38,7 +38,7 @@ inline constexpr std::uint16_t end = 0x40;  // device specific from here: the ca
 
 }  // namespace header
 
-// What only type 1 has, 7.5.1.3.
+// Registers of type 1 headers only, 7.5.1.3.
 namespace bridge_header {
 
 inline constexpr std::uint16_t primary_bus = 0x18;
@@ -59,7 +59,7 @@ inline constexpr std::uint16_t io_limit_upper = 0x32;
 inline constexpr std::uint16_t expansion_rom = 0x38;
 inline constexpr std::uint16_t bridge_control = 0x3e;
 
-// What a window's base and limit registers count in: 7.5.1.3.6, 7.5.1.3.8, 7.5.1.3.9.
+// The granularity of a window's base and limit registers: 7.5.1.3.6, 7.5.1.3.8, 7.5.1.3.9.
 inline constexpr std::uint64_t io_granularity = 0x1000;
 inline constexpr std::uint64_t memory_granularity = 0x10'0000;
 
@@ -131,8 +131,9 @@ struct bridge_window_register : register_value<bridge_window_register, std::uint
   static constexpr std::uint8_t wide = 1;  // 32 bits of I/O, 64 bits of prefetchable memory
 };
 
-// Whether the function is there no more. Its vendor id says nothing (a virtual function's is FFFFh
-// by rule, PCIe 5.0, 9.3.4.1.1), but command and status have reserved bits that read as zero.
+// Returns whether the function was removed. Its vendor id is not sufficient (a virtual function's
+// is FFFFh by rule, PCIe 5.0, 9.3.4.1.1), but command and status have reserved bits that read as
+// zero.
 template <ConfigSpace Config>
 [[nodiscard]] bool is_removed(Config& config) noexcept {
   return config.read32(header::command) == 0xffff'ffff;

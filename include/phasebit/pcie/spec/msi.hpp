@@ -65,7 +65,7 @@ template <ConfigSpace Config>
   return found;
 }
 
-// Switches MSI off. An interrupt that is due is then told by INTx, where the function has it.
+// Switches MSI off. An interrupt that is due is then signalled by INTx, where the function has it.
 template <ConfigSpace Config>
 void disable_msi(Config& config, const msi_capability& capability) noexcept {
   const auto at = static_cast<std::uint16_t>(capability.offset + msi::control_offset);

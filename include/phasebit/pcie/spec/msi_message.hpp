@@ -8,7 +8,7 @@
 
 namespace phasebit::pcie {
 
-// What a vector writes, and where: `data` as 32 bits, little-endian, to a dword-aligned address.
+// The write of a vector: `data` as 32 bits, little-endian, to a dword-aligned address.
 struct msi_message {
   bus_addr address;
   std::uint32_t data = 0;

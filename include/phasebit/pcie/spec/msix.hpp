@@ -72,7 +72,7 @@ struct msix_capability {
   std::uint32_t pba_offset = 0;
 };
 
-// Errors: those of find_capability, and protocol where the table is said to lie in no BAR.
+// Errors: those of find_capability, and protocol where the table's BAR indicator is invalid.
 template <ConfigSpace Config>
 [[nodiscard]] result<msix_capability> read_msix(Config& config) noexcept {
   const auto at = find_capability(config, capability_id::msix);

@@ -45,8 +45,8 @@ struct sriov_control : register_value<sriov_control, std::uint16_t> {
 // After VF Enable was set, a virtual function may leave requests unanswered for so long (9.3.3.3.1).
 inline constexpr std::uint64_t vf_enable_wait_ns = 100 * nanoseconds_per_ms;
 
-// What a physical function says of its virtual ones. The offset and stride are those that hold for
-// NumVFs as it is now; they may change with it (9.3.3.9).
+// The virtual functions of a physical function. Offset and stride are valid for the current NumVFs;
+// they may change with it (9.3.3.9).
 struct sriov_capability {
   std::uint16_t offset = 0;
   std::uint16_t total_vfs = 0;

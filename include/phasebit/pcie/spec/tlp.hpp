@@ -86,8 +86,8 @@ struct tlp_dword2 : register_value<tlp_dword2, std::uint32_t> {
 inline constexpr unsigned tlp_max_dwords = 1024;           // of data
 inline constexpr std::uint64_t tlp_boundary_bytes = 4096;  // no memory request crosses a multiple
 
-// A TLP header by value. Reads and writes fields and checks nothing: tlp_check() does. A value whose
-// Fmt says three doublewords has zeros in the fourth.
+// A TLP header by value. Reads and writes fields and checks nothing: tlp_check() does. A value
+// whose Fmt encodes three doublewords has zeros in the fourth.
 struct tlp_header {
   std::array<std::uint32_t, 4> dw{};
 
@@ -130,7 +130,7 @@ struct tlp_header {
     return type() == tlp_type::message || (type() == tlp_type::memory && with_data());
   }
 
-  // Who asked: of a request its sender, of a completion where it goes.
+  // The requester: of a request its sender, of a completion its destination.
   [[nodiscard]] constexpr requester_id requester() const noexcept {
     return requester_id{static_cast<std::uint16_t>((is_completion() ? dw[2] : dw[1]) >> 16)};
   }

@@ -75,8 +75,8 @@ struct completion {
   friend constexpr bool operator==(const completion&, const completion&) noexcept = default;
 };
 
-// The answer to a request that is not posted. With success it carries what was asked for, in one
-// piece; with any other status no data (2.2.9). Byte count and lower address follow 2.3.1.1.
+// The completion of a non-posted request. With success it carries all requested data in one packet;
+// with any other status no data (2.2.9). Byte count and lower address follow 2.3.1.1.
 [[nodiscard]] constexpr completion complete(const tlp_header& request, requester_id completer,
                                             completion_status status) noexcept {
   completion c{.completer = completer,

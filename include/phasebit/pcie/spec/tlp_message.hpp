@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Messages: interrupts of old, power management, errors, hot-plug, and what ATS and page requests
-// say. PCIe 5.0, 2.2.8 and chapter 10.
+// Messages: legacy interrupts, power management, errors, hot-plug, ATS and page requests. PCIe 5.0,
+// 2.2.8 and chapter 10.
 #pragma once
 
 #include <phasebit/pcie/spec/requester_id.hpp>

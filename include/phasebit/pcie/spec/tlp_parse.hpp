@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A whole TLP: prefixes, header, data and digest, from bytes that a link partner sent. What the
-// specification calls a malformed TLP (PCIe 5.0, 2.3) is an error and nothing else is done with it.
+// A whole TLP: prefixes, header, data and digest, from bytes that a link partner sent. A malformed
+// TLP as the specification defines it (PCIe 5.0, 2.3) is an error and has no other effect.
 #pragma once
 
 #include <phasebit/core/result.hpp>
@@ -175,7 +175,7 @@ struct tlp {
   const std::size_t data_bytes = packet.header.data_bytes();
   const std::size_t digest_bytes = packet.header.first()[tlp_dword0::digest] ? 4 : 0;
   if (bytes.size() - at != data_bytes + digest_bytes) {
-    return detail::malformed("a packet's length is not what its header says", bytes.size() - at);
+    return detail::malformed("a packet's length differs from its header", bytes.size() - at);
   }
   packet.data = bytes.subspan(at, data_bytes);
   if (digest_bytes != 0) packet.digest = word(at + data_bytes);
@@ -183,8 +183,8 @@ struct tlp {
 }
 
 // Writes header and data, and the prefix where there is one, to `out`; returns the bytes written.
-// Errors: invalid_argument (the data is not what the header says), exhausted (`out` is too small). A
-// header that asks for a digest is refused as not_supported.
+// Errors: invalid_argument (the data differs from the header), exhausted (`out` is too small). A
+// header with a digest is refused as not_supported.
 [[nodiscard]] constexpr result<std::size_t> write_tlp(
     std::span<std::byte> out, const tlp_header& header, std::span<const std::byte> data,
     std::optional<tlp_prefix> prefix = std::nullopt) noexcept {
@@ -192,7 +192,8 @@ struct tlp {
     return failure(errc::not_supported, "no digest (ECRC) is computed");
   }
   if (data.size() != header.data_bytes()) {
-    return failure(errc::invalid_argument, "the data is not what the header says", data.size());
+    return failure(errc::invalid_argument, "the data's length differs from the header",
+                   data.size());
   }
   const std::size_t front = prefix ? 4 : 0;
   const std::size_t total = front + std::size_t{header.dwords()} * 4 + data.size();

@@ -33,7 +33,7 @@ struct tlp_prefix : register_value<tlp_prefix, std::uint32_t> {
   }
 };
 
-// A receiver that does not say otherwise supports so many end-end prefixes at most (2.2.10.2).
+// The limit on end-end prefixes of a receiver that does not report another one (2.2.10.2).
 inline constexpr unsigned tlp_max_end_end_prefixes = 4;
 
 // PASID prefix, 6.20.2: whose address space a memory request is in.

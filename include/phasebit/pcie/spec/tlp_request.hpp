@@ -11,7 +11,7 @@
 
 namespace phasebit::pcie {
 
-// What requests and completions carry beside their meaning, 2.2.6.
+// Attributes of requests and completions, 2.2.6.
 struct tlp_attributes {
   std::uint8_t traffic_class = 0;  // 0 to 7
   bool relaxed_ordering = false;
@@ -77,8 +77,8 @@ struct byte_enables {
   friend constexpr bool operator==(const byte_enables&, const byte_enables&) noexcept = default;
 };
 
-// A memory read or write (or a translation request). Addresses are multiples of 4; enables say which
-// bytes are meant.
+// A memory read or write (or a translation request). Addresses are multiples of 4; byte enables
+// select the bytes.
 struct memory_request {
   bool write = false;
   bool locked = false;  // reads only
