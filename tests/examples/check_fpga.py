@@ -94,7 +94,7 @@ def mistakes(programs, folder):
     bad(programs, "nowhere.mem: .*cannot be opened", *host(folder / "nowhere.mem"))
     memory.write_bytes(bytes(100))
     bad(programs, "the BAR is too small", *host(memory))
-    bad(programs, "say how many bytes", *host("/dev/zero"))
+    bad(programs, "the number of bytes to map", *host("/dev/zero"))
     bad(programs, "shorter than what is to be mapped", *host(memory, "--bar-size", "1M"))
     bad(programs, "not as long as --size", "fpga_queue", "engine", "--memory", memory)
     memory.write_bytes(bytes(1 << 20))

@@ -403,7 +403,7 @@ TEST_CASE("a driver validates the engine's writes") {
     CHECK(code(device->start(8)) == errc::timed_out);
   }
   SUBCASE("a completion of a command that was not sent is counted and not delivered") {
-    card c{fpga::engine_fault::foreign_id};
+    card c{fpga::engine_fault::unknown_id};
     const auto device = c.device();
     REQUIRE(device->attach());
     REQUIRE(device->start(8));

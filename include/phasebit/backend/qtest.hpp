@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// QEMU's device models as a backend: independent NVMe, virtio and IOMMU models, driven
-// without a guest. docs/qtest.md tells how.
+// QEMU's device models as a backend: independent NVMe, virtio and IOMMU models, driven without a
+// guest. See docs/qtest.md.
 #pragma once
 
 #include <phasebit/backend/qtest/bar.hpp>

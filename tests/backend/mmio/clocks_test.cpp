@@ -16,7 +16,8 @@ std::uint32_t narrow() noexcept { return static_cast<std::uint32_t>(counter); }
 
 }  // namespace
 
-TEST_CASE("a clock without a timer counts the turns of whoever waits, so that no wait is endless") {
+TEST_CASE(
+    "a clock without a timer counts the turns of the waiting loop, so that no wait is endless") {
   mmio::turn_clock<1000> clock;
   int asked = 0;
   CHECK_FALSE(poll_until(clock, 10'000, [&] {

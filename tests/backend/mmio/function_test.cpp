@@ -57,7 +57,7 @@ struct id : pcie::device_register<id, 0x10> {
 
 }  // namespace
 
-TEST_CASE("a BAR is mapped where its register says, and the function may master the bus then") {
+TEST_CASE("a BAR is mapped at its register's address, which enables bus mastering") {
   const auto there = std::make_unique<device>();
   static static_arena<4096> dma;
   mmio::function f{config_view{&there->config}, dma};
@@ -90,7 +90,7 @@ TEST_CASE("regression: a BAR is sized once, for sizing switches off what is in u
 }
 
 TEST_CASE(
-    "a BAR that is absent, of I/O ports, without an address or out of reach is said to be so") {
+    "a BAR that is absent, of I/O ports, without an address or out of reach is reported as such") {
   const auto there = std::make_unique<device>();
   static static_arena<4096> dma;
   {

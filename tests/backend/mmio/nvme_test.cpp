@@ -47,7 +47,7 @@ class memory_disk {
     std::memset(registers, 0, sizeof registers);
     show();
   }
-  // What was written to the registers since the last look, then some of the work.
+  // Register writes since the last check, then some of the work.
   void step() noexcept {
     // CC last: the driver writes it when the others are there.
     for (std::uint32_t at = nvme::aqa::offset; at != nvme::acq::offset + 8; at += 4) take(at);

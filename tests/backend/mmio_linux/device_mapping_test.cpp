@@ -27,9 +27,9 @@ TEST_CASE("any part of a file is mapped, wherever it begins in its page") {
   CHECK(part->bytes()[0] == std::byte{'b'});
   part->bar().write32(4, 0x63636363);
   CHECK(machine.read("/dev/fpga0_user").substr(page_bytes() + 8, 9) == "baaacccca");
-  const auto rest = map_file(path, {.offset = page_bytes(), .bytes = 0});
-  REQUIRE(rest);
-  CHECK(rest->size() == 2 * page_bytes());
+  const auto remaining = map_file(path, {.offset = page_bytes(), .bytes = 0});
+  REQUIRE(remaining);
+  CHECK(remaining->size() == 2 * page_bytes());
 }
 
 TEST_CASE("a part that a file does not have is refused before it is touched") {
@@ -51,12 +51,12 @@ TEST_CASE("a part that a file does not have is refused before it is touched") {
   CHECK(map_file(machine.paths().dev + "/empty").error().code == errc::invalid_argument);
 }
 
-TEST_CASE("a device's file needs a length, for it says none") {
+TEST_CASE("a device's file needs a length, because it reports none") {
   CHECK(map_file("/dev/zero").error().code == errc::invalid_argument);
   auto zero = map_file("/dev/zero", {.offset = 0, .bytes = 64});
   REQUIRE(zero);
   CHECK(zero->bar().read64(8) == 0);
-  // One that cannot be mapped says so.
+  // A file that cannot be mapped reports that.
   CHECK_FALSE(map_file("/dev/null", {.offset = 0, .bytes = 64}));
 }
 

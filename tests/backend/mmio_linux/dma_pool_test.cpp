@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Physical addresses of a made-up machine for memory that is really there.
+// Physical addresses of a simulated machine for real memory.
 #include "fake_sysfs.hpp"
 
 #include <phasebit/backend/mmio_linux/dma_pool.hpp>
@@ -35,7 +35,7 @@ struct pages {
     REQUIRE(made);
     memory = std::move(*made);
   }
-  // What /proc/self/pagemap of the machine is to say of them.
+  // The contents of /proc/self/pagemap of the machine.
   void tell(const fake_sysfs& machine, const std::vector<std::uint64_t>& entries) const {
     const std::string path = machine.paths().proc + "/self/pagemap";
     machine.write("/proc/self/pagemap", "");
@@ -93,7 +93,7 @@ TEST_CASE("more pages than are asked for at a time are looked up all the same") 
 }
 
 TEST_CASE(
-    "where the kernel tells the addresses of fewer pages, those of earlier ones are not taken") {
+    "where the kernel reports the addresses of fewer pages, those of earlier ones are not taken") {
   const fake_sysfs machine;
   const pages p{513};
   std::vector<std::uint64_t> entries;
@@ -104,7 +104,7 @@ TEST_CASE(
   CHECK(runs.error().code == errc::not_mapped);
 }
 
-TEST_CASE("of runs of pages one is long enough, or it is said how long the longest is") {
+TEST_CASE("one run of pages is long enough, or the error has the length of the longest") {
   std::vector<std::byte> memory(8192);
   const auto run = [&](std::uint64_t at, std::size_t bytes) {
     return dma_region{std::span{memory}.first(bytes), bus_addr{at}};
@@ -123,7 +123,7 @@ TEST_CASE("an allocation that wraps is refused") {
   CHECK_FALSE(pool.allocate(~std::size_t{0} - 4096, 64));
 }
 
-TEST_CASE("an address that the kernel hides is an error that says who may see it") {
+TEST_CASE("an address that the kernel hides is an error that names the required capability") {
   const fake_sysfs machine;
   const pages p{2};
   p.tell(machine, {present | 5, present});
@@ -149,7 +149,7 @@ TEST_CASE("a page that is not in memory, or nowhere, has no address") {
   CHECK(pagemap::open(machine.paths()).error().code == errc::not_found);
 }
 
-TEST_CASE("the kernel of this machine tells addresses, or that it does not") {
+TEST_CASE("the kernel of this machine reports addresses, or an error is returned") {
   const pages p{1};
   p.memory.data()[0] = std::byte{1};
   const auto map = pagemap::open();
@@ -193,7 +193,7 @@ TEST_CASE("a device without DMA gets no memory") {
   CHECK(pool.allocate(64, 64).error().code == errc::not_supported);
 }
 
-TEST_CASE("a u-dma-buf is as large and where its attributes say") {
+TEST_CASE("a u-dma-buf has the size and address of its attributes") {
   const fake_sysfs machine;
   machine.write("/sys/class/u-dma-buf/udmabuf0/phys_addr", "0x1f300000\n");
   machine.write("/sys/class/u-dma-buf/udmabuf0/size", "8192\n");
@@ -216,7 +216,7 @@ TEST_CASE("a u-dma-buf is as large and where its attributes say") {
   CHECK(udmabuf::open("old", machine.paths())->region().bus == bus_addr{0x1f40'0000});
 }
 
-TEST_CASE("a u-dma-buf that is missing or nonsense is an error that says what to do") {
+TEST_CASE("a u-dma-buf that is missing or malformed is an error that names the remaining step") {
   const fake_sysfs machine;
   const auto missing = udmabuf::open("udmabuf0", machine.paths());
   REQUIRE_FALSE(missing);
@@ -245,7 +245,7 @@ TEST_CASE("a u-dma-buf that is missing or nonsense is an error that says what to
   CHECK(with("0x1000\n", "9223372036854775808\n") == errc::invalid_argument);
 }
 
-TEST_CASE("where no huge pages are set aside it is said how to get some") {
+TEST_CASE("without huge pages the error explains how to reserve some") {
   dma_pool pool;
   CHECK(pool.is_physical());
   const auto got = pool.allocate(4096, 4096);

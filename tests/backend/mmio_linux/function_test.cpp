@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What stands in the way of a function, and how it is left; on a made-up machine.
+// Obstacles to opening a function, and the state it is left in; on a simulated machine.
 #include "fake_sysfs.hpp"
 
 #include <phasebit/backend/mmio_linux/function.hpp>
@@ -42,7 +42,7 @@ bool says(const error& e, std::string_view words) {
 
 }  // namespace
 
-TEST_CASE("a function that nobody uses is opened, mapped, and left as it was") {
+TEST_CASE("an unused function is opened, mapped, and left as it was") {
   const machine_with_function machine;
   {
     auto opened = machine.open();
@@ -83,7 +83,7 @@ TEST_CASE("a function that was enabled stays so, and bus mastering that was left
   CHECK(machine.read(folder + "/enable") == "1\n");
 }
 
-TEST_CASE("names that are no PCI address, and functions that are not there, are told apart") {
+TEST_CASE("names that are no PCI address and missing functions are distinguished") {
   const machine_with_function machine;
   for (const char* name : {"", "nonsense", "0000:01:00", "01:00.8", "0000:01:00.0/../x"}) {
     CHECK(mmio::function::open(name, machine.how()).error().code == errc::invalid_argument);

@@ -25,7 +25,7 @@ const pcie::function_address disk{0, pcie::requester_id{1, 0, 0}};
 
 }  // namespace
 
-TEST_CASE("what the kernel says of BARs is read as it is") {
+TEST_CASE("the kernel's list of BARs is parsed exactly") {
   const auto bars = parse_resources(
       "0x00000000febd0000 0x00000000febd3fff 0x0000000000140204\n"
       "0x0000000000000000 0x0000000000000000 0x0000000000000000\n"
@@ -48,7 +48,7 @@ TEST_CASE("a BAR to which no address was given is absent") {
   CHECK_FALSE((*bars)[0].present());
 }
 
-TEST_CASE("nonsense in the place of BARs is told apart, with its line") {
+TEST_CASE("malformed lists of BARs are refused with their line") {
   for (const char* first : {"\n", "0x", "0x1 0x2", "0x1 0x2 0x200", "0xg 0x1 0x200\n",
                             "0x00000000000000000 0xfff 0x200\n",  // 17 digits
                             "0x1000  0x1fff 0x200\n", "1000 1fff 200\n", "0x1000 0x1fff 0x200 \n",
@@ -89,7 +89,7 @@ TEST_CASE("a BAR is mapped where it begins in its page, and no larger than it is
   CHECK(machine.read("/sys/bus/pci/devices/0000:01:00.0/resource2")[0x400] == 0x11);
 }
 
-TEST_CASE("a BAR that cannot be mapped is an error that says why") {
+TEST_CASE("a BAR that cannot be mapped is an error with the reason") {
   const fake_sysfs machine;
   machine.add_function("0000:01:00.0");
   const auto bars = *read_resources(disk, machine.paths());

@@ -106,7 +106,7 @@ TEST_CASE("without a uio device there is no interrupt") {
   CHECK(phasebit_test::breaks("the vector was not enabled", [&] { (void)none.poll_interrupt(0); }));
 }
 
-TEST_CASE("a uio device's maps are where /sys says, one page of its file apart") {
+TEST_CASE("a uio device's maps have the sizes of /sys, one page of its file apart") {
   const fake_sysfs machine;
   machine.write("/sys/class/uio/uio3/name", "fpga_dma\n");
   add_map(machine, "map0", "0x00000000a0000000\n", "0x0000000000001000\n", "0x0\n");

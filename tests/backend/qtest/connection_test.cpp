@@ -19,7 +19,7 @@ using namespace phasebit::backend::qtest;
 
 namespace {
 
-// The other end of a connection: answers each line as it is told and remembers it.
+// The other end of a connection: sends the configured response to each line and records the lines.
 class fake_qemu {
  public:
   using answer = std::function<std::string(const std::string&)>;  // "" is no answer, "!" hangs up
@@ -71,7 +71,7 @@ std::string ok(const std::string& line) {
   return line.starts_with("read") || line.starts_with("in") ? "OK 0x0000000012345678\n" : "OK\n";
 }
 
-// What a read does to a connection whose other end answers with `text`.
+// The result of a read on a connection whose other end answers with `text`.
 result<> after_answer(const std::string& text, std::uint32_t timeout_ms = 20'000) {
   fake_qemu qemu{[&](const std::string&) { return text; }};
   connection c{std::move(qemu.socket), timeout_ms};
@@ -167,7 +167,7 @@ TEST_CASE("several threads share a connection, and each gets its own answer") {
   CHECK(wrong == std::array<unsigned, 4>{});
 }
 
-TEST_CASE("an answer may come in pieces, and interrupt notices are nobody's answer") {
+TEST_CASE("an answer may arrive in parts, and interrupt notices are not answers") {
   fake_qemu qemu{[](const std::string&) { return "IRQ raise 11\nIRQ lower 11\nOK 0xab\n"; }};
   {
     connection c{std::move(qemu.socket), 20'000};
@@ -199,7 +199,7 @@ TEST_CASE("a read that is answered like a write has no value") {
   }
 }
 
-TEST_CASE("silence is given up in time, and a closed socket at once") {
+TEST_CASE("a missing answer ends in a time-out, and a closed socket at once") {
   CHECK(after_answer("", 50).error().code == errc::timed_out);
   CHECK(after_answer("OK 0x", 50).error().code == errc::timed_out);
   CHECK(after_answer("!").error().code == errc::removed);

@@ -179,7 +179,7 @@ TEST_CASE("what a process started ends with it, even when it is killed") {
   REQUIRE(::prctl(PR_SET_CHILD_SUBREAPER, 0) == 0);
 }
 
-TEST_CASE("what is wrong before QEMU is started is said without it") {
+TEST_CASE("errors that need no QEMU are found before it starts") {
   const file good{1 << 20};
   const file small{100};
   const auto refusal = [](const options& o) {
@@ -214,7 +214,7 @@ TEST_CASE("what is wrong before QEMU is started is said without it") {
   CHECK(refusal(o).value == 1);
 }
 
-TEST_CASE("a QEMU that says nothing at all is given up in time") {
+TEST_CASE("a QEMU without output ends in a time-out") {
   options o{.program = "/bin/sh"};
   const file script{0};
   std::ofstream{script.path} << "#!/bin/sh\nexec sleep 1000\n";

@@ -71,7 +71,7 @@ TEST_CASE("the bus address of a region is its place in the file, above the first
   CHECK(memory.allocate(0, 64).error().code == errc::invalid_argument);
 }
 
-TEST_CASE("no region lies across the hole, and what is above it is the rest of the file") {
+TEST_CASE("no region lies across the hole, and the RAM above it is the remainder of the file") {
   static constexpr board where = tiny_hole();
   ram memory{shared(8 * mebibyte), where};
   const auto low = memory.allocate(3 * mebibyte, 4096);

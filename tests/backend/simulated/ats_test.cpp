@@ -92,7 +92,7 @@ struct machine {
   }
 };
 
-// A function whose memory is where the tables say: all of the machine's memory, at other addresses.
+// A function whose memory is mapped by tables: all of the machine's memory, at other addresses.
 class mapped_function : public sim::function {
  public:
   static constexpr std::uint64_t offset = 0x10'0000'0000;
@@ -166,8 +166,9 @@ struct reader {
   }
 };
 
-// A device that reads and writes words where its registers say, and asks for pages that are missing.
-// Registers: 0 and 4 address, 8 command (1 load, 2 store, 3 load and request the page), 0xc state.
+// A device that reads and writes words at the addresses in its registers, and requests missing
+// pages. Registers: 0 and 4 address, 8 command (1 load, 2 store, 3 load and request the page), 0xc
+// state.
 struct pager {
   explicit pager(const sim::device_port& port) noexcept : dma(port.dma()) {}
   std::uint32_t read32(std::uint32_t offset) noexcept { return offset == 0xc ? state : 0; }
@@ -418,7 +419,7 @@ TEST_CASE("each port has an IOMMU of its own, or the fabric's") {
     CHECK(reaches(a));
     CHECK_FALSE(reaches(b));
     CHECK(fabric.dma_faults().take()->requester == b.id());
-    sim::riscv_iommu rest{fabric};
+    sim::riscv_iommu remaining{fabric};
     CHECK_FALSE(reaches(a));
   }
   CHECK(reaches(a));

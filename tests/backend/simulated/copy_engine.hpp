@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// A toy device: it copies bytes from one bus address to another, told by a ring and one doorbell.
+// A minimal device: it copies bytes from one bus address to another, driven by a ring and one
+// doorbell.
 #pragma once
 
 #include <phasebit/backend/simulated.hpp>

@@ -35,7 +35,7 @@ struct no_poll {
 };
 static_assert(!sim::DeviceModel<no_poll>);
 
-// Says when it ends, and has no BAR.
+// Reports its end, and has no BAR.
 struct counted {
   int* alive;
   explicit counted(int& n) noexcept : alive(&n) { ++*alive; }

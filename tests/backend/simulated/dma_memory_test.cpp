@@ -36,7 +36,7 @@ TEST_CASE("a region is zeroed, aligned on both sides, and its bus address is no 
     std::memset(r->data(), 0xff, r->size());
     memory.release(*r);
   }
-  // What was used before is zeroed again.
+  // Reused memory is zeroed again.
   const auto again = memory.allocate(4_KiB, 1);
   REQUIRE(again);
   for (std::byte b : again->bytes) REQUIRE(b == std::byte{0});
@@ -53,7 +53,7 @@ TEST_CASE("only allocated memory translates, exactly to the granule") {
   REQUIRE(inside);
   CHECK(*inside == segment<local_space>{to_local(r->data() + 10), 20});
 
-  // A range that runs out of the allocation ends there; the next piece is an error.
+  // A range that runs out of the allocation ends there; the next segment is an error.
   const auto beyond = memory.translate(physical(*r) + 200, 1000, access::read);
   REQUIRE(beyond);
   CHECK(beyond->bytes == 56);
@@ -76,12 +76,12 @@ TEST_CASE("all of memory can be one region, which ends where memory does") {
   dma_memory memory{2_MiB, base};
   const auto all = memory.allocate(2_MiB, 1);
   REQUIRE(all);
-  const auto piece = memory.translate(base + 5, ~0ULL, access::read);
-  REQUIRE(piece);
-  CHECK(piece->bytes == 2_MiB - 5);
+  const auto part = memory.translate(base + 5, ~0ULL, access::read);
+  REQUIRE(part);
+  CHECK(part->bytes == 2_MiB - 5);
 }
 
-TEST_CASE("between two regions there is always room for an overrun to be found") {
+TEST_CASE("between two regions there is always a gap that detects an overrun") {
   dma_memory memory{2_MiB, base};
   const auto first = memory.allocate(4_KiB, 4_KiB);
   const auto second = memory.allocate(4_KiB, 64);
@@ -95,7 +95,7 @@ TEST_CASE("between two regions there is always room for an overrun to be found")
   }
 }
 
-TEST_CASE("what cannot be given is an error that says why") {
+TEST_CASE("an allocation that cannot be made is an error with the reason") {
   dma_memory memory{2_MiB, base};
   CHECK(memory.allocate(0, 64).error().code == errc::invalid_argument);
   CHECK(memory.allocate(64, 4_MiB).error().code == errc::out_of_range);

@@ -88,7 +88,7 @@ TEST_CASE("DMA goes through a remapper, by requester, and its refusals are fault
   };
   fabric.set_dma_path(&path);
   set_up(bar);
-  std::memset(memory.data() + 4000, 0x77, 200);  // across a page: two pieces
+  std::memset(memory.data() + 4000, 0x77, 200);  // across a page: two segments
   job(iova(4000), iova(12000), 200);
   bar.doorbell(copy_engine::doorbell).ring(1);
   CHECK(fabric.step() == 1);
@@ -134,15 +134,15 @@ TEST_CASE("one table for all requesters is a remapper too") {
   shift_translator shift{.offset = memory.bus.value() - 0x100};
   sim::one_table_remapper tables{shift};
   sim::remapped_path path{tables, fabric.address_map()};
-  const auto piece = path.translate(sim::dma_request{.requester = pcie::requester_id{9, 8, 7},
-                                                     .address = bus_addr{0x110},
-                                                     .wanted = access::read},
-                                    1000);
-  REQUIRE(piece);
-  CHECK(*piece == segment<local_space>{to_local(memory.data() + 0x10), 240});
+  const auto part = path.translate(sim::dma_request{.requester = pcie::requester_id{9, 8, 7},
+                                                    .address = bus_addr{0x110},
+                                                    .wanted = access::read},
+                                   1000);
+  REQUIRE(part);
+  CHECK(*part == segment<local_space>{to_local(memory.data() + 0x10), 240});
 }
 
-TEST_CASE("the fault log keeps the first faults and counts the rest") {
+TEST_CASE("the fault log keeps the first faults and counts the others") {
   sim::dma_fault_log log;
   for (std::uint64_t i = 0; i != 100; ++i) log.record({.address = bus_addr{i}});
   CHECK(log.count() == 100);

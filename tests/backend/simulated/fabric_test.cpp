@@ -9,7 +9,7 @@
 using namespace phasebit;
 using namespace phasebit_test;
 
-TEST_CASE("a function is found at its place, and nobody elsewhere") {
+TEST_CASE("a function is found at its place, and none elsewhere") {
   sim::fabric fabric;
   REQUIRE(fabric.add(copy_engine_description(4), make_copy_engine()));
   auto there = fabric.function(pcie::requester_id{0, 4, 0});
@@ -26,7 +26,7 @@ TEST_CASE("a function is found at its place, and nobody elsewhere") {
   }
 }
 
-TEST_CASE("the configuration space says what the function has") {
+TEST_CASE("the configuration space describes the function") {
   sim::fabric fabric;
   auto d = copy_engine_description(4);
   d.pci.bars[2] = {.kind = pcie::bar_kind::memory64, .size = 0x10'0000, .prefetchable = true};
@@ -86,7 +86,7 @@ TEST_CASE("a port leads to its bus, by the numbers that it was given") {
   CHECK(fabric.function(pcie::requester_id{0, 0, 0}).read16(0) == 0xffff);
 }
 
-TEST_CASE("function 0 says that its device has more functions") {
+TEST_CASE("function 0 reports that its device has more functions") {
   sim::fabric fabric;
   REQUIRE(fabric.add(copy_engine_description(4), make_copy_engine()));
   auto config = fabric.function(pcie::requester_id{0, 4, 0});

@@ -80,7 +80,7 @@ TEST_CASE("a hole in the bus fails whatever touches it") {
   CHECK(state.counts().failed_translations == 3);
 }
 
-TEST_CASE("stuck bits are laid over what the device says") {
+TEST_CASE("stuck bits override the device's registers") {
   fault_state state{fault_plan{}
                         .stick({.offset = 0x1c, .mask = 0xc, .value = 0x4})
                         .stick({.offset = 0x1c, .mask = 0x1, .value = 0xff})};

@@ -121,7 +121,7 @@ TEST_CASE_FIXTURE(fixture, "without memory space registers read all ones") {
   CHECK(bar.read32(4) == 0);
 }
 
-TEST_CASE("a function that nobody enabled answers nothing until it is") {
+TEST_CASE("a function reads as ones until it is enabled") {
   sim::fabric fabric;
   auto d = copy_engine_description();
   d.enabled = false;
@@ -270,7 +270,7 @@ TEST_CASE_FIXTURE(fixture, "a removed function is all ones, silent, and can be p
 
   device.insert();
   CHECK_FALSE(pcie::is_removed(config));
-  CHECK(bar.read32(0) == 0xffff'ffff);  // there, but nobody has enabled it
+  CHECK(bar.read32(0) == 0xffff'ffff);  // present, but not enabled
   set_command(true, true);
   CHECK(bar.read32(0) == copy_engine::identity);
   CHECK(fabric.dma_faults().count() == 0);

@@ -17,8 +17,8 @@ namespace sim = phasebit::backend::simulated;
 
 namespace {
 
-// A device that does the DMA it is told to by registers: address, then 1 to read or 2 to write; or
-// 4 to raise its vector.
+// A device that does DMA as its registers select: address, then 1 to read or 2 to write; or 4 to
+// raise its vector.
 struct prober {
   explicit prober(const sim::device_port& port) noexcept
       : dma(port.dma()), interrupts(port.interrupts()) {}
@@ -78,7 +78,7 @@ TEST_CASE_TEMPLATE("any values in any registers, and any memory behind them, end
   std::mt19937_64 random{11};
   const auto block = *r.fabric.memory().allocate(1 << 20, 1 << 20);
   const std::uint64_t base = block.bus.value();
-  // Where registers are; the rest of the block answers, too.
+  // The offsets of registers; other offsets of the block can be accessed, too.
   std::vector<std::uint32_t> offsets;
   for (std::uint32_t at = 0; at != 0x100; at += 4) offsets.push_back(at);
   for (std::uint32_t at = 0x220; at != 0x2c0; at += 4) offsets.push_back(at);
@@ -141,7 +141,7 @@ TEST_CASE(
   const auto words = [&](unsigned page) {
     return reinterpret_cast<table_word*>(block.data() + page * 0x1000);
   };
-  // The device may do what it wants; its interrupts go through entry 5.
+  // All DMA of the device passes; its interrupts go through entry 5.
   replace_entry(words(0), root_entry::at(at(1)), []() noexcept {});
   replace_entry(words(1) + 2 * r.device.id().raw(),
                 context_entry::pass_through(vtd_width::bits_48, 1), []() noexcept {});
@@ -217,7 +217,7 @@ TEST_CASE("an AMD IOMMU logs a command that it refuses, and halts its buffer") {
   CHECK(r.emulated.fault_event().poll());
 }
 
-TEST_CASE("an SMMU tells a refused command by GERROR, until it is acknowledged") {
+TEST_CASE("an SMMU reports a refused command in GERROR, until it is acknowledged") {
   rig<sim::smmuv3_iommu> r;
   using namespace smmuv3;
   const auto ring = *r.fabric.memory().allocate(0x1000, 0x1000);
@@ -232,7 +232,7 @@ TEST_CASE("an SMMU tells a refused command by GERROR, until it is acknowledged")
   words[0] = 0x46;  // CMD_SYNC
   r.bar.write32(gerror::ack_offset, r.bar.read32(gerror::offset));
   CHECK(r.bar.read32(cmdq_cons_offset) == 1);
-  // Off, accesses pass, unless GBPA says otherwise.
+  // Off, accesses pass, unless GBPA blocks them.
   const auto memory = *r.fabric.memory().allocate(64, 64);
   CHECK(r.dma(memory.bus.value(), phasebit::access::write));
   r.bar.write32(gbpa::offset, gbpa::update.of(true) | gbpa::abort.of(true));

@@ -21,7 +21,7 @@ namespace {
 using arena = iommu::table_arena<64>;
 using table = iommu::page_table<iommu::vtd_second_stage, arena>;
 
-// A function whose memory is where the tables say: what a kernel does for a driver behind an IOMMU.
+// A function whose memory is mapped by tables, as a kernel does for a driver behind an IOMMU.
 class mapped_function : public sim::function {
  public:
   mapped_function(const sim::function& f, table& tables) noexcept

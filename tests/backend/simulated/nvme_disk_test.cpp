@@ -220,14 +220,14 @@ TEST_CASE_FIXTURE(fixture, "completions are lost, late, turned around, doubled a
     collect(fabric, *queue, got, 1);
     CHECK(got.total == 1);
   }
-  SUBCASE("duplicated: the driver counts the one that it is not owed") {
+  SUBCASE("duplicated: the driver counts the unexpected one") {
     post(2, sim::fault_plan{}.completion(1, sim::completion_fault::duplicate));
     collect(fabric, *queue, got, 3, 20);
     CHECK(got.total == 2);
     CHECK(queue->unexpected_completions() == 1);
     CHECK(queue->health().error().code == errc::protocol);
   }
-  SUBCASE("a foreign command id ends nobody's command") {
+  SUBCASE("an unknown command id ends no command") {
     post(1, sim::fault_plan{}.completion(0, sim::completion_fault::wrong_id, 0x4000));
     collect(fabric, *queue, got, 1, 20);
     CHECK(got.total == 0);
@@ -271,7 +271,7 @@ TEST_CASE_FIXTURE(fixture, "a controller that never becomes ready is a time-out,
   CHECK(fabric.clock().now() >= 1'000'000'000);
 }
 
-TEST_CASE_FIXTURE(fixture, "a controller that never stops, or is broken, is told apart") {
+TEST_CASE_FIXTURE(fixture, "a controller that never stops is distinguished from a broken one") {
   disk.inject(sim::fault_plan{}.stick(sim::never_stopped));
   CHECK(driver::attach(disk).error().code == errc::timed_out);
   disk.inject(sim::fault_plan{}.stick(sim::fatal));

@@ -119,7 +119,7 @@ TEST_CASE_TEMPLATE("a disk reads and writes through tables of every architecture
   CHECK(std::memcmp(data.data(), w.contents.data() + 16 * 512, data.size()) == 0);
   CHECK(w.faults.count() == 0);
 
-  // A page goes; the device knows nothing of it until it is told.
+  // A page is unmapped; the device keeps the translation until it is invalidated.
   const bus_addr hole = data.bus + 0x5000;
   REQUIRE(w.pages.unmap(hole, 4096));
   std::memset(data.data(), 0, data.size());
@@ -139,7 +139,7 @@ TEST_CASE_TEMPLATE("a disk reads and writes through tables of every architecture
   CHECK(*w.fabric.dma_faults().take() ==
         sim::dma_fault{w.disk.id(), hole, phasebit::access::write, errc::not_mapped});
 
-  // The rest of the disk works on.
+  // The other addresses of the disk still work.
   CHECK(d.read({data.bytes.first(0x5000), data.bus}).ok());
 }
 
@@ -150,7 +150,7 @@ TEST_CASE_TEMPLATE("another function has tables of its own, or none", Case, vtd_
   driver<world<Case>> d{w};
   block::memory_media media{w.contents};
   auto other = *sim::add_nvme_disk(w.fabric, media, {.device = 5});
-  // A driver that knows nothing of the IOMMU: its queues are out of reach.
+  // A driver that ignores the IOMMU: its queues are out of reach.
   auto attached = nvme::driver::controller<sim::function>::attach(other, {.io_queues = 1});
   CHECK_FALSE(attached);
   CHECK(w.faults.last().requester == other.id());
@@ -213,7 +213,8 @@ void admin_command(driver<World>& d) {
 
 }  // namespace
 
-TEST_CASE("VT-d remaps a disk's interrupts, refuses what has no entry, and forgets when told") {
+TEST_CASE(
+    "VT-d remaps a disk's interrupts, refuses those without an entry, and obeys invalidations") {
   world<vtd_legacy> w;
   const auto table = *w.arena->allocate(4096);
   w.iommu.with([&](auto& r) noexcept {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
 // The simulated machine in the place of QEMU's, for the bodies of interop/iommu/body.hpp: the same
-// driver, tables and commands, with an emulated unit in front of simulated disks.
+// driver, tables and commands, with an emulated IOMMU in front of simulated disks.
 //
 // A machine that derives from simulated_machine<Emulated> has unit, format_type, format(unit),
-// code(wrong) and malformed(entry), as rig.hpp says, and open(emulated, tables, host).
+// code(wrong) and malformed(entry), as in rig.hpp, and open(emulated, tables, host).
 #pragma once
 
 #include <phasebit/backend/simulated.hpp>
@@ -19,7 +19,7 @@ template <class Emulated>
 struct simulated_machine {
   using emulated = Emulated;
   static constexpr bool simulated = true;
-  // What ours does, and some of QEMU's does not.
+  // Behaviour of our IOMMUs that some of QEMU's lack.
   static constexpr bool logs_cached_refusals = true;
   static constexpr bool claims_pasids = false;
   static bool looks_at_upper_bits() { return true; }

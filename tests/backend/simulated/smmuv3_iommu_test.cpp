@@ -36,7 +36,7 @@ struct simulated_smmuv3 : simulated_machine<sim::smmuv3_iommu> {
     }
     return std::nullopt;
   }
-  // AF = 0, which nobody is there to set.
+  // AF = 0, which no software sets here.
   static std::uint64_t malformed(std::uint64_t entry) { return entry & ~format_type::access_flag; }
 };
 

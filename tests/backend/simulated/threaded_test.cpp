@@ -118,7 +118,7 @@ TEST_CASE("a function is pulled out under a running driver, which sees all ones 
   CHECK(fabric.step() == 0);
 }
 
-TEST_CASE("an interrupt wakes whoever sleeps for it, and none is lost") {
+TEST_CASE("an interrupt wakes the thread that waits for it, and none is lost") {
   sim::interrupt_event event;
   std::atomic<unsigned> woken{0};
   constexpr unsigned rounds = 2000;

@@ -74,7 +74,7 @@ TEST_CASE("what is not understood is no fault") {
   }
 }
 
-TEST_CASE("a log that cannot be read is an error that says so") {
+TEST_CASE("a log that cannot be read is an error") {
   const auto missing = vfio::detail::fault_log::open(device, "/nonexistent/kmsg");
   REQUIRE_FALSE(missing);
   CHECK(missing.error().code == errc::not_found);

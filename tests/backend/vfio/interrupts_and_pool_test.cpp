@@ -20,10 +20,10 @@ using namespace phasebit;
 namespace vfio = phasebit::backend::vfio;
 
 extern "C" int ioctl(int fd, unsigned long request, ...) noexcept {
-  va_list rest;
-  va_start(rest, request);
-  void* const argument = va_arg(rest, void*);
-  va_end(rest);
+  va_list remaining;
+  va_start(remaining, request);
+  void* const argument = va_arg(remaining, void*);
+  va_end(remaining);
   switch (request) {
     case VFIO_IOMMU_GET_INFO:
       static_cast<::vfio_iommu_type1_info*>(argument)->flags = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What can be said without a device.
+// Errors that need no device.
 #include <phasebit/backend/vfio.hpp>
 
 #include <string>
@@ -17,7 +17,7 @@ TEST_CASE("a name that is no PCI address is refused") {
   }
 }
 
-TEST_CASE("a function that does not exist is said to be missing") {
+TEST_CASE("a function that does not exist is reported as missing") {
   const auto opened = vfio::function::open("ffff:ff:1f.7");
   REQUIRE_FALSE(opened);
   CHECK(opened.error().code == errc::not_found);

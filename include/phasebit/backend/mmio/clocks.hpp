@@ -40,11 +40,11 @@ class tick_clock {
   // Nanoseconds per tick: whole ones, and 2^-32 of one.
   static constexpr std::uint64_t whole = second / TicksPerSecond;
   static constexpr std::uint64_t part = []() consteval {
-    std::uint64_t rest = second % TicksPerSecond;
+    std::uint64_t remaining = second % TicksPerSecond;
     std::uint64_t bits = 0;
-    for (int i = 0; i != 32; ++i) {  // long division, for rest << 32 may be too large
-      const bool over = rest >> 63 != 0 || rest << 1 >= TicksPerSecond;
-      rest = over ? (rest << 1) - TicksPerSecond : rest << 1;
+    for (int i = 0; i != 32; ++i) {  // long division, because remaining << 32 may be too large
+      const bool over = remaining >> 63 != 0 || remaining << 1 >= TicksPerSecond;
+      remaining = over ? (remaining << 1) - TicksPerSecond : remaining << 1;
       bits = bits << 1 | static_cast<std::uint64_t>(over);
     }
     return bits;

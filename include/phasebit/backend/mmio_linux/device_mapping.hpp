@@ -34,8 +34,9 @@ class device_mapping {
  public:
   device_mapping() noexcept = default;
 
-  // `bytes` from `offset`, anywhere in a page, of an open file. Errors: invalid_argument, out_of_range
-  // (the file is shorter: touching the rest would end the program), and what mmap(2) says.
+  // Maps `bytes` from `offset`, anywhere in a page, of an open file. Errors: invalid_argument,
+  // out_of_range (the file is shorter: touching bytes beyond its end would end the program), and
+  // those of mmap(2).
   [[nodiscard]] static result<device_mapping> map(int fd, std::uint64_t offset,
                                                   std::uint64_t bytes) noexcept {
     if (bytes == 0 || bytes > most || offset > most) {
@@ -70,7 +71,7 @@ class device_mapping {
   // The kernel reports no size for a device file, and checks the mapping itself.
   [[nodiscard]] static result<> holds(int fd, std::uint64_t end) noexcept {
     struct ::stat about {};
-    if (::fstat(fd, &about) != 0) return posix::os_error("the file says nothing of itself");
+    if (::fstat(fd, &about) != 0) return posix::os_error("the file cannot be examined");
     const auto size = static_cast<std::uint64_t>(about.st_size);
     if (S_ISREG(about.st_mode) && end > size) {
       return failure(errc::out_of_range, "the file is shorter than what is to be mapped of it",
@@ -95,7 +96,7 @@ class device_mapping {
   std::span<std::byte> bytes_;
 };
 
-// Which part of a file. With no length it is the rest of a file that has one.
+// The part of a file to map. Without a length it extends to the end of a file that has one.
 struct file_part {
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
@@ -112,7 +113,7 @@ struct file_part {
     struct ::stat about {};
     const bool sized = ::fstat(file->get(), &about) == 0 && S_ISREG(about.st_mode);
     if (!sized || static_cast<std::uint64_t>(about.st_size) <= part.offset) {
-      return failure(errc::invalid_argument, "say how many bytes are to be mapped of it").of(path);
+      return failure(errc::invalid_argument, "pass the number of bytes to map").of(path);
     }
     part.bytes = static_cast<std::uint64_t>(about.st_size) - part.offset;
   }

@@ -116,7 +116,7 @@ class function {
   [[nodiscard]] result<> reset() noexcept {
     const std::string path = posix::pci_path(address(), state_->held.paths().sys) + "/reset";
     if (!posix::exists(path)) {
-      return failure(errc::not_supported, "the kernel knows no way to reset this function")
+      return failure(errc::not_supported, "the kernel has no method to reset this function")
           .of(posix::name_of(address()));
     }
     const auto done = posix::write_text(path, "1", "the function cannot be reset");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Claims a PCI function through its files in /sys, or says which driver or process prevents it.
+// Claims a PCI function through its files in /sys; errors name the driver or process that prevents
+// it.
 #pragma once
 
 #include <phasebit/backend/mmio_linux/pci_resources.hpp>
@@ -28,8 +29,8 @@ namespace phasebit::backend::mmio_linux {
          driver == "pci-stub";
 }
 
-// Whether physical addresses are what the function's DMA needs. Errors: not_supported, where an IOMMU
-// translates them, or the kernel does not say.
+// Whether the function's DMA uses physical addresses. Errors: not_supported, where an IOMMU
+// translates them, or the kernel does not report it.
 [[nodiscard]] inline result<> sees_physical_addresses(pcie::function_address function,
                                                       const system_paths& paths = {}) {
   const std::string group = posix::pci_path(function, paths.sys) + "/iommu_group";

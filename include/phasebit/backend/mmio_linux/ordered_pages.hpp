@@ -73,7 +73,7 @@ namespace detail {
     for (std::uint64_t done = 0; done < run.size(); done += page) at.push_back(run.bus + done);
   }
   if (at.size() != numbers.size()) {
-    return failure(errc::protocol, "the kernel tells of a huge page that lies in pieces");
+    return failure(errc::protocol, "the kernel reports a huge page that is not contiguous");
   }
   std::sort(numbers.begin(), numbers.end(),
             [&](std::uint64_t a, std::uint64_t b) { return at[a] < at[b]; });

@@ -63,18 +63,18 @@ class pagemap {
                                static_cast<::off_t>((first + done) * sizeof entries[0]));
       if (got < 0) return posix::os_error("the physical addresses cannot be read");
       if (static_cast<std::size_t>(got) != bytes) {
-        return failure(errc::not_mapped, "the kernel tells no physical addresses of this memory");
+        return failure(errc::not_mapped, "the kernel reports no physical addresses of this memory");
       }
       for (std::size_t i = 0; i != now; ++i, ++done) {
         const auto at = frame(pagemap_entry{entries[i]}, page);
         if (!at) return at.error().at(static_cast<std::uint32_t>(done));
-        const auto piece =
+        const auto part =
             memory.subspan(int_cast<std::size_t>(done * page), int_cast<std::size_t>(page));
         if (!found.empty() && found.back().bus + found.back().size() == *at) {
           dma_region& last = found.back();
-          last.bytes = std::span{last.data(), last.size() + piece.size()};
+          last.bytes = std::span{last.data(), last.size() + part.size()};
         } else {
-          found.push_back({piece, *at});
+          found.push_back({part, *at});
         }
       }
     }
@@ -95,8 +95,7 @@ class pagemap {
                      "vfio, which needs none");
     }
     if (number >= (std::uint64_t{1} << 52) / page) {
-      return failure(errc::protocol, "the kernel tells a physical address that no machine has",
-                     number);
+      return failure(errc::protocol, "the kernel reports an impossible physical address", number);
     }
     return bus_addr{number * page};
   }

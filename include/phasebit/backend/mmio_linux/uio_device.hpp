@@ -31,7 +31,8 @@ class uio_device {
  public:
   static constexpr unsigned max_maps = 5;  // MAX_UIO_MAPS
 
-  // "uio0". Errors: not_found, permission, protocol (what /sys says of a map is nonsense; index).
+  // "uio0". Errors: not_found, permission, protocol (invalid contents of a map's /sys files;
+  // index).
   [[nodiscard]] static result<uio_device> open(const std::string& name,
                                                const system_paths& paths = {}) {
     const std::string folder = paths.sys + "/class/uio/" + name;

@@ -21,14 +21,14 @@
 
 namespace phasebit::backend::mmio_linux {
 
-// Vector 0 and no other. A uio driver switches the interrupt off when it has come, for it would
-// come again and again until the device's cause of it is gone; it is switched on again by the next
-// poll or wait, so: serve the device after each that says true. One thread at a time. Move-only.
+// Vector 0 only. A uio driver disables the interrupt when it has occurred, because it would repeat
+// until its cause in the device is cleared; the next poll or wait enables it again. So serve the
+// device after each one that returns true. One thread at a time. Move-only.
 class uio_interrupt {
  public:
   uio_interrupt() noexcept = default;
-  // `file` is /dev/uioN. uio_pci_generic switches the interrupt off in the function's command
-  // register and knows no write: `config` is for that, and outlives this.
+  // `file` is /dev/uioN. uio_pci_generic disables the interrupt in the function's command register
+  // and does not support write(2): `config` is for that, and outlives this.
   explicit uio_interrupt(posix::unique_fd file,
                          std::optional<posix::config_file> config = std::nullopt) noexcept
       : file_(std::move(file)), config_(config) {}
@@ -90,7 +90,7 @@ class uio_interrupt {
     if (::write(file_.get(), &word, sizeof word) == sizeof word) return {};
     if (errno == EIO) return failure(errc::not_supported, "the uio device has no interrupt");
     if (errno != ENOSYS) return posix::os_error("the interrupt cannot be switched");
-    // A driver that knows no write either leaves its interrupt on, or is uio_pci_generic.
+    // A driver without write(2) either leaves its interrupt on, or is uio_pci_generic.
     if (config_) {
       pcie::set_command(*config_, pcie::read_command(*config_).with(
                                       pcie::command_register::interrupt_disable, !on));

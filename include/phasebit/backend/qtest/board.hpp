@@ -13,13 +13,14 @@ namespace phasebit::backend::qtest {
 // machine's physical one, unless an IOMMU model is added.
 struct board {
   const char* program;  // looked up in PATH
-  const char* package;  // of Debian, for the sentence that says what is missing
+  const char* package;  // of Debian, named in the error when the program is missing
   const char* machine;  // of -machine
   const char* cpu;      // of -cpu, or null
   // An instruction that keeps the processor idle; it fills the boot ROM.
   std::uint32_t idle_instruction;
   std::uint32_t rom_bytes;
-  // RAM begins here. What exceeds `low_limit` is split: `low_bytes` here, the rest at `high_base`.
+  // RAM begins here. RAM beyond `low_limit` is split: `low_bytes` here, the remainder at
+  // `high_base`.
   std::uint64_t ram_base;
   std::uint64_t low_limit;
   std::uint64_t low_bytes;

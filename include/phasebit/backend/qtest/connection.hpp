@@ -18,7 +18,7 @@
 
 namespace phasebit::backend::qtest {
 
-// Which of the two address spaces of a PC: memory, or I/O ports.
+// One of the two address spaces of a PC: memory, or I/O ports.
 enum class bus_space_kind : std::uint8_t { memory, io };
 
 // Any number of threads; each request is whole. Writes are posted, as on PCIe: the call returns when
@@ -99,7 +99,7 @@ class connection {
     line.cursor.text(space == bus_space_kind::io ? "out" : "write").text(width(bytes)).text(" 0x");
     line.cursor.hex(at).text(" 0x").hex(value).text("\n");
     if (!send(line)) return;
-    // What is unanswered is bounded, so neither side's socket buffer ever fills up.
+    // The number of unanswered requests is bounded, so that neither side's socket buffer fills up.
     if (++posted_ == max_posted) (void)drain();
   }
 

@@ -22,7 +22,7 @@
 
 namespace phasebit::backend::qtest {
 
-// What functions share of their machine; it outlives them.
+// The parts of a machine that its functions share; it outlives them.
 struct machine_parts {
   connection* qemu = nullptr;
   const qtest::board* board = nullptr;
@@ -147,8 +147,8 @@ class function {
     about_.sriov = *now;
     return {};
   }
-  // Virtual function `index` (from 0), once it is switched on. It may do DMA from here on. What else
-  // it needs to become ready is up to the device. Errors: out_of_range, not_ready, removed.
+  // Virtual function `index` (from 0), once it is enabled. It may do DMA from here on. Further
+  // steps to make it ready depend on the device. Errors: out_of_range, not_ready, removed.
   [[nodiscard]] result<function> virtual_function(unsigned index) noexcept {
     auto own = config();
     const auto now = pcie::read_sriov(own);

@@ -21,7 +21,7 @@
 
 namespace phasebit::backend::qtest {
 
-// What belongs to a QEMU that was started here.
+// The resources of a QEMU that was started here.
 struct launched {
   posix::unique_fd log;
   posix::unique_fd socket;

@@ -31,8 +31,8 @@ class machine {
   ~machine() = default;
 
   // Starts a QEMU and enumerates its devices: they have addresses, memory and bus mastering are on.
-  // Errors say what is missing: not_found (QEMU, an image), out_of_range (an image too small), io
-  // (QEMU ended; the subject is the end of what it said), timed_out, exhausted.
+  // Errors name what is missing: not_found (QEMU, an image), out_of_range (an image too small), io
+  // (QEMU ended; the subject is the end of its output), timed_out, exhausted.
   [[nodiscard]] static result<machine> start(const options& o) noexcept {
     auto l = launch(o);
     if (!l) return l.error();

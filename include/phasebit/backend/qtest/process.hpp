@@ -53,13 +53,13 @@ struct inherited_fd {
     return executable(path) ? std::optional{path} : std::nullopt;
   }
   const char* const env = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): only read
-  std::string_view rest = env != nullptr ? env : "/usr/bin:/bin";
-  while (!rest.empty()) {
-    const std::size_t colon = rest.find(':');
-    std::string path{rest.substr(0, colon)};
+  std::string_view remaining = env != nullptr ? env : "/usr/bin:/bin";
+  while (!remaining.empty()) {
+    const std::size_t colon = remaining.find(':');
+    std::string path{remaining.substr(0, colon)};
     path.append("/").append(program);
     if (executable(path)) return path;
-    rest = colon == std::string_view::npos ? std::string_view{} : rest.substr(colon + 1);
+    remaining = colon == std::string_view::npos ? std::string_view{} : remaining.substr(colon + 1);
   }
   return std::nullopt;
 }
@@ -129,7 +129,7 @@ class process {
   // -1 once stop() has returned. Until then the id is not reused, even if the process has ended.
   [[nodiscard]] ::pid_t pid() const noexcept { return pid_; }
 
-  // How it ended: its exit status, or 128 and the signal, as shells say it. Nothing while it runs.
+  // How it ended: its exit status, or 128 plus the signal, as in shells. Nothing while it runs.
   [[nodiscard]] std::optional<int> exit_status() const noexcept {
     if (status_) return status_;
     ::siginfo_t info{};

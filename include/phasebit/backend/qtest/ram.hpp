@@ -55,10 +55,9 @@ class ram {
     const auto begin = free_.allocate(bytes, alignment);
     if (!begin) {
       return begin.error().code == errc::exhausted
-                 ? failure(
-                       errc::exhausted,
-                       "the emulated machine has no such piece of RAM left: give it more memory",
-                       bytes)
+                 ? failure(errc::exhausted,
+                           "the emulated machine has no RAM of this size left: give it more memory",
+                           bytes)
                  : begin.error();
     }
     const dma_region region{mapping_.bytes().subspan(offset_of(*begin), bytes), *begin};

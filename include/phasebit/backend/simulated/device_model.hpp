@@ -7,13 +7,13 @@
 
 namespace phasebit::backend::simulated {
 
-// The inside of one function. Never two of these calls at a time for one model; the models of
-// different functions run concurrently where the fabric has several device threads, and a model that
-// takes long holds up no register of another function.
+// The device side of one function. At most one of these calls runs at a time for one model; the
+// models of different functions run concurrently if the fabric has several device threads, and a
+// slow model delays no register of another function.
 //   read32, write32  registers of its register BAR, by offset; not those of its plain words and not
-//                    MSI-X, which the fabric answers itself. A 64-bit register is its two halves
-//   poll()           looks at the plain words (doorbells) and does one bounded round of work;
-//                    says how much was done, 0 if nothing
+//                    MSI-X, which the fabric implements. A 64-bit register is its two halves
+//   poll()           reads the plain words (doorbells) and does one bounded round of work;
+//                    returns the amount of work, 0 if nothing was done
 //   reset()          back to the state after power-on; no memory is touched any more. The words
 //                    have been zeroed
 template <class T>

@@ -17,9 +17,9 @@ namespace phasebit::backend::simulated {
 
 // The function's DMA: bus addresses to pointers, through the IOMMU in front of the function. A
 // function whose ATS capability is enabled caches translations by itself. A DmaTranslator;
-// translator_port makes a DmaPort of it. Errors are those of the path, not_ready while bus mastering
-// is off, removed after a surprise removal, and what a fault plan orders; all but removed are
-// recorded (fabric::dma_faults).
+// translator_port makes a DmaPort of it. Errors are those of the path, not_ready while bus
+// mastering is off, removed after a surprise removal, and those of a fault plan; all but removed
+// are recorded (fabric::dma_faults).
 class dma_port {
  public:
   using from = bus_space;

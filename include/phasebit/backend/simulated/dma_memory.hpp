@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The memory of the simulated machine: drivers allocate from it, devices reach it. It knows which of
-// its bytes are allocated, so that a DMA beside them is an error.
+// The memory of the simulated machine: drivers allocate from it, devices access it. It tracks its
+// allocated bytes, so that a DMA outside of them is an error.
 #pragma once
 
 #include <phasebit/backend/simulated/detail/ticket_lock.hpp>

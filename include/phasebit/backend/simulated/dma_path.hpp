@@ -69,7 +69,7 @@ class dma_path {
 };
 
 // No IOMMU: bus addresses are physical ones. Requests with a PASID and translated requests are
-// refused. What a fabric has until it is given another path.
+// refused. The default path of a fabric.
 class direct_path final : public dma_path {
  public:
   explicit direct_path(const address_map& map) noexcept : map_(&map) {}
@@ -88,9 +88,9 @@ class direct_path final : public dma_path {
   const address_map* map_;
 };
 
-// From bus to physical addresses, by requester: an IOMMU, or its tables alone. One that remaps
-// interrupts, too, has remap_interrupt(requester, message) -> result<msi_message>; one that knows
-// PASIDs has translate(iommu::dma_request, bytes).
+// Translates bus to physical addresses, by requester: an IOMMU, or its tables alone. One that also
+// remaps interrupts has remap_interrupt(requester, message) -> result<msi_message>; one that
+// supports PASIDs has translate(iommu::dma_request, bytes).
 template <class T>
 concept DmaRemapper = requires(T& remapper, pcie::requester_id requester, bus_addr address,
                                std::uint64_t bytes, access wanted) {

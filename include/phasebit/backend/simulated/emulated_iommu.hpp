@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// The library's emulated IOMMUs in front of a simulated machine's memory. The driver that programs
-// a chipset's or QEMU's IOMMU programs these.
+// The library's emulated IOMMUs in front of a simulated machine's memory. The drivers of a
+// chipset's or QEMU's IOMMU program these, too.
 #pragma once
 
 #include <phasebit/backend/simulated/address_map.hpp>
@@ -63,7 +63,7 @@ class function_link {
 };
 static_assert(iommu::device::FunctionLink<function_link>);
 
-// `Device` in front of a fabric's memory, or of what is behind one of its ports, from its
+// `Device` in front of a fabric's memory, or of the functions behind one of its ports, from its
 // construction to its end: every DMA and every interrupt of these functions goes through it.
 // Registers by bar(), which any thread may use; the fabric outlives it.
 template <class Device>

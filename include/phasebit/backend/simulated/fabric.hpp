@@ -78,11 +78,11 @@ class fabric {
                          Make&& make) noexcept {
     return add_below(behind.node_, description, make);
   }
-  // ... behind a port, with SR-IOV: setting VF Enable makes virtual functions, as many as NumVFs says,
-  // and clearing it takes them off the bus. `make_virtual(const device_port&, unsigned index)` gives
-  // a virtual function's model when it is first made, and is kept by value. Of `virtual_description`
-  // the BARs are those of `description.pci.sriov`. Further error: overlap (a routing ID of a virtual
-  // function is another function's).
+  // ... behind a port, with SR-IOV: setting VF Enable creates NumVFs virtual functions, and
+  // clearing it takes them off the bus. `make_virtual(const device_port&, unsigned index)` creates
+  // a virtual function's model when it first appears, and is kept by value. The BARs of
+  // `virtual_description` are those of `description.pci.sriov`. Further error: overlap (a routing
+  // ID of a virtual function belongs to another function).
   template <class Make, class MakeVirtual>
     requires std::is_nothrow_invocable_v<Make&, const device_port&> &&
              DeviceModel<std::invoke_result_t<Make&, const device_port&>> &&
@@ -268,7 +268,7 @@ class fabric {
     return {};
   }
 
-  // What firmware does: an address for each BAR, then memory space and bus mastering on.
+  // The steps of firmware: an address for each BAR, then memory space and bus mastering on.
   void place(detail::function_node& node, const pcie::function_description& d) noexcept {
     place_bars(node, pcie::header::bar0, d.bars, 1);
     if (d.sriov) {

@@ -14,7 +14,7 @@
 
 namespace phasebit::backend::simulated {
 
-// What can happen to a completion on its way to the driver.
+// The faults of a completion.
 enum class completion_fault : std::uint8_t {
   none,
   drop,          // never posted
@@ -33,8 +33,8 @@ struct completion_action {
   friend bool operator==(completion_action, completion_action) noexcept = default;
 };
 
-// Bits of a 32-bit register of the device's register BAR that read as `value` whatever the device
-// says: a device that hangs.
+// Bits of a 32-bit register of the device's register BAR that always read as `value`: a device that
+// hangs.
 struct stuck_bits {
   std::uint32_t offset = 0;
   std::uint32_t mask = 0;
@@ -149,7 +149,7 @@ class fault_state {
   constexpr fault_state() noexcept = default;
   constexpr explicit fault_state(const fault_plan& plan) noexcept : plan_(plan) {}
 
-  // What happens to the completion that is about to be posted.
+  // The fault of the completion that is about to be posted.
   [[nodiscard]] constexpr completion_action next_completion() noexcept {
     const std::uint64_t nth = counts_.completions++;
     completion_action action{};
@@ -193,7 +193,7 @@ class fault_state {
     }
     return value;
   }
-  // Whether it is time to pull the function out; said once.
+  // Returns true once, when it is time to pull the function out.
   [[nodiscard]] constexpr bool removed_before_completion() noexcept {
     return is_time(plan_.remove_at_completion_, counts_.completions);
   }

@@ -151,9 +151,9 @@ class function {
     return function{*node, clock_};
   }
 
-  // What follows is not of any bus: it is how tests break the device.
+  // The following members do not model a bus: with them tests break the device.
 
-  // From now on, what the plan says, with all its counts at 0. An empty plan ends it.
+  // Activates the plan, with all its counts at 0. An empty plan ends it.
   void inject(const fault_plan& plan) noexcept {
     const detail::exclusive guard{node_->fabric(), *node_};
     node_->inject(plan);

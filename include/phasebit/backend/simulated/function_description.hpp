@@ -22,11 +22,11 @@ struct function_description {
   std::uint8_t device = 0;
   std::uint8_t function = 0;
 
-  // What configuration space says. MSI-X is answered by the fabric wherever the description puts
-  // it; spans are read only while the function is added.
+  // The contents of configuration space. The fabric implements MSI-X at the described place; spans
+  // are read only while the function is added.
   pcie::function_description pci{};
-  // By BAR. What is neither MSI-X nor plain is answered by the device's model in the register BAR,
-  // and reads as zero in all others.
+  // By BAR. Offsets that are neither MSI-X nor plain words are registers of the device's model in
+  // the register BAR, and read as zero in all others.
   std::array<plain_words, pcie::type0_bars> words{};
   std::uint8_t register_bar = 0;
 

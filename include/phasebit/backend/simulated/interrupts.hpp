@@ -21,7 +21,8 @@ inline constexpr std::uint64_t interrupt_window_bytes = 0x10'0000;
 // before a poll count as one, as messages do before the interrupt handler runs.
 class alignas(cache_line) interrupt_event {
  public:
-  // Takes a lock only while a thread sleeps. What happened before is visible after poll() or wait().
+  // Takes a lock only while a thread sleeps. Stores before signal() are visible after poll() or
+  // wait().
   void signal() noexcept {
     // An exchange, not a store: what an earlier signaller did stays visible through a later one.
     pending_.exchange(true, std::memory_order_seq_cst);

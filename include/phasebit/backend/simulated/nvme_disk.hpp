@@ -29,7 +29,7 @@ static_assert(nvme::csts::rdy.mask<std::uint32_t> == 1 &&
               nvme::csts::cfs.mask<std::uint32_t> == 2 &&
               nvme::csts::shst.mask<std::uint32_t> == 3U << 2);
 
-// What simulated controllers have; derive from it to change more.
+// Properties of simulated controllers; derive from it to change more.
 struct nvme_policy : nvme::device::default_policy {
   using completion_filter = completion_faults;
 };

@@ -15,9 +15,9 @@
 namespace phasebit::backend::simulated {
 
 // Stands in front of a fabric's memory from its construction to its end: every DMA and every
-// interrupt of every function goes through `Architecture`'s tables (vtd::remapping,
-// amd::remapping, smmuv3::remapping, riscv::remapping of iommu/<architecture>/translation.hpp). Keeps references to the
-// fabric, which outlives it, and to the faults. Drivers change it, and look into it, by with().
+// interrupt of every function goes through `Architecture`'s tables (vtd::remapping, amd::remapping,
+// smmuv3::remapping, riscv::remapping of iommu/<architecture>/translation.hpp). Keeps references to
+// the fabric, which outlives it, and to the faults. Drivers change and inspect it by with().
 template <class Architecture, iommu::FaultSink Faults,
           iommu::remapper_caches Caches = iommu::remapper_caches{}>
 class remapping_iommu {

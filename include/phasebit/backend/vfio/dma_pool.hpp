@@ -21,9 +21,9 @@
 
 namespace phasebit::backend::vfio {
 
-// Gives each piece of memory an I/O address that the kernel allows and maps it there. Memory of its
-// own is taken in chunks of 2 MiB, as huge pages where the system has them set aside, and handed
-// out in parts: few mappings, and few IOTLB entries. Not for hot paths; one thread at a time.
+// Gives each block of memory an I/O address that the kernel allows and maps it there. Memory of its
+// own is taken in chunks of 2 MiB, as huge pages where the system has them set aside, and allocated
+// in parts: few mappings, and few IOTLB entries. Not for hot paths; one thread at a time.
 class dma_pool {
  public:
   // `lowest` keeps the first megabyte free: null pointers and 0 lengths of broken devices land there.
@@ -159,7 +159,8 @@ class dma_pool {
     auto memory = huge(size);
     if (!memory) memory = ordinary(size);
     if (!memory) return memory.error();
-    // The system aligns a mapping to its pages. What wants more gets an aligned part of a larger one.
+    // The system aligns a mapping to its pages. A larger alignment gets an aligned part of a larger
+    // mapping.
     const auto misaligned = [&]() noexcept {
       return !is_aligned(to_local(memory->data()).value(), alignment);
     };

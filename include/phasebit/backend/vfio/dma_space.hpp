@@ -138,7 +138,7 @@ class dma_space {
 
   [[nodiscard]] bool is_iommufd() const noexcept { return is_iommufd_; }
 
-  // Where mappings may lie; all of the space where an old kernel does not say.
+  // The ranges that mappings may use; the whole space where an old kernel does not report them.
   [[nodiscard]] result<std::vector<iova_range>> ranges() const {
     return is_iommufd_ ? iommufd_ranges() : container_ranges();
   }
@@ -223,7 +223,7 @@ class dma_space {
                                 .allowed_iovas = to_local(found.data()).value(),
                                 .out_iova_alignment = 0};
     if (::ioctl(fd_.get(), kernel::ioas_ranges_request, &request) != 0) {
-      return posix::os_error("the kernel does not say which I/O addresses are valid");
+      return posix::os_error("the kernel does not report the valid I/O addresses");
     }
     found.resize(std::min<std::size_t>(request.num_iovas, found.size()));
     return found;

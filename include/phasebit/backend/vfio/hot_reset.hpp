@@ -38,7 +38,7 @@ struct hot_reset_victim {
       if (errno == ENODEV || errno == ENOTTY) {
         return failure(errc::not_supported, "the function's bus cannot be reset");
       }
-      return posix::os_error("the kernel does not say what a hot reset would reset");
+      return posix::os_error("the kernel does not report the devices of a hot reset");
     }
     std::memcpy(&info, bytes.data(), sizeof info);
     if (failed == 0) break;

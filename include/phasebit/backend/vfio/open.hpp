@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Opens a device and its I/O address space by its PCI address, through iommufd or a container. Errors say
-// what prevents it and what to do.
+// Opens a device and its I/O address space by its PCI address, through iommufd or a container.
+// Errors name the obstacle and the remaining step.
 #pragma once
 
 #include <phasebit/backend/vfio/dma_space.hpp>
@@ -57,7 +57,7 @@ namespace detail {
   const bool v2 = ::ioctl(container->get(), VFIO_CHECK_EXTENSION, VFIO_TYPE1v2_IOMMU) == 1;
   if (!v2 && ::ioctl(container->get(), VFIO_CHECK_EXTENSION, VFIO_TYPE1_IOMMU) != 1) {
     return failure(errc::not_supported,
-                   "the kernel's vfio knows no type 1 IOMMU: modprobe vfio_iommu_type1");
+                   "the kernel's vfio has no type 1 IOMMU: modprobe vfio_iommu_type1");
   }
   const std::string path = "/dev/vfio/" + std::to_string(group);
   auto file = posix::open_file(path.c_str(), O_RDWR);
@@ -103,7 +103,7 @@ namespace detail {
   return found;
 }
 
-// Opens the two files that iommufd needs; the error says what to do about missing permission.
+// Opens the two files that iommufd needs; the error explains how to get a missing permission.
 [[nodiscard]] inline result<posix::unique_fd> open_for_iommufd(const std::string& path) {
   auto file = posix::open_file(path.c_str(), O_RDWR);
   if (!file && file.error().code == errc::permission) {

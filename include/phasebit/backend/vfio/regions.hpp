@@ -38,8 +38,8 @@ struct region_info {
   std::vector<area> mappable;  // within the region
 };
 
-// What VFIO_DEVICE_GET_REGION_INFO answers: its chain of capabilities is walked within the bytes and
-// for a bounded number of steps; an area that is not within the region is left out.
+// The result of VFIO_DEVICE_GET_REGION_INFO: its chain of capabilities is walked within the bytes
+// and for a bounded number of steps; an area that is not within the region is left out.
 [[nodiscard]] inline region_info parse_region_info(std::span<const std::byte> bytes) {
   ::vfio_region_info info{};
   if (!bytes.empty()) std::memcpy(&info, bytes.data(), std::min(bytes.size(), sizeof info));

@@ -90,7 +90,7 @@ struct message_sender {
   inline void send(std::uint16_t vector, const pcie::msi_message& message) noexcept;
 };
 
-// The public members up to `device side` are the bus; those that say so need lock().
+// The public members up to `device side` are the bus; those documented so need lock().
 class function_node : public bus_node {
  public:
   static constexpr std::uint32_t all_ones = 0xffff'ffff;
@@ -208,7 +208,7 @@ class function_node : public bus_node {
     }
   }
 
-  // Where the plain words of the BAR are on the bus, as the registers say now; 0 for nowhere.
+  // The bus address of the BAR's plain words in the current registers; 0 for none.
   [[nodiscard]] std::uint64_t words_address(unsigned index) noexcept {
     if (words_[index].bytes == 0) return 0;
     const std::uint64_t bar = bar_address(index);
@@ -487,8 +487,8 @@ class function_node : public bus_node {
     return capability != 0 && pcie::pasid_control{image.read16(at(
                                   capability, pcie::pasid::control))}[pcie::pasid_control::enable];
   }
-  // Turns the request into a translated one where the cache, or the IOMMU, knows its translation.
-  // What ATS denies stays untranslated: the IOMMU refuses and records it.
+  // Turns the request into a translated one if the cache, or the IOMMU, has its translation. An
+  // access that ATS denies stays untranslated: the IOMMU refuses and records it.
   void translate_locally(dma_path& path, dma_request& request, std::uint64_t& bytes) noexcept {
     auto& cache = *translations_->cache;
     const iommu::ats_space space = space_of(request);

@@ -24,7 +24,7 @@ class model_node : public function_node {
     if (made_) model_.~Model();
   }
 
-  // Once, and only where prepare() succeeded. The model may be immovable.
+  // Called once, and only after prepare() returned success. The model may be immovable.
   template <class Make, class... Args>
   void make_model(Make& make, const device_port& port, Args... args) noexcept {
     ::new (static_cast<void*>(&model_)) Model(make(port, args...));

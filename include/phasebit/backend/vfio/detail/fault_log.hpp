@@ -25,12 +25,12 @@ struct dma_fault {
   pcie::function_address function;  // segment 0 where the line has none
   bool has_segment = false;
   bus_addr address;
-  bool write = false;  // by the device, to memory; false too where the line does not say
+  bool write = false;  // by the device, to memory; false too where the line does not contain it
 };
 
 namespace detail {
 
-// What follows `key`, up to the first of `ends`; nothing where the key or the end is missing.
+// The text after `key`, up to the first of `ends`; nothing where the key or the end is missing.
 [[nodiscard]] constexpr std::optional<std::string_view> text_after(std::string_view line,
                                                                    std::string_view key,
                                                                    std::string_view ends) noexcept {
@@ -55,9 +55,9 @@ namespace detail {
 
 }  // namespace detail
 
-// Reads a line of the kernel's log. The lines known are those of intel-iommu (5.x and 6.x), amd-iommu
-// (with and without the device's name in front) and arm-smmu-v3 (6.13). None of them is an interface
-// that the kernel promises to keep: what is not understood is no fault.
+// Reads a line of the kernel's log. Supported are the lines of intel-iommu (5.x and 6.x), amd-iommu
+// (with and without the device's name in front) and arm-smmu-v3 (6.13). They are not a stable
+// interface of the kernel: a line in another format is not a fault.
 [[nodiscard]] inline std::optional<dma_fault> parse_dma_fault(std::string_view line) noexcept {
   std::optional<std::string_view> who;
   std::optional<std::uint64_t> where;
@@ -109,7 +109,7 @@ class fault_log {
     if (!file) {
       if (file.error().code != errc::permission) return file.error();
       return failure(errc::permission,
-                     "the kernel's log, which alone tells of DMA that the IOMMU stopped, needs "
+                     "the kernel's log, the only report of DMA that the IOMMU stopped, needs "
                      "CAP_SYSLOG, or kernel.dmesg_restrict=0")
           .of(path);
     }
