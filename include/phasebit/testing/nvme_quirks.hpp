@@ -69,7 +69,7 @@ struct nvme_quirk_plan {
   std::uint16_t list_alignment = 0;   // PRP lists elsewhere are refused with 0013h
   std::uint32_t duplicate_every = 0;  // every n-th I/O completion is posted twice
   std::uint32_t duplicate_delay = 0;  // ... that many I/O completions later
-  std::uint32_t foreign_every = 0;    // every n-th I/O completion is followed by one of a random id
+  std::uint32_t unknown_id_every = 0;    // every n-th I/O completion is followed by one of a random id
   bool completes_unrung = false;      // fetches entries beyond the doorbell
   bool hold = false;                  // I/O commands wait
   bool reorder = false;               // I/O commands wait for a random time, and end in any order
@@ -699,7 +699,7 @@ class nvme_quirk_function {
       duplicates_.pop_front();
       post(q, q, id, {}, 0);
     }
-    if (plan.foreign_every != 0 && completed_ % plan.foreign_every == 0) {
+    if (plan.unknown_id_every != 0 && completed_ % plan.unknown_id_every == 0) {
       // The id of a waiting command looks to the driver like its own completion.
       // ..., and so does that of a command that it posts before it polls.
       const auto id = static_cast<std::uint16_t>(next_random());

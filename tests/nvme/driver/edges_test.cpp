@@ -92,7 +92,7 @@ TEST_CASE("the NVM command set is selected where it is there, all sets where it 
   CHECK(f.configuration()[cc::css] == command_set_selected::all_supported);
 }
 
-TEST_CASE("memory pages are as large as the controller wants them") {
+TEST_CASE("memory pages have the size that the controller requires") {
   nvme_quirk_function f;
   f.plan.mpsmin = 1;
   auto host = attach(f);
@@ -242,8 +242,8 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "an impossible block size is refused, and the guard's width is read where the controller says "
-    "it") {
+    "an impossible block size is refused, and the guard's width is read if the controller "
+    "reports it") {
   nvme_quirk_function f;
   f.namespaces.resize(2);
   f.namespaces[0].block_shift = 3;

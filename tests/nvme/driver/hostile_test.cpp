@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Devices that answer what no device should: the driver answers with error values, in bounded time, and never
-// with wrong data. What real controllers were reported to do is in quirks_test.cpp.
+// Devices with responses that no device should send: the driver returns error values, in bounded
+// time, and never wrong data. Reported deviations of real controllers are in quirks_test.cpp.
 #include <phasebit/nvme/driver/disk.hpp>
 #include <phasebit/nvme/driver/queue_media.hpp>
 #include <phasebit/nvme/driver/request_queue.hpp>
@@ -30,7 +30,7 @@ std::vector<std::byte> pattern(std::size_t bytes, unsigned seed) {
   return out;
 }
 
-// What came of a driver that does all that a program does; none: everything went well.
+// The errors of a driver that does everything a program does; none: everything worked.
 struct outcome {
   std::optional<error> attach;
   std::optional<error> list;
@@ -136,7 +136,7 @@ TEST_CASE("hostile: Identify pages of all ones and of random bytes") {
         if (asked == which) std::fill(page.begin(), page.end(), std::byte{0xff});
       };
       const outcome seen = use(f);
-      // Descriptors that make no sense say nothing: the namespace counts as one of the NVM command set.
+      // Malformed descriptors are ignored: the namespace counts as one of the NVM command set.
       CHECK(seen.good() == (which == cns::namespace_id_descriptors));
     }
   }
@@ -290,7 +290,7 @@ TEST_CASE("hostile: registers that change between two reads, or are random") {
   }
 }
 
-TEST_CASE("hostile: Identify and log pages that succeed and transfer nothing") {
+TEST_CASE("hostile: Identify and log pages that return success and transfer nothing") {
   nvme_quirk_function f;
   f.namespaces.resize(2);
   f.namespaces[1].block_shift = 12;
@@ -366,7 +366,7 @@ TEST_CASE("hostile: completions for commands of another queue, with SQHD and SQI
   CHECK(one->poll(count) == 0);
   CHECK(one->unexpected_completions() == 1);
   CHECK(two->in_flight() == 9);
-  // What the entry says of heads and queues is not used for anything.
+  // The entry's values for heads and queues are not used for anything.
   f.plan.hold = false;
   f.clock().relax();
   for (auto& entry : f.completion_ring(two->qid())) {
@@ -437,7 +437,7 @@ TEST_CASE("hostile: a command that is to be tried again for ever") {
   }
 }
 
-TEST_CASE("hostile: a foreign completion first, and the command's own long after the time-out") {
+TEST_CASE("hostile: an unknown completion first, and the command's own long after the time-out") {
   nvme_quirk_function f;
   f.namespaces[0].data = pattern(1U << 20, 4);
   auto host = attach(f);
@@ -544,7 +544,7 @@ TEST_CASE("a format changed behind it stops a request queue, media and checked c
   f.clock().relax();
   f.namespaces[0].block_shift = 12;
   REQUIRE(host->rescan());
-  // Also where the queue knows the new format by then: the request was split for the old one.
+  // Also if the queue has the new format by then: the request was split for the old one.
   bool bound = false;
   SUBCASE("the queue is not bound anew") {}
   SUBCASE("the queue is bound to the new format at once") { bound = true; }

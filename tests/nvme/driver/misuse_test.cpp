@@ -381,7 +381,7 @@ TEST_CASE("queues of one controller are not deleted by another") {
   CHECK_FALSE(q.closed());
 }
 
-TEST_CASE("waiting knows of a forgotten ring(), of nothing in flight, of no controller, and ends") {
+TEST_CASE("waiting detects a missing ring(), no command in flight and no controller, and ends") {
   rig r;
   queue_type q = r.make();
   const auto drop = [](unsigned&, completion) noexcept {};

@@ -74,7 +74,7 @@ TEST_CASE("a long transfer gets a list of its own, by its bus address") {
   }
 }
 
-TEST_CASE("one doorbell tells of a whole batch, and none is rung for nothing") {
+TEST_CASE("one doorbell covers a whole batch, and none is rung without commands") {
   resident_controller device{16};
   queue_pair<thread_order, ring::counting_doorbell, std::uint32_t> q{device.layout(), {}, {}};
   submission_queue<ring::counting_doorbell> ring{device.layout().submission, {}};
@@ -88,7 +88,7 @@ TEST_CASE("one doorbell tells of a whole batch, and none is rung for nothing") {
   CHECK(device.tail_doorbell() == 0);
 }
 
-TEST_CASE("a queue of depth n takes n - 1 commands and then says that it is full") {
+TEST_CASE("a queue of depth n takes n - 1 commands and then reports that it is full") {
   for (std::uint32_t depth = 2; depth <= 8; ++depth) {
     resident_controller device{depth};
     queue<std::uint32_t> q{device.layout(), device.tail(), device.head()};
@@ -128,9 +128,9 @@ TEST_CASE("all interleavings of submit, ring, device and poll agree with a deque
       std::map<std::uint32_t, std::uint16_t> id_of;
       std::deque<std::uint32_t> fetched, completed;
       std::uint32_t next = 0;
-      std::uint64_t rest = sequence;
-      for (unsigned i = 0; i != steps; ++i, rest /= 5) {
-        switch (rest % 5) {
+      std::uint64_t remaining = sequence;
+      for (unsigned i = 0; i != steps; ++i, remaining /= 5) {
+        switch (remaining % 5) {
           case 0: {
             const auto r = q.submit(nvm::flush(1), next);
             const bool store =
@@ -160,7 +160,7 @@ TEST_CASE("all interleavings of submit, ring, device and poll agree with a deque
               told.pop_front();
             }
             if (!fetched.empty()) {
-              const bool oldest = rest % 5 == 2;
+              const bool oldest = remaining % 5 == 2;
               const auto token = oldest ? fetched.front() : fetched.back();
               if (oldest) {
                 fetched.pop_front();
@@ -225,17 +225,17 @@ TEST_CASE("a phase that never flips completes nothing") {
   CHECK(device.head_doorbell() == 0);
 }
 
-TEST_CASE("a completion that nobody is owed is counted, reported and otherwise ignored") {
+TEST_CASE("a completion with an unknown command id is counted, reported and otherwise ignored") {
   resident_controller device{8};
   queue<std::uint32_t> q{device.layout(), device.tail(), device.head()};
   const auto mine = q.submit(nvm::flush(1), 5U);
   REQUIRE(mine);
   q.ring();
-  std::uint16_t foreign = 0;
-  SUBCASE("an id that is free") { foreign = static_cast<std::uint16_t>(mine.command_id + 1); }
-  SUBCASE("an id just beyond the table") { foreign = 7; }
-  SUBCASE("an id of the greatest value") { foreign = 0xffff; }
-  device.complete(foreign);
+  std::uint16_t unknown = 0;
+  SUBCASE("an id that is free") { unknown = static_cast<std::uint16_t>(mine.command_id + 1); }
+  SUBCASE("an id just beyond the table") { unknown = 7; }
+  SUBCASE("an id of the greatest value") { unknown = 0xffff; }
+  device.complete(unknown);
   device.complete(mine.command_id);
   device.complete(mine.command_id);  // a second time
   std::vector<std::uint32_t> ended;
@@ -244,7 +244,7 @@ TEST_CASE("a completion that nobody is owed is counted, reported and otherwise i
   CHECK(q.unexpected_completions() == 2);
   REQUIRE_FALSE(q.health());
   CHECK(q.health().error().code == errc::protocol);
-  CHECK(q.health().error().value == foreign);
+  CHECK(q.health().error().value == unknown);
   CHECK(q.submit(nvm::flush(1), 6U));  // and the queue goes on
 }
 
@@ -381,7 +381,7 @@ TEST_CASE("commands that are overdue are named, and those that are not are not")
   CHECK(overdue == std::vector<std::uint16_t>{old.command_id});
 }
 
-TEST_CASE("the limit of poll leaves the rest for the next one") {
+TEST_CASE("the limit of poll leaves the other completions for the next call") {
   resident_controller device{8};
   queue<std::uint32_t> q{device.layout(), device.tail(), device.head()};
   for (std::uint32_t i = 0; i != 7; ++i) REQUIRE(q.submit(nvm::flush(1), i));

@@ -77,7 +77,7 @@ TEST_CASE("quirks are known by vendor and device, and each has its reason") {
     CHECK((q.quiet_ms != 0 || q.submission_entry_shift != 0 || q.list_alignment != 0 ||
            q.assume_nvm || q.no_shutdown_status));
   }
-  // What a user asks for and what is known are added up, whichever comes first.
+  // The user's quirks and those of the table are combined, in either order.
   constexpr quirks some{.quiet_ms = 5, .submission_entry_shift = 7, .assume_nvm = true};
   constexpr quirks others{.quiet_ms = 3, .list_alignment = 512, .no_shutdown_status = true};
   for (const quirks& q : {some | others, others | some}) {
@@ -210,7 +210,7 @@ TEST_CASE("CAP is read as two dwords") {
   check_disk(f);
 }
 
-TEST_CASE("a controller that reports no command set is driven where an option says so") {
+TEST_CASE("a controller that reports no command set is driven if an option allows it") {
   nvme_quirk_function f{{.command_set_zero = true}};
   const auto refused = attach(f);
   REQUIRE_FALSE(refused);
@@ -261,7 +261,7 @@ TEST_CASE("a zoned namespace is refused when the disk is opened") {
   CHECK(d.error().code == errc::not_supported);
 }
 
-TEST_CASE("detaching ends with a shutdown notification, unless an option says otherwise") {
+TEST_CASE("detaching ends with a shutdown notification, unless an option disables it") {
   nvme_quirk_function f;
   check_disk(f);
   CHECK(f.shutdowns == 1);
@@ -344,7 +344,7 @@ TEST_CASE("event requests are issued again, so that events keep coming") {
   }
 }
 
-TEST_CASE("duplicated, late and foreign completions end no other command") {
+TEST_CASE("duplicated, late and unknown completions end no other command") {
   for (const std::uint32_t delay : {0U, 1U, 3U, 50U, 1000U}) {
     nvme_quirk_function f{{.duplicate_every = 3, .duplicate_delay = delay}};
     auto host = attach(f);
@@ -629,7 +629,7 @@ TEST_CASE("each part of a split request has its own reference tag and metadata")
           {.nsid = 1, .pi = {.action = false, .check_reference = true}, .reference_tag = 1000});
       request r{.command = command, .lba = 100, .segments = segments};
       if (separate) r.metadata = (*buffer)->subregion(32'768, 40 * 8);
-      // Tuples as the command's tags want them.
+      // Tuples that match the command's tags.
       for (std::uint32_t i = 0; i != 40; ++i) {
         protection16 t{};
         t.reference_tag = type == protection_type::type1   ? 100 + i

@@ -55,7 +55,7 @@ enum class kind : std::uint8_t {
   unknown_opcode
 };
 
-// What a block holds: a seed of its bytes, zeros, or nothing that is known.
+// The contents of a block: a seed of its bytes, zeros, or undefined.
 constexpr std::uint32_t zeros = 0;
 constexpr std::uint32_t unknown = ~0U;
 
@@ -104,7 +104,7 @@ class soak {
     f_.plan.reorder = true;
     f_.plan.duplicate_every = 7;
     f_.plan.duplicate_delay = 30;
-    f_.plan.foreign_every = 11;
+    f_.plan.unknown_id_every = 11;
     f_.plan.fail_every = 101;
     auto memory = allocate(f_, slots * buffer_bytes);
     REQUIRE(memory);
@@ -147,7 +147,7 @@ class soak {
     CHECK(f_.stray_accesses == 0);
     CHECK(unexpected_ > wanted / 20);
     CHECK(compared_ > wanted / 10);
-    // What the device holds in the end is what was written.
+    // At the end the device contains the written data.
     for (std::size_t n = 0; n != f_.namespaces.size(); ++n) {
       const auto& ns = f_.namespaces[n];
       const std::size_t block = std::size_t{1} << ns.block_shift;
@@ -328,7 +328,7 @@ void soak::post() {
     c.from = *from;
   }
 
-  // Data alone, or with its metadata where the format wants it in the buffer.
+  // Data alone, or with its metadata if the format has it in the buffer.
   const std::size_t step = ns.takes_plain_data() ? ns.block_bytes : ns.extended_bytes();
   const std::size_t offset = 4 * random_.below(256);
   c.data = c.buffer.subregion(offset, step * c.blocks);

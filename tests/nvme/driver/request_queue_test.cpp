@@ -52,7 +52,7 @@ TEST_CASE("a request longer than the queue is deep goes through in segments and 
   CHECK(b.requests.under_way() == 0);
 }
 
-TEST_CASE("the first failure of its parts is the request's outcome, told when all have ended") {
+TEST_CASE("the first failure of its parts is the request's status, reported when all have ended") {
   bench b;
   const segment<bus_space> buffer[] = {{bus_addr{0x100000}, 48U << 10}};
   std::vector<completion> seen;
@@ -71,7 +71,7 @@ TEST_CASE("the first failure of its parts is the request's outcome, told when al
   CHECK(seen[0].status() == status_code::unrecovered_read_error);
 }
 
-TEST_CASE("more requests than there is room for are refused as full, and their turn comes") {
+TEST_CASE("requests beyond the capacity are refused as full, and accepted later") {
   unsigned ended = 0;
   bench b;
   const segment<bus_space> buffer[] = {{bus_addr{0x100000}, 4096}};
@@ -105,7 +105,7 @@ TEST_CASE(
   CHECK(b.q.in_flight() == 0);
 }
 
-TEST_CASE("a part that PRPs cannot express ends the request with a status, not with silence") {
+TEST_CASE("a part that PRPs cannot express ends the request with a status") {
   bench b;
   const segment<bus_space> torn[] = {
       {bus_addr{0x1000}, 4096}, {bus_addr{0x8000}, 256}, {bus_addr{0x9800}, 256}};

@@ -60,7 +60,7 @@ TEST_CASE("a cut that would fall inside of a block is refused") {
   CHECK(split_all(5, {{bus_addr{0x10002}, 512}}, {.max_bytes = 1U << 20}) == cuts{{5, 0}});
 }
 
-TEST_CASE("no command has more than 65536 blocks, and none more segments than there is room for") {
+TEST_CASE("no command has more than 65536 blocks, and none more segments than fit") {
   CHECK(split_all(0, {{bus_addr{0x1000'0000}, 65'537ULL * 512}}, {.max_bytes = 1U << 30}) ==
         cuts{{0, 65'536}, {65'536, 1}});
   std::vector<segment<bus_space>> scattered;
@@ -72,7 +72,7 @@ TEST_CASE("parts cover the request in order and without a gap, whatever the segm
   std::mt19937 random{11};
   const auto below = [&](unsigned n) { return static_cast<unsigned>(random() % n); };
   for (int round = 0; round != 3000; ++round) {
-    // Pieces of whole blocks at any dword: always expressible, one block a command if need be.
+    // Segments of whole blocks at any dword: always expressible, one block a command if need be.
     std::vector<segment<bus_space>> segments;
     std::uint64_t bytes = 0;
     for (unsigned i = 1 + below(12); i != 0; --i) {

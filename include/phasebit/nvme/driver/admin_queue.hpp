@@ -52,8 +52,8 @@ class admin_queue {
     queue_.ring();
 
     answer_.reset();
-    // What is decided by is the one read that ended the wait: a link that comes and goes may give another
-    // answer to the next.
+    // The result depends only on the read that ended the wait: with an unstable link the next read
+    // may return another value.
     csts last{};
     bool gone = false;
     (void)poll_until(clock, to_nanoseconds(milliseconds), [&]() noexcept {
@@ -130,7 +130,7 @@ class admin_queue {
   };
 
   void note_event(completion c) noexcept {
-    if (!c.ok()) return;  // aborted, or one more than the device wants: not armed again
+    if (!c.ok()) return;  // aborted, or beyond the device's limit: not armed again
     if (event_count_ == max_events) {
       ++lost_events_;
     } else {

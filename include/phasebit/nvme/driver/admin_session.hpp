@@ -24,7 +24,7 @@
 namespace phasebit::nvme::driver {
 
 struct controller_options {
-  std::uint16_t io_queues = 1;                // wanted; granted_queues() says what the device gave
+  std::uint16_t io_queues = 1;                // requested; granted_queues() returns the device's number
   std::uint32_t admin_timeout_ms = 10'000;    // for each admin command but Format and Sanitize
   std::uint32_t max_transfer = 1U << 20;      // bytes of one command, if MDTS allows as much
   std::uint8_t async_events = 1;              // event requests kept outstanding
@@ -139,7 +139,7 @@ class admin_session {
                    {.quiet_ms = quirks_.quiet_ms,
                     .patience_ms = quirks_.quiet_ms != 0 ? quirks_.quiet_ms + 1000 : 0});
   }
-  // Only after stop() has succeeded, or the device is gone.
+  // Only after stop() has returned success, or the device is gone.
   void release() noexcept {
     memory_.release(*backend_);
     if (scratch_.size() != 0) backend_->release(scratch_);
@@ -150,7 +150,7 @@ class admin_session {
   // Sets CC.SHN and waits for CSTS.SHST. After a time-out it may be called again, which waits again.
   [[nodiscard]] result<> shut_down(shutdown_notification how) noexcept {
     if (!running() && state_ != state::shutting_down) return not_running();
-    // RTD3E is in microseconds and may be 0 for unknown. What is beyond a minute is not waited for.
+    // RTD3E is in microseconds and may be 0 for unknown. The wait is at most a minute.
     const std::uint64_t latency = identity_.rtd3e.get() / 1000;
     const std::uint64_t reported = latency < 60'000 ? latency : 60'000;
     const std::uint64_t wait = reported < 5000 ? 5000 : reported;
@@ -302,8 +302,8 @@ class admin_session {
   static constexpr std::uint32_t admin_entries = 32;
   static constexpr std::uint32_t admin_transfer = 64U << 10;
 
-  // All ones in a register mean that the function is gone if its configuration space says so too; a function
-  // without one cannot be asked.
+  // All ones in a register mean that the function is gone if its configuration space reads ones
+  // too; a function without a configuration space cannot be checked.
   [[nodiscard]] bool is_gone() noexcept {
     return !has_config_ || backend_->config().read16(0x00) == 0xffff;
   }

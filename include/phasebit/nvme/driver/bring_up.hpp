@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// Switching a controller on and off: NVMe Base 2.0, 3.5 (initialization), 3.6 (shutdown), 3.7 (resets).
-// Every wait is bounded by what the controller itself reports (CAP.TO, RTD3E), and a function that
-// is gone is told apart from one that is slow.
+// Switching a controller on and off: NVMe Base 2.0, 3.5 (initialization), 3.6 (shutdown), 3.7
+// (resets). Every wait is bounded by the controller's own limits (CAP.TO, RTD3E), and a removed
+// function is distinguished from a slow one.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -38,8 +38,8 @@ void write_register(Bar& bar, Register value) noexcept {
   return failure(errc::removed, "the controller is gone: its registers read all ones");
 }
 
-// What the device can do, or why it is no NVMe controller that this driver can use. `assume_nvm` accepts a
-// CAP.CSS of 0, which some controllers report.
+// The capabilities of the device, or the reason why this driver cannot use it. `assume_nvm` accepts
+// a CAP.CSS of 0, which some controllers report.
 template <Mmio Bar>
 [[nodiscard]] result<cap> read_capabilities(Bar& bar, bool assume_nvm = false) noexcept {
   if (bar.size_bytes() < register_bytes(0, 0)) {
@@ -77,9 +77,9 @@ namespace detail {
   return caps.ready_timeout_ms() < 500 ? 500 : caps.ready_timeout_ms();
 }
 
-// Waits for CSTS to satisfy `good`; a fatal status ends the wait where `fatal_ends` says so. All ones are
-// a state of a link that comes and goes as well as of a function that is gone: they end the wait where
-// `is_gone` confirms it, and otherwise when the time is over.
+// Waits for CSTS to satisfy `good`; a fatal status ends the wait if `fatal_ends` is set. All ones
+// can come from an unstable link as well as from a removed function: they end the wait if `is_gone`
+// confirms it, and otherwise at the time-out.
 template <Mmio Bar, PollClock Clock, class Gone, class Good>
 [[nodiscard]] result<> wait_for_status(Bar& bar, Clock&& clock, std::uint64_t milliseconds,
                                        bool fatal_ends, const char* late, Gone&& is_gone,
@@ -173,8 +173,8 @@ template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
                                  is_gone, [](csts s) noexcept { return s[csts::rdy]; });
 }
 
-// Tells the controller to finish (flush caches, note the clean end) before power or it goes away, and
-// waits for it. The caller has deleted its I/O queues.
+// Requests the controller's shutdown (flush caches, record the clean end) before power or the
+// device is removed, and waits for it. The caller has deleted its I/O queues.
 template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
 [[nodiscard]] result<> shut_down(Bar& bar, Clock&& clock, std::uint64_t milliseconds,
                                  shutdown_notification how, Gone&& is_gone = {}) noexcept {

@@ -21,7 +21,7 @@ template <RingOrder Order, DoorbellSink Doorbell>
 class completion_queue {
  public:
   completion_queue() noexcept = default;
-  // `entries` is the queue's zeroed memory as the device knows it; 2 to 65536 entries.
+  // `entries` is the queue's zeroed memory, which the device reaches; 2 to 65536 entries.
   completion_queue(std::span<completion_entry> entries, Doorbell doorbell) noexcept
       : entries_(entries.data()),
         last_(static_cast<std::uint32_t>(entries.size() - 1)),

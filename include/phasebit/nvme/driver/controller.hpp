@@ -34,7 +34,8 @@ struct queue_options {
   std::uint32_t nsid = 1;  // of read() and write() without a handle; 0: none, handles only
 };
 
-// Which queue pair to make, as an argument: no template argument list is needed in generic code.
+// Selects the queue pair's type by an argument: no template argument list is needed in generic
+// code.
 template <class Token, unsigned MaxDepth = 256, class EntryStore = cached_store>
 struct queue_kind {};
 template <class Token, unsigned MaxDepth = 256, class EntryStore = cached_store>
@@ -63,10 +64,10 @@ class controller {
   using shadowed_io_queue =
       queue_pair<order, ring::shadow_doorbell<doorbell_type, order>, Token, MaxDepth>;
 
-  // Resets and enables the controller behind BAR 0 and identifies it. A controller that refuses Number of
-  // Queues is attached with 0 granted queues.
+  // Resets and enables the controller behind BAR 0 and identifies it. A controller that refuses
+  // Number of Queues is attached with 0 granted queues.
   // Errors: removed, timed_out (CAP.TO), protocol (CSTS.CFS, contradictions), not_ready (offline),
-  // exhausted (no memory), busy (attached already), not_supported, and what the backend says.
+  // exhausted (no memory), busy (attached already), not_supported, and those of the backend.
   [[nodiscard]] static result<controller> attach(Backend& backend,
                                                  controller_options options = {}) noexcept {
     if constexpr (requires { backend.claim(); }) {
@@ -99,9 +100,9 @@ class controller {
   controller& operator=(controller&&) = delete;
   ~controller() { detach(); }
 
-  // Ends the queues, notifies the controller of a shutdown (unless the options say otherwise), disables it and
-  // gives its memory back. Where it neither stops nor is gone, the memory is kept for good: the device may
-  // still write to it. Nothing but detached() is of use then.
+  // Ends the queues, notifies the controller of a shutdown (unless the options disable that),
+  // disables it and returns its memory. If it neither stops nor is gone, the memory is never
+  // released: the device may still write to it. Only detached() can be called afterwards.
   void detach() noexcept {
     if (session_.detached()) return;
     if (session_.running() && session_.options().shut_down_on_detach) {
@@ -437,11 +438,11 @@ class controller {
 
     operator controller() const noexcept { return {backend, std::move(bar), options}; }
   };
-  // What the controller keeps for each queue id.
+  // The controller's state for each queue id.
   struct queue_slot {
     queue_memory memory;
     std::uint32_t generation = 0;
-    bool submission_deleted = false;  // Delete I/O Submission Queue has succeeded already
+    bool submission_deleted = false;  // Delete I/O Submission Queue has completed already
   };
 
   controller(Backend& backend, bar_type&& bar, const controller_options& options) noexcept
@@ -517,7 +518,7 @@ class controller {
     return {};
   }
 
-  // Lets the queues know where the device was found removed.
+  // Notifies the queues if the device was found removed.
   template <class Result>
   [[nodiscard]] Result noticed(Result answer) noexcept {
     if (!answer && answer.error().code == errc::removed && session_.running()) {
@@ -658,8 +659,8 @@ class controller {
     return static_cast<std::uint32_t>(
         align_up(most < 4096 ? most : std::uint64_t{4096}, std::uint64_t{cache_line}));
   }
-  // Where the device said no, the memory is free; where it said nothing, or holds on to a queue, it
-  // is the device's until it was disabled.
+  // If the device refused, the memory is released; if it did not respond, or still has a queue, it
+  // keeps the memory until it was disabled.
   [[nodiscard]] error give_up(queue_memory& memory, const error& why, std::uint16_t qid,
                               bool device_has_it) noexcept {
     if (device_has_it) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// A disk for programs that just want to read a block: one namespace, one thread, ordinary memory.
+// A disk for programs that only read and write blocks: one namespace, one thread, ordinary memory.
 #pragma once
 
 #include <phasebit/core/align.hpp>

@@ -11,9 +11,10 @@
 
 namespace phasebit::nvme::driver {
 
-// A small handle that is passed instead of a namespace id: a queue does not look formats up. Made by
-// controller::identify_namespace(). `generation` is the controller's count of namespace changes at that
-// moment: a queue refuses a handle that is older than a change it was told of.
+// A small handle that is passed instead of a namespace id, so that a queue does not look formats
+// up. Created by controller::identify_namespace(). `generation` is the controller's count of
+// namespace changes at that moment: a queue refuses a handle that is older than a change reported
+// to it.
 struct namespace_info {
   std::uint32_t nsid = 0;  // 0: no particular namespace
   std::uint32_t generation = 0;
@@ -45,7 +46,7 @@ struct namespace_info {
   [[nodiscard]] constexpr std::uint32_t extended_bytes() const noexcept {
     return block_bytes + (metadata_inline ? metadata_bytes : 0U);
   }
-  // What a transfer of data alone looks like: true where a buffer holds nothing but data.
+  // Whether a buffer contains data only, without metadata.
   [[nodiscard]] constexpr bool takes_plain_data() const noexcept {
     return !metadata_inline || metadata_bytes == 0 || strips();
   }

@@ -240,8 +240,8 @@ class queue_media {
       case block::media_operation::flush:
         return queue_->submit(nvm::flush(ns_.nsid), at);
       case block::media_operation::write_zeroes: {
-        const std::uint64_t rest = r.blocks - o.done;
-        const auto blocks = static_cast<std::uint32_t>(rest < most_blocks ? rest : most_blocks);
+        const std::uint64_t remaining = r.blocks - o.done;
+        const auto blocks = static_cast<std::uint32_t>(remaining < most_blocks ? remaining : most_blocks);
         const submitted s = queue_->submit(
             nvm::write_zeroes(
                 {.nsid = ns_.nsid, .lba = r.lba + o.done, .blocks = blocks, .fua = r.fua}),
@@ -284,8 +284,8 @@ class queue_media {
           (((parts[count - 1].begin.value() + parts[count - 1].bytes) | begin) & page_mask) != 0) {
         break;
       }
-      const std::uint64_t rest = s.bytes - skip;
-      const std::uint64_t take = rest < most - bytes ? rest : most - bytes;
+      const std::uint64_t remaining = s.bytes - skip;
+      const std::uint64_t take = remaining < most - bytes ? remaining : most - bytes;
       parts[count++] = {bus_addr{begin}, take};
       bytes += take;
       skip += static_cast<std::uint32_t>(take);

@@ -13,8 +13,9 @@
 
 namespace phasebit::nvme::driver {
 
-// Regions that are each contiguous (CAP.CQR): both rings, one PRP list per command, and metadata buffers
-// where they are wanted. Owns nothing: the controller gives it back when the device has let go of it.
+// Regions that are each contiguous (CAP.CQR): both rings, one PRP list per command, and optional
+// metadata buffers. Owns nothing: the controller releases it when the device does not use it any
+// more.
 struct queue_memory {
   dma_region submission;
   dma_region completion;

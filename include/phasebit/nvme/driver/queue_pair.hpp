@@ -70,8 +70,8 @@ struct queue_layout {
   namespace_info format = {};  // of read() and write() without a handle; nsid 0: of any namespace
 };
 
-// What happens to a queue that a layer above it must know of.
-// `gone`: the queue object is destroyed, or becomes another queue; nothing may use it any more.
+// Events of a queue that a layer above it must handle.
+// `gone`: the queue object is destroyed, or becomes another queue; it must not be used any more.
 enum class queue_event : std::uint8_t { completed, ended, moved, gone };
 
 // Posts commands and hands out completions. `Token` is what comes back with a completion: a callback
@@ -152,9 +152,9 @@ class queue_pair : public detail::queue_link {
     return post(command, token, no_list);
   }
 
-  // ... that moves data.size() bytes to or from a region. The length is held against the command where the
-  // NVM command set says how long it is: read, write, compare, dataset management and copy. A command of
-  // another kind is refused unless it is submitted by submit_unchecked().
+  // ... that moves data.size() bytes to or from a region. The length is compared with the command
+  // if the NVM command set defines its length: read, write, compare, dataset management and copy. A
+  // command of another kind is refused unless it is submitted by submit_unchecked().
   submitted submit(const submission_entry& command, const dma_region& data,
                    const Token& token) noexcept {
     if (slots_.full() || gone()) return not_now();
@@ -205,14 +205,14 @@ class queue_pair : public detail::queue_link {
     return post(command, token, list);
   }
 
-  // Reads or writes blocks of the queue's namespace; range.nsid is that namespace or 0. The region is as long
-  // as the blocks are, else the command is refused.
+  // Reads or writes blocks of the queue's namespace; range.nsid is that namespace or 0. The region
+  // must be as long as the blocks, else the command is refused.
   //
-  // Where the namespace has metadata: `data` holds data alone, or, where the metadata lies inline, data and
-  // metadata of each block in turn; the length tells which. Data alone with protection information sets
-  // PRACT, so that the controller inserts and checks the tuples. Separate metadata goes to `metadata`, whose
-  // length must fit, or to the command's own buffer, which is zero for a write. Type 1 has the reference tag
-  // set to the LBA where it is used.
+  // Where the namespace has metadata: `data` contains data alone, or, if the metadata lies inline,
+  // data and metadata of each block in turn; its length selects the case. Data alone with
+  // protection information sets PRACT, so that the controller inserts and checks the tuples.
+  // Separate metadata goes to `metadata`, whose length must fit, or to the command's own buffer,
+  // which is zero for a write. Type 1 has the reference tag set to the LBA where it is used.
   PHASEBIT_ALWAYS_INLINE submitted read(const block_range& range, const dma_region& data,
                                         const Token& token) noexcept {
     if (!is_plain(range, data)) [[unlikely]] {
@@ -365,7 +365,7 @@ class queue_pair : public detail::queue_link {
   }
 
   [[nodiscard]] unsigned in_flight() const noexcept { return slots_.in_flight(); }
-  // Commands posted that the device was not told of: ring() is missing.
+  // Commands posted without a doorbell: ring() is missing.
   [[nodiscard]] unsigned unrung() const noexcept { return submission_.unrung(); }
   // How many more commands may be submitted now.
   [[nodiscard]] unsigned available() const noexcept { return slots_.free_count(); }
@@ -454,7 +454,7 @@ class queue_pair : public detail::queue_link {
     command.prp2 = pointers.prp2;
     return post(command, token, list);
   }
-  // What a queue keeps for a command.
+  // The queue's state of a command.
   struct in_flight_command {
     Token token{};
     std::uint32_t list = no_list;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: BSL-1.0
-// Controllers that do not do what the specification says, and what the driver does for them: one table by
-// vendor and device id. Each entry names its reason. The ids and behaviours are known from public bug reports
-// and from the tables that operating systems keep.
+// Controllers that deviate from the specification, and the driver's workarounds: one table by
+// vendor and device id. Each entry names its reason. The ids and behaviours are taken from public
+// bug reports and from the tables of operating systems.
 #pragma once
 
 #include <cstdint>
 
 namespace phasebit::nvme::driver {
 
-// What differs. Options of the user and entries of the table are added up.
+// The deviations. Options of the user and entries of the table are combined.
 struct quirks {
   // No register is read for so long after CC.EN went from 1 to 0: until then reads fail or hang.
   std::uint32_t quiet_ms = 0;

@@ -140,7 +140,7 @@ class request_queue {
     bool ended = false;            // no more parts will be posted
   };
 
-  // What the queue reports when it ends or moves by itself.
+  // Called by the queue when it ends or moves by itself.
   static void observed(void* context, queue_event what, Queue& queue, std::uint16_t* token,
                        completion answer) noexcept {
     auto& self = *static_cast<request_queue*>(context);

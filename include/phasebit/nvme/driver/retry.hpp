@@ -19,9 +19,9 @@ struct retry_delays {
     return {{id.crdt1.get(), id.crdt2.get(), id.crdt3.get()}};
   }
 
-  // Nanoseconds to wait before the command is issued again; nothing where it should not be: the status is a
-  // success, final (DNR), or says nothing of a state that passes. Without a delay of the controller's it is
-  // 100 ms.
+  // Nanoseconds to wait before the command is issued again; nullopt where it should not be retried:
+  // the status is a success, final (DNR), or not of a temporary condition. Without a delay from the
+  // controller it is 100 ms.
   [[nodiscard]] constexpr std::optional<std::uint64_t> delay_ns(nvme::status s) const noexcept {
     constexpr std::uint64_t tenth = 100'000'000;
     if (s.ok() || s.dnr()) return std::nullopt;

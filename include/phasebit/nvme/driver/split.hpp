@@ -15,7 +15,7 @@
 
 namespace phasebit::nvme::driver {
 
-// What no single command may exceed.
+// The limits of a single command.
 struct split_limits {
   std::uint64_t max_bytes = 0;        // of one command
   std::uint64_t boundary_blocks = 0;  // no command crosses a multiple of this (NOIOB); 0: none

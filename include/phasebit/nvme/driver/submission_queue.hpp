@@ -23,16 +23,16 @@ struct cached_store {
 };
 
 // A producer's ring. It holds depth - 1 entries at most: a full ring would look like an empty one
-// (3.3.1.5). Free entries are not counted here: each entry belongs to a command in flight, and a queue
-// pair never has more than depth - 1 of those, whatever the device reports as its head.
-// One thread at a time. Knows neither PCIe nor allocation.
+// (3.3.1.5). Free entries are not counted here: each entry belongs to a command in flight, and a
+// queue pair never has more than depth - 1 of those, whatever the device reports as its head.
+// One thread at a time. Independent of PCIe and of allocation.
 template <DoorbellSink Doorbell, class EntryStore = cached_store>
 class submission_queue {
  public:
   submission_queue() noexcept = default;
-  // `entries` is the queue's memory as the device knows it; 2 to 65536 entries.
-  // Their distance is 64 bytes << (entry_shift - 6), as CC.IOSQES says; `entries` is then the memory of that
-  // many times as many.
+  // `entries` is the queue's memory, which the device reaches; 2 to 65536 entries.
+  // Their distance is 64 bytes << (entry_shift - 6), as set in CC.IOSQES; `entries` is then the
+  // memory of that many times as many.
   submission_queue(std::span<submission_entry> entries, Doorbell doorbell,
                    std::uint8_t entry_shift = 6) noexcept
       : entries_(entries.data()),

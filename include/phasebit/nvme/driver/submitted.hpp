@@ -14,7 +14,7 @@ enum class submit_status : std::uint8_t {
   queued,   // kept in software until the ring has a free entry (only by queues that offer it)
   full,     // as many commands in flight as the queue holds: poll, then try again
   refused,  // cannot be expressed or is not allowed; nothing was posted; `what` is the reason
-  closed,   // the queue does not work any more; `what` says which event ended it
+  closed,   // the queue does not work any more; `what` names the event that ended it
 };
 
 // Sixteen bytes, returned in registers. True where the command will complete.
@@ -44,7 +44,7 @@ struct [[nodiscard]] submitted {
   [[nodiscard]] static constexpr submitted as_refused(const prp::build_result& built) noexcept {
     return as_refused(built.reason, built.what, built.index);
   }
-  // `what` says which event ended the queue.
+  // `what` names the event that ended the queue.
   [[nodiscard]] static constexpr submitted as_closed(const char* what) noexcept {
     return {.what = what, .status = submit_status::closed, .reason = errc::removed};
   }

@@ -92,8 +92,8 @@ struct block_transfer {
   return submitted::as_posted(0);
 }
 
-// The bytes that a command of the NVM command set moves, where opcode and fields tell; nullopt where they
-// do not. `ns` is the format of the command's namespace.
+// The bytes that a command of the NVM command set moves, if opcode and fields determine it; nullopt
+// otherwise. `ns` is the format of the command's namespace.
 [[nodiscard]] constexpr std::optional<std::uint64_t> transfer_bytes_of(
     const submission_entry& e, const namespace_info& ns) noexcept {
   const std::uint64_t blocks = std::uint64_t{block_command::nlb.get(e.cdw12.get())} + 1;

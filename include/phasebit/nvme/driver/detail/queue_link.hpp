@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// How a controller reaches the queue objects that it made, and they reach it. Neither may outlive the other
-// unnoticed: whichever moves or ends first tells the other.
+// The link between a controller and the queue objects that it created. Each is notified of the
+// other's end: when one moves or is destroyed, it updates the other.
 #pragma once
 
 #include <phasebit/core/error.hpp>
@@ -56,7 +56,7 @@ namespace detail {
 
 class queue_link;
 
-// What a queue asks of the controller that made it, whatever its type.
+// The operations that a queue needs of its controller, whatever its type.
 struct controller_calls {
   result<> (*delete_queue)(void* controller, queue_link& queue) noexcept;
   result<> (*check)(void* controller) noexcept;
