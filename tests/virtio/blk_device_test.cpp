@@ -210,8 +210,8 @@ TEST_CASE("virtio-blk: what is written is read back, in both ring formats") {
 
 TEST_CASE("virtio-blk: header, data and status lie where the driver put them") {
   fixture f;
-  // The header begins at an odd address and is in three pieces; the status is the last byte of the
-  // piece that holds the data.
+  // The header begins at an odd address and is in three segments; the status is the last byte of
+  // the segment that holds the data.
   const blk::request_header h{.type = 0, .reserved = 0, .sector = 3};
   std::memcpy(&f.pair.data[1], &h, 5);
   std::memcpy(&f.pair.data[201], reinterpret_cast<const char*>(&h) + 5, 4);
@@ -225,7 +225,7 @@ TEST_CASE("virtio-blk: header, data and status lie where the driver put them") {
   CHECK(f.pair.data[4999] == std::byte{0x5a});
   CHECK(f.pair.data[4999 + 511] == std::byte{0xa5});
   CHECK(f.pair.data[4999 + 512] == std::byte{ok});
-  // Data behind the header in the same piece.
+  // Data behind the header in the same segment.
   const blk::request_header out{.type = 1, .reserved = 0, .sector = 7};
   std::memcpy(&f.pair.data[1000], &out, 16);
   f.pair.data[1016] = std::byte{0x77};
@@ -346,7 +346,7 @@ TEST_CASE("virtio-blk: discard and write zeroes") {
   for (const auto type : {request_type::discard, request_type::write_zeroes}) {
     refused(type, {{0, 1, 0}}, 8, ioerr);
     refused(type, {{0, 1, 0}}, 17, ioerr);
-    refused(type, {}, 17 * 16, ioerr);  // more than the 16 ranges that are announced
+    refused(type, {}, 17 * 16, ioerr);  // more than the 16 ranges that are reported
     refused(type, {{0, 65, 0}}, 16, ioerr);
     refused(type, {{sectors, 1, 0}}, 16, ioerr);
     refused(type, {{sectors - 1, 2, 0}}, 16, ioerr);

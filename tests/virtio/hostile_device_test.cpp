@@ -23,8 +23,8 @@ namespace {
 template <class Pair>
 void offer(Pair& q, std::uint32_t buffers) {
   for (std::uint32_t i = 0; i != buffers; ++i) {
-    const driver::buffer_segment out[] = {piece(0, 8)};
-    const driver::buffer_segment in[] = {piece(8, 8)};
+    const driver::buffer_segment out[] = {part(0, 8)};
+    const driver::buffer_segment in[] = {part(8, 8)};
     REQUIRE(q.front.add(out, in, 100 + i) == add_status::added);
   }
   REQUIRE(q.front.publish());
@@ -117,7 +117,7 @@ TEST_CASE("split: the same id twice, and buffers that were never published") {
 
   split_device early{16};
   offer(early, 1);
-  const driver::buffer_segment more[] = {piece(0, 8)};
+  const driver::buffer_segment more[] = {part(0, 8)};
   REQUIRE(early.front.add(more, {}, 7) == add_status::added);
   early.set_idx(2);
   early.refuses(fault_code::used_index_jump, 2);
@@ -143,7 +143,7 @@ TEST_CASE("split, in order: one entry stands for a batch, and must end within it
 
   split_device bad{16, feature::in_order};
   offer(bad, 4);
-  bad.use(0, 6, 8);  // the fourth buffer, but the index says two
+  bad.use(0, 6, 8);  // the fourth buffer, but the index is two
   bad.set_idx(2);
   static_cast<void>(poll(bad));
   CHECK(bad.front.last_fault().code == fault_code::out_of_order);
@@ -188,12 +188,12 @@ TEST_CASE("packed, in order: one used descriptor stands for a batch") {
 TEST_CASE_TEMPLATE("a driver refuses buffers that no device could take", Format, split_format,
                    packed_format) {
   queue_pair<Format> q{4};
-  const driver::buffer_segment good[] = {piece(0, 8)};
-  const driver::buffer_segment empty[] = {piece(0, 0)};
-  const driver::buffer_segment huge[] = {piece(0, std::uint64_t{1} << 32)};
-  const driver::buffer_segment half[] = {piece(0, 0x8000'0001)};
-  const driver::buffer_segment five[] = {piece(0, 1), piece(1, 1), piece(2, 1), piece(3, 1),
-                                         piece(4, 1)};
+  const driver::buffer_segment good[] = {part(0, 8)};
+  const driver::buffer_segment empty[] = {part(0, 0)};
+  const driver::buffer_segment huge[] = {part(0, std::uint64_t{1} << 32)};
+  const driver::buffer_segment half[] = {part(0, 0x8000'0001)};
+  const driver::buffer_segment five[] = {part(0, 1), part(1, 1), part(2, 1), part(3, 1),
+                                         part(4, 1)};
   CHECK(q.front.add({}, {}, 0) == add_status::refused);
   CHECK(q.front.add(empty, {}, 0) == add_status::refused);
   CHECK(q.front.add(good, empty, 0) == add_status::refused);
@@ -209,8 +209,8 @@ TEST_CASE_TEMPLATE("a driver refuses buffers that no device could take", Format,
 TEST_CASE_TEMPLATE("an indirect table holds what the ring could not", Format, split_format,
                    packed_format) {
   queue_pair<Format> q{2, feature::indirect_desc, 8};
-  const driver::buffer_segment out[] = {piece(0, 1), piece(1, 2), piece(3, 3)};
-  const driver::buffer_segment in[] = {piece(100, 4), piece(200, 5), piece(300, 6)};
+  const driver::buffer_segment out[] = {part(0, 1), part(1, 2), part(3, 3)};
+  const driver::buffer_segment in[] = {part(100, 4), part(200, 5), part(300, 6)};
   for (std::uint32_t i = 0; i != 2; ++i) REQUIRE(q.front.add(out, in, i) == add_status::added);
   CHECK(q.front.free_descriptors() == 0);
   REQUIRE(q.front.publish());

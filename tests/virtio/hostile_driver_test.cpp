@@ -51,7 +51,7 @@ struct split_ring : queue_pair<split_format> {
     avail(idx % layout.size) = head;
     avail_idx() = static_cast<std::uint16_t>(idx + 1);
   }
-  // The queue refuses, says why, stays stopped, and still takes back what was in flight.
+  // The queue refuses, reports the reason, stays stopped, and still takes back buffers in flight.
   void refuses(fault_code code, std::uint64_t value) {
     const std::uint32_t before = back.in_flight();
     REQUIRE(pop() == pop_status::refused);
@@ -134,7 +134,7 @@ TEST_CASE("a queue has only sizes that its format allows") {
   CHECK_FALSE(packed.start(setup, {.avail = {0, true}, .used = {16, false}}));
 }
 
-TEST_CASE("areas that are misaligned, unmapped, read-only or in two pieces are refused") {
+TEST_CASE("areas that are misaligned, unmapped, read-only or not contiguous are refused") {
   alignas(64) static std::byte memory[4096];
   guest_memory<4> map;
   REQUIRE(map.add({guest_addr{0x1000}, 1024, memory, access::read_write}));
@@ -292,7 +292,7 @@ TEST_CASE("split: a head that is in flight") {
   REQUIRE(q.pop() == pop_status::ready);
   q.offer(5);
   q.refuses(fault_code::buffer_in_flight, 5);
-  // What was in flight is still returned, and the driver sees it.
+  // Buffers in flight are still returned, and the driver receives them.
   q.back.push(5, 0);
   CHECK(q.back.flush());
   CHECK(q.used_idx() == 1);

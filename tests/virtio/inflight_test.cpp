@@ -63,11 +63,11 @@ struct session {
   }
 
   bool add(std::uint32_t segments) {
-    driver::buffer_segment pieces[4];
+    driver::buffer_segment parts[4];
     for (std::uint32_t i = 0; i != segments; ++i) {
-      pieces[i] = piece(8 * (token % 4096), 1 + i);
+      parts[i] = part(8 * (token % 4096), 1 + i);
     }
-    if (q.front.add(std::span{pieces}.first(segments), {}, token) != driver::add_status::added) {
+    if (q.front.add(std::span{parts}.first(segments), {}, token) != driver::add_status::added) {
       return false;
     }
     outstanding.push_back(token++);
@@ -85,7 +85,7 @@ struct session {
     REQUIRE_FALSE(q.front.last_fault());
   }
 
-  // What a process leaves behind, and what the driver remembers.
+  // The state that a process leaves behind, and the driver's state.
   struct image {
     std::vector<typename queue_pair<Format>::line> ring;
     std::vector<std::uint64_t> record;
@@ -293,7 +293,7 @@ TEST_CASE_TEMPLATE("a record of arbitrary bytes is refused or served, and reache
   CHECK(served > 50);
 }
 
-TEST_CASE_TEMPLATE("a record that was closed begins anew, whatever the ring says", Format,
+TEST_CASE_TEMPLATE("a closed record starts empty, whatever the ring contains", Format,
                    split_recorded, packed_recorded) {
   session<Format> s{4, 0};
   for (int i = 0; i != 7; ++i) {

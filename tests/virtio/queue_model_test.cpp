@@ -19,7 +19,7 @@ using namespace phasebit_test;
 
 namespace {
 
-// What became of a buffer, in the order of its stations.
+// The state of a buffer, in order.
 struct buffer {
   std::uint32_t token = 0;
   std::uint32_t segments = 0;
@@ -27,9 +27,9 @@ struct buffer {
   std::uint16_t id = 0;
 };
 
-// When one side wants to be notified, and how far the ring has moved: the oracle takes each step
+// The notification points of one side, and how far the ring has moved: the oracle takes each step
 // alone. Positions repeat after 2^16 buffers (split) or two rounds of the ring (packed), and so do
-// notifications that were asked for long ago.
+// notifications that were requested long ago.
 struct notification_wish {
   enum { always, never, at_event } kind = always;
   std::uint32_t event = 0;
@@ -97,11 +97,11 @@ struct world {
   // Each operation is always possible; what it must answer depends on the state.
   void add(std::uint32_t segments) {
     const std::uint32_t readable = segments == 1 ? model.next_token % 2 : 1;
-    driver::buffer_segment pieces[8];
+    driver::buffer_segment parts[8];
     for (std::uint32_t i = 0; i != segments; ++i) {
-      pieces[i] = piece(64 * (model.next_token % 512) + 8 * i, 1 + i);
+      parts[i] = part(64 * (model.next_token % 512) + 8 * i, 1 + i);
     }
-    const auto all = std::span{pieces}.first(segments);
+    const auto all = std::span{parts}.first(segments);
     const auto done = q.front.add(all.first(readable), all.subspan(readable), model.next_token);
     const std::uint32_t needed = cost(segments);
     if (needed > q.layout.size) {

@@ -95,7 +95,7 @@ struct queue_pair {
   device::chain chain;
 };
 
-inline driver::buffer_segment piece(std::uint64_t offset, std::uint64_t bytes) {
+inline driver::buffer_segment part(std::uint64_t offset, std::uint64_t bytes) {
   return {bus_addr{data_base + offset}, bytes};
 }
 

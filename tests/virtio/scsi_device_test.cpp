@@ -36,7 +36,7 @@ struct steered {
 };
 using planned = block::planned_media<block::memory_media, steered>;
 
-// Units 0 and 1 are there, 2 is an empty place; 1 is read only and has blocks of 4096 bytes.
+// Logical units 0 and 1 exist, 2 is an empty place; 1 is read only and has blocks of 4096 bytes.
 struct disks {
   disks() {
     media.reserve(3);
@@ -86,7 +86,7 @@ constexpr scsi::sense bad_cdb = scsi::invalid_field_in_cdb;
 
 }  // namespace
 
-TEST_CASE("virtio-scsi: INQUIRY describes the unit, and an empty place") {
+TEST_CASE("virtio-scsi: INQUIRY describes the logical unit, and an empty place") {
   host h;
   const auto a = h.run({0x12, 0, 0, 0, 96, 0}, 0, 96);
   REQUIRE(a.good());
@@ -143,7 +143,9 @@ TEST_CASE("virtio-scsi: vital product data") {
   CHECK(h.sense_of({0x12, 1, 0x80, 0, 255, 0}, 0, 255, 2) == scsi::logical_unit_not_supported);
 }
 
-TEST_CASE("virtio-scsi: REPORT LUNS lists what is there, to every place and the well known unit") {
+TEST_CASE(
+    "virtio-scsi: REPORT LUNS lists the logical units, at every place and the well known logical "
+    "unit") {
   host h;
   const std::vector<std::uint8_t> cdb{0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0};
   for (const auto& lun : {scsi::lun_of(0, 0), scsi::lun_of(0, 2), scsi::lun_of(0, 77),
@@ -163,7 +165,7 @@ TEST_CASE("virtio-scsi: REPORT LUNS lists what is there, to every place and the 
   CHECK(h.run({0xa0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0}, 0, 256).data.size() == 32);
 }
 
-TEST_CASE("virtio-scsi: addresses that name no unit of the target") {
+TEST_CASE("virtio-scsi: addresses without a logical unit of the target") {
   host h;
   const std::vector<std::uint8_t> tur(6);
   const auto code = [&](scsi::lun_bytes lun) { return h.run(tur, 0, 0, lun).response; };
@@ -429,7 +431,7 @@ TEST_CASE("virtio-scsi: ABORT TASK ends a command once, and is answered afterwar
   }
 }
 
-TEST_CASE("virtio-scsi: resets and set functions end the commands of their units alone") {
+TEST_CASE("virtio-scsi: resets and set functions end the commands of their logical units only") {
   struct row {
     task_management what;
     response ends_with;
@@ -489,7 +491,7 @@ TEST_CASE("virtio-scsi: requests on the control queue that are refused") {
   static_cast<void>(h.control.poll(h.memory));
   CHECK(h.control_ring.collect().at(0).second == 5);
   CHECK(scsi::get_be({h.at(39) + 256, 5}, 0, 5) == 0);
-  // Too short to say what it is.
+  // Too short to contain its type.
   h.control_ring.offer({h.part(39, 0, 3)}, {h.part(39, 256, 5)}, 39);
   static_cast<void>(h.control.poll(h.memory));
   CHECK(h.at(39)[260] == static_cast<std::byte>(response::failure));

@@ -83,7 +83,7 @@ struct scsi_ring {
   bool is_packed = false;
 };
 
-// What a command came to.
+// The result of a command.
 struct scsi_answer {
   scsi::response response{};
   scsi::status status{};
@@ -117,7 +117,7 @@ struct scsi_host {
     REQUIRE(events.start(event_ring.setup));
     REQUIRE(requests.start(request_ring.setup));
   }
-  // All units have reported that they were powered on.
+  // All logical units have reported that they were powered on.
   void settle() {
     for (std::size_t i = 0; i != target.units().size(); ++i) {
       static_cast<void>(run({0, 0, 0, 0, 0, 0}, 0, 0, static_cast<std::uint16_t>(i)));

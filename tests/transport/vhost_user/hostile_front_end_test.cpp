@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Front ends that break the protocol: what they send is refused, changes nothing, and leaves no
+// Front ends that break the protocol: their messages are refused, change nothing, and leave no
 // descriptor open.
 #include <phasebit/block/async_media.hpp>
 #include <phasebit/block/memory_media.hpp>
@@ -64,7 +64,7 @@ struct raw_front_end {
     REQUIRE(::send(front.fd(), bytes.data(), bytes.size(), MSG_NOSIGNAL) ==
             static_cast<::ssize_t>(bytes.size()));
   }
-  // Sends a request that wants an acknowledgement, and returns it; nothing if none came.
+  // Sends a request with an acknowledgement, and returns it; nothing if none came.
   std::optional<std::uint64_t> ask(request number, std::span<const std::byte> payload,
                                    std::span<const int> fds = {}) {
     REQUIRE(front.send(static_cast<std::uint32_t>(number), vhost::flag_need_reply, payload, fds));
@@ -479,7 +479,7 @@ TEST_CASE("vhost-user: pages that the device writes are logged, once logging is 
 
 TEST_CASE("vhost-user: a new process continues with the in-flight record of the old one") {
   running_queue first{1};
-  // The record is the back end's to create and the front end's to keep.
+  // The back end creates the record and the front end keeps it.
   REQUIRE(first.front.send(static_cast<std::uint32_t>(request::get_inflight_fd), 0,
                            vhost::inflight_area{0, 0, 2, 16, 0}));
   first.turn();

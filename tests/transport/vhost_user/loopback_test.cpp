@@ -91,9 +91,9 @@ void drive(std::uint64_t features) {
     const std::vector<std::byte> before(data.bytes.begin(), data.bytes.end());
     for (std::uint64_t i = 0; i != 64; ++i) {
       auto& q = *queues[i % 2];
-      const virtio::driver::buffer_segment pieces[] = {{data.bus + i * 4096, 1000},
-                                                       {data.bus + i * 4096 + 1000, 3096}};
-      REQUIRE(q.requests->write(i * 8, pieces, i) == add_status::added);
+      const virtio::driver::buffer_segment parts[] = {{data.bus + i * 4096, 1000},
+                                                      {data.bus + i * 4096 + 1000, 3096}};
+      REQUIRE(q.requests->write(i * 8, parts, i) == add_status::added);
     }
     for (auto& q : queues) {
       for (const auto& [token, status] : q->finish(32)) CHECK(status == request_status::ok);

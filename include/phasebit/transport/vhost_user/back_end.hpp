@@ -33,8 +33,8 @@
 
 namespace phasebit::transport::vhost_user {
 
-// What a back end carries. Queues are 0 .. queue_count() - 1. The members of a queue are those of
-// virtio::blk::request_queue; none waits.
+// A device behind a back end. Queues are 0 .. queue_count() - 1. The members of a queue are those
+// of virtio::blk::request_queue; none waits.
 template <class T>
 concept BackEndDevice = requires(
     T& device, const T& constant, std::uint16_t queue, const virtio::device::queue_setup& setup,
@@ -57,20 +57,20 @@ concept BackEndDevice = requires(
   { device.disarm_queue(queue) } noexcept;
 };
 
-// What is the state of a connection.
+// The state of a connection.
 enum class connection_state : std::uint8_t {
   open,
   closed,  // by the front end
   failed,  // the front end broke the protocol: see last_error()
 };
 
-// Serves one connection: messages, then queues, in poll(). Nothing waits: a message that must not take
-// effect while requests are in flight (a changed memory table, GET_VRING_BASE, RESET_DEVICE) pauses the
-// queues, is held until they are drained, and is answered then. One thread at a time.
+// Serves one connection: messages, then queues, in poll(). Nothing waits: a message that must not
+// take effect while requests are in flight (a changed memory table, GET_VRING_BASE, RESET_DEVICE)
+// pauses the queues, is kept until they are drained, and is answered then. One thread at a time.
 //
-// A front end is hostile: lengths, counts of descriptors, indices and addresses are checked. A message
-// that is refused changes nothing and its descriptors are closed; it is answered with an error where the
-// front end asked for an answer, and ends the connection otherwise.
+// A front end is hostile: lengths, counts of descriptors, indices and addresses are checked. A
+// refused message changes nothing and its descriptors are closed; it is answered with an error if
+// the front end requested an answer, and ends the connection otherwise.
 template <BackEndDevice Device>
 class back_end {
  public:
@@ -146,8 +146,8 @@ class back_end {
     }
   }
 
-  // Stops all queues; poll() until closed_down(), then the object may be destroyed. What was taken is
-  // completed or, with an in-flight record, left to the next connection.
+  // Stops all queues; poll() until closed_down(), then the object may be destroyed. Requests taken
+  // from the queues are completed or, with an in-flight record, left to the next connection.
   void close_down() noexcept {
     for (std::uint16_t i = 0; i != queues_.size(); ++i) {
       if (queues_[i].running) device_->pause_queue(i);
@@ -227,7 +227,7 @@ class back_end {
     }
   }
 
-  // Starts a queue once everything that it needs has been said.
+  // Starts a queue once its whole setup has been received.
   [[nodiscard]] result<> start_if_complete(std::uint16_t index) {
     ring& q = queues_[index];
     if (q.running || !q.enabled || !q.kicked || !q.has_addresses || q.size == 0) return {};
@@ -461,7 +461,7 @@ class back_end {
       return refused("the front end accepts features that were not offered",
                      *bits & ~offered_features());
     }
-    // While queues run only logging may change: the rings' format depends on the rest.
+    // While queues run only logging may change: the rings' format depends on the other features.
     const std::uint64_t rings = *bits & ~(feature_log_all | feature_protocol_features);
     if (any_running() && rings != features_) {
       return refused("features change while a queue runs", *bits);
@@ -711,7 +711,7 @@ class back_end {
     }
     const auto h = load_wire<config_header>(m.body());
     if (h.size != m.header.size - sizeof h) {
-      return refused("GET_CONFIG has another size than it says", h.size);
+      return refused("the size of GET_CONFIG differs from its header", h.size);
     }
     if (h.size > max_config || h.offset > max_config - h.size) {
       return refused("GET_CONFIG reads beyond the configuration space", h.offset);
@@ -735,7 +735,7 @@ class back_end {
     }
     const auto h = load_wire<config_header>(m.body());
     if (h.size != m.header.size - sizeof h) {
-      return refused("SET_CONFIG has another size than it says", h.size);
+      return refused("the size of SET_CONFIG differs from its header", h.size);
     }
     if (!device_->write_config(h.offset, m.body().subspan(sizeof h))) {
       return refused("SET_CONFIG writes to what is read-only", h.offset);

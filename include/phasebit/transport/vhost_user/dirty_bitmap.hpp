@@ -52,7 +52,7 @@ class dirty_bitmap {
   bool enabled_ = false;
 };
 
-// What device sides take: the bitmap of whichever connection a device has now, or none.
+// The log parameter of device sides: the bitmap of the device's current connection, or none.
 struct dirty_bitmap_log {
   dirty_bitmap* const* current = nullptr;
 

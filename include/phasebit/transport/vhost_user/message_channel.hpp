@@ -35,7 +35,7 @@ struct message {
   [[nodiscard]] bool needs_reply() const noexcept { return (header.flags & flag_need_reply) != 0; }
 };
 
-// What receive() found.
+// The result of receive().
 enum class receive_status : std::uint8_t { nothing, complete, closed };
 
 // Receives without waiting, however the bytes are cut; sends whole messages. One thread at a time.

@@ -33,8 +33,9 @@ class scsi_device {
  public:
   using queue_type = virtio::scsi::request_queue<Media, thread_order, 128, dirty_bitmap_log>;
 
-  // `media` has units.size() objects for the first request queue, then as many for the next; all of a unit
-  // show the same blocks. Both outlive the device. `depth` commands of a queue may be pending.
+  // `media` has units.size() objects for the first request queue, then as many for the next; all of
+  // a logical unit contain the same blocks. Both outlive the device. `depth` commands of a queue
+  // may be pending.
   scsi_device(std::span<virtio::scsi::logical_unit> units, std::span<Media> media,
               virtio::scsi::target_options options = {}, std::uint32_t depth = 256)
       : target_(units, with_queues(options, media.size() / units.size())),

@@ -14,7 +14,7 @@
 namespace phasebit::virtio::blk {
 
 struct device_options {
-  // Answer to GET_ID, at most 20 bytes; the rest is zeros.
+  // Data of GET_ID, at most 20 bytes; the remaining bytes are zeros.
   std::string_view id{"phasebit", 8};
   std::uint16_t queues = 1;
   // Segments of data in one request. A request slot has places for them.

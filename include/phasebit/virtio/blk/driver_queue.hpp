@@ -17,7 +17,7 @@
 
 namespace phasebit::virtio::blk {
 
-// What the driver remembers of a request; the caller's memory, one for each request in flight.
+// The driver's state of a request; the caller's memory, one for each request in flight.
 template <class Token>
 struct driver_slot {
   Token token{};
@@ -83,7 +83,7 @@ class driver_queue {
     return submit_range(request_type::write_zeroes,
                         {sector, sectors, unmap ? range_flag_unmap : 0U}, token);
   }
-  // Makes submitted requests visible. True when the device wants a notification.
+  // Makes submitted requests visible. Returns true if the device must be notified.
   [[nodiscard]] bool publish() noexcept { return queue_->publish(); }
 
   // Calls sink(token, status) for requests that have ended, and returns how many. A status that the

@@ -44,16 +44,16 @@ struct request_slot {
 
 using device::poll_result;
 
-// Takes requests from a virtqueue, hands them to `Media` and returns them as the media delivers them,
-// in any order. Never waits, allocates nothing. One thread at a time; a device of several queues has
-// one of these, and one media object, for each.
+// Takes requests from a virtqueue, passes them to `Media` and returns them as the media delivers
+// them, in any order. Never waits, allocates nothing. One thread at a time; a device of several
+// queues has one of these, and one media object, for each.
 //
-// `Media` reaches memory domain `local` and takes segments of any alignment. A request that breaks a
-// rule of the protocol is answered IOERR or UNSUPP and does not reach the media. A buffer without
-// a writable byte for the status, or one that the virtqueue refuses, makes needs_reset() true: no more
-// buffers are taken, those in flight are completed.
+// `Media` reaches memory domain `local` and takes segments of any alignment. A request that breaks
+// a rule of the protocol ends with IOERR or UNSUPP and does not reach the media. A buffer without a
+// writable byte for the status, or one that the virtqueue refuses, makes needs_reset() true: no
+// more buffers are taken, those in flight are completed.
 //
-// `Log` learns what was written to buffers; what the rings contain is the transport's to record.
+// `Log` receives the writes to buffers; the transport records the contents of the rings.
 template <block::AsyncBlockMedia Media, RingOrder Order, std::size_t MaxSegments = 128,
           device::DirtyLog Log = device::no_dirty_log>
 class request_queue {
@@ -115,7 +115,7 @@ class request_queue {
   [[nodiscard]] bool needs_reset() const noexcept {
     return malformed_ || static_cast<bool>(queue_.last_fault());
   }
-  // Which rule the driver broke; none while the queue runs.
+  // The rule that the driver broke; none while the queue runs.
   [[nodiscard]] const device::fault& last_fault() const noexcept { return queue_.last_fault(); }
   [[nodiscard]] device::virtqueue<Order>& queue() noexcept { return queue_; }
 

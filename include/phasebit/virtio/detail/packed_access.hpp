@@ -23,8 +23,8 @@ struct packed_fields {
   std::uint16_t flags = 0;
 };
 
-// The last bytes of a descriptor, whose flags say whose it is: len, id and flags as one word where the
-// machine has 64 bits, id and flags otherwise. Both sides of this library use the same width.
+// The last bytes of a descriptor, whose flags define its owner: len, id and flags as one word on
+// 64-bit machines, id and flags otherwise. Both sides of this library use the same width.
 inline constexpr bool wide_tail = sizeof(void*) >= 8;
 using packed_tail = std::conditional_t<wide_tail, le<std::uint64_t>, le<std::uint32_t>>;
 
@@ -44,9 +44,9 @@ class packed_ring {
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE static std::uint16_t flags(packed_tail t) noexcept {
     return static_cast<std::uint16_t>(t.get() >> (sizeof(t) * 8 - 16));
   }
-  // The rest of a descriptor whose tail was loaded.
-  [[nodiscard]] PHASEBIT_ALWAYS_INLINE packed_fields rest(std::uint32_t index,
-                                                          packed_tail t) const noexcept {
+  // The other fields of a descriptor whose tail was loaded.
+  [[nodiscard]] PHASEBIT_ALWAYS_INLINE packed_fields remaining(std::uint32_t index,
+                                                               packed_tail t) const noexcept {
     packed_fields f;
     f.addr = snapshot(*reinterpret_cast<const le<std::uint64_t>*>(at(index)));
     f.flags = flags(t);

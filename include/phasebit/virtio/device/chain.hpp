@@ -13,7 +13,8 @@
 
 namespace phasebit::virtio::device {
 
-// A contiguous piece of a buffer. `address` is the driver's name for it, which dirty logs record.
+// A contiguous segment of a buffer. `address` is the driver's address of it, which dirty logs
+// record.
 struct chain_segment {
   std::byte* data = nullptr;
   std::uint64_t address = 0;
@@ -100,25 +101,25 @@ class chain_builder {
     const access wanted = write ? access::write : access::read;
     std::uint32_t left = len;
     for (;;) {
-      const auto piece = memory.translate(address<typename Memory::from>{addr}, left, wanted);
-      if (!piece) [[unlikely]] {
+      const auto part = memory.translate(address<typename Memory::from>{addr}, left, wanted);
+      if (!part) [[unlikely]] {
         return refuse(found,
-                      piece.error().code == errc::access_denied ? fault_code::access_denied
-                                                                : fault_code::not_mapped,
+                      part.error().code == errc::access_denied ? fault_code::access_denied
+                                                               : fault_code::not_mapped,
                       addr, 0);
       }
       if (count_ == capacity_) [[unlikely]] {
         return refuse(found, fault_code::too_many_segments, capacity_, 0);
       }
-      if (piece->bytes == left) [[likely]] {
-        places_[count_++] = {pointer_of(piece->begin), addr, left};
+      if (part->bytes == left) [[likely]] {
+        places_[count_++] = {pointer_of(part->begin), addr, left};
         break;
       }
-      const auto bytes = static_cast<std::uint32_t>(piece->bytes);
-      if (piece->bytes > left || bytes == 0) [[unlikely]] {
+      const auto bytes = static_cast<std::uint32_t>(part->bytes);
+      if (part->bytes > left || bytes == 0) [[unlikely]] {
         return refuse(found, fault_code::not_mapped, addr, 0);
       }
-      places_[count_++] = {pointer_of(piece->begin), addr, bytes};
+      places_[count_++] = {pointer_of(part->begin), addr, bytes};
       addr += bytes;
       left -= bytes;
     }

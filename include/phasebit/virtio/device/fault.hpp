@@ -16,7 +16,7 @@ enum class fault_code : std::uint8_t {
   next_out_of_range,         // a descriptor names its successor beyond the table
   id_out_of_range,           // packed: a buffer id that is not below the queue size
   chain_too_long,            // longer than the queue or the limit, or a loop
-  too_many_segments,         // more pieces than the device has places for
+  too_many_segments,         // more segments than the device has places for
   zero_length,               // a descriptor of no bytes
   length_overflow,           // the lengths add up to more than 2^32
   address_overflow,          // address + length wraps

@@ -18,15 +18,15 @@ enum class table_order : std::uint8_t {
 
 namespace detail {
 
-// Reads single entries of a table. The table may begin anywhere and cross regions; where it is one
-// piece, it is translated once. Each entry is read once.
+// Reads single entries of a table. The table may begin anywhere and cross regions; if it is
+// contiguous, it is translated once. Each entry is read once.
 template <LocalTranslator Memory>
 class table_reader {
  public:
   table_reader(Memory& memory, std::uint64_t addr, std::uint32_t bytes) noexcept
       : memory_(memory), addr_(addr) {
-    const auto piece = memory.translate(address<typename Memory::from>{addr}, bytes, access::read);
-    if (piece && piece->bytes == bytes) whole_ = pointer_of(piece->begin);
+    const auto part = memory.translate(address<typename Memory::from>{addr}, bytes, access::read);
+    if (part && part->bytes == bytes) whole_ = pointer_of(part->begin);
   }
 
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool read(std::uint32_t index, split_descriptor& to,

@@ -19,9 +19,10 @@
 
 namespace phasebit::virtio::device {
 
-// Descriptors are copied into the record, for the device overwrites the ring's own when it returns
-// other buffers. The free list ends with the index `desc_num`. The rules of inflight_split hold. A link that was changed by the front end ends the
-// record (intact() becomes false) and reaches nothing else.
+// Descriptors are copied into the record because the device overwrites the ring's own when it
+// returns other buffers. The free list ends with the index `desc_num`. The rules of inflight_split
+// hold. A link that was changed by the front end ends the record (intact() becomes false) and has
+// no other effect.
 template <RingOrder Order>
 class inflight_packed {
  public:

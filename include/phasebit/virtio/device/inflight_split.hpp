@@ -15,9 +15,9 @@
 
 namespace phasebit::virtio::device {
 
-// The record lies in memory that the front end holds meanwhile and may change: what is read back is
-// checked. One thread, that of the queue. The stores are made in the order of the protocol, which is
-// what a successor relies on; `Order` is that of the queue.
+// The record lies in memory that the front end keeps and may change: every value read back is
+// checked. One thread, that of the queue. The stores are made in the order of the protocol, which
+// the next back end relies on; `Order` is that of the queue.
 template <RingOrder Order>
 class inflight_split {
  public:

@@ -72,8 +72,8 @@ class packed_queue {
   }
   void stop() noexcept { *this = packed_queue{}; }
 
-  // The areas are somewhere else in this process now (a changed memory map); nothing else changes.
-  // What was pushed has been flushed.
+  // Sets new pointers to the areas (a changed memory map); nothing else changes. Pushed buffers
+  // have been flushed.
   void rebind(const queue_areas& areas) noexcept {
     ring_ = virtio::detail::packed_ring{areas.descriptors};
     driver_events_ = reinterpret_cast<const le<std::uint32_t>*>(areas.driver);
@@ -170,7 +170,7 @@ class packed_queue {
         entry, [&](const virtio::detail::packed_fields& d, bool last) noexcept {
           ++count;
           id = d.id;
-          // The copy says where the chain ended when it was taken.
+          // The copy contains the end of the chain as it was taken.
           if (((d.flags & descriptor_flag::next) == 0) != last) return false;
           return append(memory, d, builder, to);
         });
@@ -235,7 +235,7 @@ class packed_queue {
         return refuse(count == size_ ? fault_code::chain_too_long : fault_code::ring_overrun,
                       count);
       }
-      const virtio::detail::packed_fields d = ring_.rest(at.index(), tail);
+      const virtio::detail::packed_fields d = ring_.remaining(at.index(), tail);
       ++count;
       if (record_) record_.add(d);
       at.advance(1, static_cast<std::uint16_t>(size_));
@@ -306,7 +306,8 @@ class packed_queue {
       ring_.put_tail(used_.index(), tail);
     }
     if (record_) {
-      // The record learns of it in flush(): buffers that are popped before that use free entries only.
+      // The record is updated by flush(): buffers that are popped before that use free entries
+      // only.
       buffers_[id].next = last_pushed_;
       last_pushed_ = id;
       ++buffers_pushed_;

@@ -9,7 +9,7 @@ namespace phasebit::virtio::device {
 struct poll_result {
   std::uint32_t taken = 0;      // buffers from the queue
   std::uint32_t completed = 0;  // buffers returned to it
-  bool notify = false;          // the driver wants a notification
+  bool notify = false;          // the driver must be notified
 };
 
 }  // namespace phasebit::virtio::device

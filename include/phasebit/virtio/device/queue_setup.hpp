@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a device-side queue needs to know before it runs: where its areas are, its size, what was
-// negotiated, and memory of its own.
+// The setup of a device-side queue: the addresses of its areas, its size, the negotiated features,
+// and memory of its own.
 #pragma once
 
 #include <phasebit/core/align.hpp>
@@ -17,8 +17,8 @@
 
 namespace phasebit::virtio::device {
 
-// What a queue remembers of one buffer. The caller provides one for each entry of the queue and does
-// not look into them; they lie outside of what the driver can reach.
+// The queue's state of one buffer. The caller provides one for each entry of the queue and does not
+// use them; they lie outside of the driver's reach.
 struct buffer_state {
   enum class progress : std::uint8_t { free, taken, done };
 
@@ -57,7 +57,7 @@ enum class pop_status : std::uint8_t {
   refused,  // the driver broke a rule: see fault(). The queue is stopped until it is set up anew
 };
 
-// Translates the addresses of the three areas. Each must be aligned and lie in one piece. Errors:
+// Translates the addresses of the three areas. Each must be aligned and contiguous. Errors:
 // invalid_argument (a size that the format does not have), misaligned, not_mapped, access_denied;
 // `index` is 0, 1 or 2 for the descriptor, driver and device area.
 template <LocalTranslator Memory>
@@ -91,13 +91,13 @@ template <LocalTranslator Memory>
     if (a.at + a.bytes < a.at) {
       return failure(errc::overflow, "an area of the queue wraps around", a.at).at(i);
     }
-    const auto piece = memory.translate(address<typename Memory::from>{a.at}, a.bytes, a.wanted);
-    if (!piece) return piece.error().at(i);
-    if (piece->bytes != a.bytes) {
+    const auto part = memory.translate(address<typename Memory::from>{a.at}, a.bytes, a.wanted);
+    if (!part) return part.error().at(i);
+    if (part->bytes != a.bytes) {
       return failure(errc::not_mapped, "an area of the queue is not contiguous in memory", a.at)
           .at(i);
     }
-    found[i] = pointer_of(piece->begin);
+    found[i] = pointer_of(part->begin);
     if (!is_aligned(to_local(found[i]), a.alignment)) {
       return failure(errc::misaligned, "an area of the queue is not aligned in this process", a.at)
           .at(i);
@@ -108,7 +108,7 @@ template <LocalTranslator Memory>
 
 namespace detail {
 
-// What start() of both formats checks.
+// The checks of start() for both formats.
 [[nodiscard]] inline result<> check_setup(const queue_setup& s, bool packed) noexcept {
   if (packed ? !is_packed_queue_size(s.size) : !is_split_queue_size(s.size)) {
     return failure(errc::invalid_argument,

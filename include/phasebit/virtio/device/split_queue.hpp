@@ -25,13 +25,13 @@ struct split_position {
   friend constexpr bool operator==(split_position, split_position) noexcept = default;
 };
 
-// Takes buffers with pop(), returns them with push() in any order, and makes what was pushed visible
-// with flush(), which says whether the driver wants a notification. Allocates nothing and never
+// Takes buffers with pop(), returns them with push() in any order, and makes pushed buffers visible
+// with flush(), which returns whether the driver must be notified. Allocates nothing and never
 // waits. One thread at a time.
 //
-// The driver is hostile: each of its words is read once, and each chain is checked whole before
-// it is handed out. The first rule it breaks stops the queue (pop_status::refused, fault()); buffers
-// that are in flight may still be pushed. A stopped queue runs again after start().
+// The driver is hostile: each of its words is read once, and each chain is checked whole before it
+// is returned. The first rule it breaks stops the queue (pop_status::refused, fault()); buffers in
+// flight may still be pushed. A stopped queue runs again after start().
 template <RingOrder Order>
 class split_queue {
  public:
@@ -139,7 +139,7 @@ class split_queue {
     put_used(id, written);
   }
 
-  // Makes the pushed buffers visible. True when the driver wants to be notified of them.
+  // Makes the pushed buffers visible. Returns true if the driver must be notified of them.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool flush() noexcept {
     if (used_next_ == used_published_) return false;
     const std::uint16_t old = used_published_;

@@ -30,8 +30,8 @@ struct vring_base {
 template <RingOrder Order>
 class virtqueue {
  public:
-  // Begins at the first entry, or where a base says. A split queue continues its used ring at the
-  // index that the ring has.
+  // Begins at the first entry, or at a given base. A split queue continues its used ring at the
+  // index in the ring.
   [[nodiscard]] result<> start(const queue_setup& setup) noexcept {
     return start_at(setup, is_packed(setup) ? vring_base::of(packed_position{}) : vring_base{});
   }

@@ -180,7 +180,7 @@ class packed_queue {
     const std::uint16_t flags = virtio::detail::packed_ring::flags(tail);
     if (!is_used(flags, used_.wrap()) || fault_) return false;
     Order::after_load();
-    const virtio::detail::packed_fields f = ring_.rest(used_.index(), tail);
+    const virtio::detail::packed_fields f = ring_.remaining(used_.index(), tail);
     if (f.id >= size_) [[unlikely]] {
       return fail(fault_code::id_out_of_range, f.id);
     }
@@ -188,7 +188,7 @@ class packed_queue {
       return fail(fault_code::not_in_flight, f.id);
     }
     id = f.id;
-    // The length counts only where the device says that it wrote (2.8.9).
+    // The length is valid only if the device flags that it wrote (2.8.9).
     written = (flags & descriptor_flag::write) != 0 ? f.len : 0;
     if (written > slots_[id].writable) [[unlikely]] {
       return fail(fault_code::length_overflow, written);

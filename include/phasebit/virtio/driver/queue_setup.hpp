@@ -19,11 +19,11 @@
 
 namespace phasebit::virtio::driver {
 
-// A piece of a buffer, as the device addresses it. Has 1 to 2^32 - 1 bytes.
+// A segment of a buffer, as the device addresses it. Has 1 to 2^32 - 1 bytes.
 using buffer_segment = segment<bus_space>;
 
-// What a queue remembers of one descriptor and of the buffer that begins there. The caller provides
-// one for each entry of the queue, in memory that the device does not reach.
+// The queue's state of one descriptor and of the buffer that begins there. The caller provides one
+// for each entry of the queue, in memory that the device does not reach.
 template <class Token>
 struct buffer_slot {
   static_assert(std::is_trivially_copyable_v<Token>, "a token is copied bytewise");
@@ -64,7 +64,7 @@ template <class Token>
 struct queue_setup {
   queue_layout layout{};
   std::uint64_t features = 0;  // as negotiated
-  dma_region memory{};         // zeroed, layout.bytes() long, aligned as layout says
+  dma_region memory{};         // zeroed, layout.bytes() long, aligned as layout requires
   std::span<buffer_slot<Token>> slots{};
 };
 
@@ -76,7 +76,7 @@ enum class add_status : std::uint8_t {
             // than the queue (and its indirect tables) can ever take
 };
 
-// What a device can do wrong. It stops the queue.
+// Errors of a device. Each stops the queue.
 enum class fault_code : std::uint8_t {
   none,
   used_index_jump,  // split: more buffers returned than are in flight

@@ -16,12 +16,12 @@
 
 namespace phasebit::virtio::driver {
 
-// Offers buffers with add(), makes them visible with publish(), which says whether the device wants
-// a notification, and collects returned ones with poll(). `Token` is what the caller gets back.
-// Allocates nothing and never waits. One thread at a time.
+// Offers buffers with add(), makes them visible with publish(), which returns whether the device
+// must be notified, and collects returned ones with poll(). `Token` is the caller's value, returned
+// with the buffer. Allocates nothing and never waits. One thread at a time.
 //
-// The device is hostile: an id, index or length that it cannot have stops the queue (fault()); what
-// is in flight then is ended with drain() after the device was reset.
+// The device is hostile: an impossible id, index or length stops the queue (fault()); buffers in
+// flight are then returned by drain() after the device was reset.
 template <RingOrder Order, class Token = std::uint64_t>
 class split_queue {
  public:
@@ -119,7 +119,7 @@ class split_queue {
     return add_status::added;
   }
 
-  // Makes added buffers visible. True when the device wants to be notified of them.
+  // Makes added buffers visible. Returns true if the device must be notified of them.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool publish() noexcept {
     if (avail_next_ == avail_published_) return false;
     const std::uint16_t old = avail_published_;

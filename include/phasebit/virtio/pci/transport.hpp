@@ -61,8 +61,9 @@ struct queue_addresses {
 };
 
 // Initialisation and control of one device, in the order of section 3.1.1: attach (which resets),
-// negotiate, enable_queue for each queue, start. Queues themselves are used without this object. What
-// the device reports is checked. One thread at a time; the function outlives the transport.
+// negotiate, enable_queue for each queue, start. Queues themselves are used without this object.
+// All values from the device are checked. One thread at a time; the function outlives the
+// transport.
 template <PcieFunction Function>
   requires NarrowMmio<typename Function::bar_type>
 class transport {

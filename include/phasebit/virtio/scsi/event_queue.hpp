@@ -54,7 +54,8 @@ class event_queue {
     report(event_type::transport_reset, lun,
            static_cast<std::uint32_t>(there ? reset_reason::rescan : reset_reason::removed));
   }
-  // A parameter of a logical unit has changed, as its sense code and qualifier say; feature `change`.
+  // A parameter of a logical unit has changed, described by its sense code and qualifier; feature
+  // `change`.
   void report_change(std::uint16_t lun, const sense& what) noexcept {
     report(event_type::param_change, lun, what.code | std::uint32_t{what.qualifier} << 8);
   }

@@ -36,7 +36,7 @@ struct geometry {
 
 inline constexpr std::uint32_t max_unmap_descriptors = 16;
 
-// What a command comes to.
+// The result of a command.
 enum class action : std::uint8_t {
   refused,   // CHECK CONDITION with `wrong`
   done,      // GOOD, nothing is transferred
@@ -79,7 +79,7 @@ class logical_unit {
       : options_(options), present_(true) {}
 
   [[nodiscard]] const logical_unit_options& options() const noexcept { return options_; }
-  // A place without a logical unit: INQUIRY and REPORT LUNS are answered, the rest is refused.
+  // A place without a logical unit: INQUIRY and REPORT LUNS are served, all other commands refused.
   [[nodiscard]] bool present() const noexcept { return present_; }
   void set_present(bool present) noexcept { present_ = present; }
 
@@ -187,7 +187,7 @@ class logical_unit {
         return 11;
     }
   }
-  // RDPROTECT or WRPROTECT asks for protection information, which the unit does not have.
+  // RDPROTECT or WRPROTECT requests protection information, which the logical unit does not have.
   [[nodiscard]] static bool protectable(const cdb& c) noexcept {
     return (static_cast<unsigned>(c[1]) & 0xe0U) != 0;
   }

@@ -55,15 +55,15 @@ struct request_slot {
 
 using device::poll_result;
 
-// Takes commands from a virtqueue, hands what moves blocks to the media of its logical unit, and returns
-// them as the media deliver them, in any order. Never waits, allocates nothing. One thread at a time,
-// that of the target.
+// Takes commands from a virtqueue, passes block transfers to the media of the logical unit, and
+// returns them as the media deliver them, in any order. Never waits, allocates nothing. One thread
+// at a time, that of the target.
 //
-// `media` has one object for each logical unit's place, used by this queue alone; it reaches memory domain
-// `local` and takes segments of any alignment. What a command gets wrong is answered with sense data; what
-// its buffers get wrong, with a response of virtio. A buffer without place for a response, or one that the
-// virtqueue refuses, makes needs_reset() true: no more buffers are taken, those in flight are
-// completed.
+// `media` has one object for each logical unit's place, used by this queue alone; it reaches memory
+// domain `local` and takes segments of any alignment. A faulty command ends with sense data, a
+// command with faulty buffers with a response of virtio. A buffer without space for a response, or
+// one that the virtqueue refuses, makes needs_reset() true: no more buffers are taken, those in
+// flight are completed.
 template <block::AsyncBlockMedia Media, RingOrder Order, std::size_t MaxSegments = 128,
           device::DirtyLog Log = device::no_dirty_log>
 class request_queue {
@@ -295,7 +295,7 @@ class request_queue {
         return begin_write_same(index, chain, what, before, out);
     }
   }
-  // The well known logical unit REPORT LUNS knows three commands.
+  // The well known logical unit REPORT LUNS supports three commands.
   void begin_well_known(std::uint16_t index, const device::chain& chain, std::uint64_t place,
                         std::uint64_t in, const cdb& c) noexcept {
     slots_[index].lun = 0;

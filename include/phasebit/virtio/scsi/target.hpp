@@ -63,7 +63,7 @@ class target {
   [[nodiscard]] logical_unit* find(const lun_address& at) noexcept {
     return at.target == 0 && at.lun < units_.size() ? &units_[at.lun] : nullptr;
   }
-  // A reset of the device: sizes are the defaults again, and each unit has been powered on.
+  // A reset of the device: sizes are the defaults again, and each logical unit has been powered on.
   void reset() noexcept {
     cdb_size_ = default_cdb_size;
     sense_size_ = default_sense_size;

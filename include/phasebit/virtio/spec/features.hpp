@@ -26,7 +26,7 @@ inline constexpr std::uint64_t ring_reset = 1ULL << 40;
 inline constexpr std::uint64_t admin_vq = 1ULL << 41;
 inline constexpr std::uint64_t suspend = 1ULL << 43;
 
-// What the rings of this library implement on both sides.
+// The ring features that this library implements on both sides.
 inline constexpr std::uint64_t rings = indirect_desc | event_idx | version_1 | access_platform |
                                        ring_packed | in_order | order_platform | notification_data |
                                        ring_reset;

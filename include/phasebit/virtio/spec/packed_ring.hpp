@@ -30,13 +30,13 @@ static_assert(WireStruct<packed_descriptor> && sizeof(packed_descriptor) == 16);
 static_assert(offsetof(packed_descriptor, len) == 8 && offsetof(packed_descriptor, id) == 12 &&
               offsetof(packed_descriptor, flags) == 14);
 
-// Whether flags say "made available, not used yet" under the driver's wrap counter (2.8.1).
+// Whether flags mean "made available, not used yet" under the driver's wrap counter (2.8.1).
 [[nodiscard]] constexpr bool is_available(std::uint16_t flags, bool wrap) noexcept {
   const bool avail = (flags & descriptor_flag::avail) != 0;
   const bool used = (flags & descriptor_flag::used) != 0;
   return avail == wrap && used != wrap;
 }
-// Whether flags say "used" under the device's wrap counter.
+// Whether flags mean "used" under the device's wrap counter.
 [[nodiscard]] constexpr bool is_used(std::uint16_t flags, bool wrap) noexcept {
   const bool avail = (flags & descriptor_flag::avail) != 0;
   const bool used = (flags & descriptor_flag::used) != 0;
