@@ -25,7 +25,7 @@ constexpr function_table_limits four_and_252{.physical = 4, .virtual_functions =
 constexpr function_table_limits with_vectors{.physical = 4, .virtual_functions = 252, .vectors = 2};
 
 #if defined(__x86_64__)
-// What such a table takes of on-chip memory; configuration images are shared and lie elsewhere.
+// The on-chip memory of such a table; configuration images are shared and lie elsewhere.
 static_assert(sizeof(function_table<four_and_252>) == 8720);
 static_assert(sizeof(function_table<with_vectors>) == 8720 + 252 * (2 * 16 + 8));
 #endif
@@ -352,7 +352,7 @@ TEST_CASE(
   CHECK(bar_mask() == 0xfff0'0000);
 }
 
-TEST_CASE("a virtual function's configuration space reads as chapter 9 says") {
+TEST_CASE("a virtual function's configuration space reads as chapter 9 specifies") {
   auto d = four_functions<four_and_252>();
   d.enable(2, 10);
   const function_ref vf{2, 7};
@@ -443,7 +443,7 @@ TEST_CASE("status bits are each function's own, and a host clears them by writin
   CHECK(d.read({0, 1}, control) == 0);
 }
 
-TEST_CASE("a function-level reset is of one virtual function, and takes until its owner says so") {
+TEST_CASE("a function-level reset is of one virtual function, and lasts until its owner calls ready()") {
   auto d = four_functions<with_vectors>();
   d.enable(0, 4);
   const unsigned express =

@@ -336,7 +336,7 @@ TEST_CASE("a million random packets of roots and device never cross from one roo
     }
   }
   for (std::uint16_t vf = 0; vf != pool_functions; ++vf) ids.push_back(pool::master(vf).raw());
-  // The oracle knows who has what, and who asked what.
+  // The oracle tracks the owner of each function and the requester of each request.
   const auto owner = [&](std::uint16_t vf) { return p.sw->root_of(vf); };
   const auto vf_of = [&](pcie::requester_id id) {
     return static_cast<std::uint16_t>(id.raw() - 0x4001);
@@ -614,7 +614,7 @@ struct traffic {
     const auto vf = static_cast<std::uint16_t>(r.header.requester().raw() - 0x4001);
     const auto it = of_functions.find({vf, r.header.tag()});
     REQUIRE(it != of_functions.end());
-    // What the function gets is what the root that it asked has at the address that it asked for.
+    // The function receives the memory of the requesting root at the requested address.
     REQUIRE(memory_of(root, m.address) == memory_of(it->second.first, it->second.second));
     of_functions.erase(it);
     ++read_answers;

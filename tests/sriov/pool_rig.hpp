@@ -71,7 +71,7 @@ struct pool {
     return [this](const sriov::multi_root_event& e) { events.push_back(e); };
   }
 
-  // What the register at an offset of a function's BAR reads.
+  // The value of the register at an offset of a function's BAR.
   static std::uint32_t pattern(std::uint16_t vf, std::uint64_t offset) {
     return 0xbeef'0000U + vf * 0x1'0000U + static_cast<std::uint32_t>(offset);
   }

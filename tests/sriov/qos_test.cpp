@@ -30,8 +30,8 @@ double jain(const std::vector<double>& shares) {
   return sum * sum / (static_cast<double>(shares.size()) * squares);
 }
 
-// What each function got, in bytes, while all had work. Function i asks for requests of 512 bytes to
-// 128 KiB, of sizes that lie about a mean of its own.
+// The bytes served for each function while all had work. Function i sends requests of 512 bytes to
+// 128 KiB, with sizes around a mean of its own.
 std::vector<double> serve(std::size_t functions, const std::vector<std::uint8_t>& weights,
                           std::uint64_t bytes, std::mt19937_64& random) {
   auto scheduler = std::make_unique<fair_scheduler<64>>(128 * kib);

@@ -115,7 +115,7 @@ TEST_CASE("an assignment that collides is refused, and a removed one is gone fro
   CHECK(remap.assign(a));
 }
 
-TEST_CASE("addresses go through windows as a search of all windows says, both ways") {
+TEST_CASE("addresses go through windows as a search of all windows finds, both ways") {
   std::mt19937_64 random{9};
   constexpr std::uint16_t functions = 64;
   constexpr std::uint16_t roots = 5;

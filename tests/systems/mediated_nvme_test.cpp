@@ -158,7 +158,7 @@ struct raw_host {
     put(sq, tail, e);
     tail = (tail + 1) % depth;
   }
-  // What has come back.
+  // Completions that have arrived.
   unsigned take(nvme::completion_entry* last = nullptr) {
     unsigned n = 0;
     for (; n != depth && entry(cq, head).phase() == phase; ++n) {
@@ -199,7 +199,8 @@ TEST_CASE("no function reaches another's memory or blocks by any command, pointe
   for (std::uint16_t f = 0; f != 4; ++f) {
     REQUIRE(r.engine->add(f, guests[f].function(first[f], blocks)));
   }
-  // What a function must not find elsewhere: its number, in each line of memory and in each block.
+  // The mark that a function must not find elsewhere: its number, in each line of memory and in
+  // each block.
   const auto mark = [](std::uint64_t f) { return 0x5ec7'e700'dead'0000 + f; };
   for (std::uint16_t f = 0; f != 3; ++f) {
     for (std::size_t i = raw_host::data; i < guest_bytes; i += 64) {

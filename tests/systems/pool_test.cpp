@@ -376,7 +376,7 @@ TEST_CASE("a million random packets of three roots reach nothing that is not the
     const auto answer = w.pool->send(root, h, static_cast<std::uint32_t>(random()));
     if (answer && !h.is_posted()) {
       const auto c = pcie::completion::decode(answer->header);
-      // What is answered is answered to who asked.
+      // Completions go to the requester.
       REQUIRE(c.tag == h.tag());
       REQUIRE(c.requester == h.requester());
     }

@@ -96,8 +96,8 @@ class bar_remap {
     for (unsigned w = 0; w != remap_windows; ++w) close(vf, w);
   }
 
-  // What a root's address is to the device. Where a root laid windows of different sizes over one
-  // another, the smallest is meant.
+  // Translates a root's address to the device's. Where a root has overlapping windows of different
+  // sizes, the smallest applies.
   [[nodiscard]] constexpr remapped_address to_master(std::uint16_t root,
                                                      std::uint64_t address) const noexcept {
     for (std::size_t i = 0; i != sizes_; ++i) {
@@ -110,8 +110,8 @@ class bar_remap {
     }
     return {};
   }
-  // What an address of the device is to the root that has the function: the same where it is in none of
-  // the function's windows, for a driver gives its device addresses of its own memory.
+  // Translates an address of the device to the root that has the function: unchanged outside of the
+  // function's windows, because a driver gives its device addresses of its own memory.
   [[nodiscard]] constexpr std::uint64_t to_slave(std::uint16_t vf,
                                                  std::uint64_t address) const noexcept {
     PHASEBIT_EXPECTS(vf < Count, "no such virtual function");

@@ -80,9 +80,9 @@ class fair_scheduler {
     mine.next = mine.previous = none;
   }
 
-  // The function to serve, or `none` where none is active or all are held back. `may_serve(f)` says
-  // whether the function conforms to its limits at the moment; one that does not is passed by and gets
-  // no credit for it.
+  // The function to serve, or `none` where none is active or all are delayed. `may_serve(f)`
+  // returns whether the function conforms to its limits at the moment; one that does not is skipped
+  // and gets no credit for it.
   template <std::predicate<std::uint16_t> MayServe>
   [[nodiscard]] constexpr std::uint16_t next(MayServe&& may_serve) noexcept {
     if (current_ == none) return none;

@@ -21,7 +21,7 @@
 
 namespace phasebit::sriov {
 
-// What a table has space for.
+// The capacity of a table.
 struct function_table_limits {
   std::uint16_t physical = 1;
   std::uint16_t virtual_functions = 1;  // of all physical functions together
@@ -30,7 +30,7 @@ struct function_table_limits {
   std::uint8_t vectors = 0;             // of MSI-X for each virtual function; 0: kept elsewhere
 };
 
-// What a configuration write brought about.
+// The effect of a configuration write.
 enum class function_event_kind : std::uint8_t {
   enabled,          // virtual functions 1 to `count` are initializing: prepare them, then ready()
   disabled,         // virtual functions 1 to `count` are gone: stop their work
@@ -51,11 +51,11 @@ struct config_answer {
   std::uint32_t value = 0xffff'ffff;
 };
 
-// The table answers configuration requests and says what each address and routing id means; the owner
-// runs the functions. Events come during config_write(), and their work may take its time: a function
-// stays `initializing` or `resetting` until the owner calls ready(). Virtual functions come and go
-// with VF Enable and keep nothing when they go. All look-ups take the same time whatever number of
-// functions there is. One thread at a time; look-ups may run beside each other.
+// The table completes configuration requests and resolves addresses and routing ids; the owner runs
+// the functions. Events come during config_write(), and their work may take time: a function stays
+// `initializing` or `resetting` until the owner calls ready(). Virtual functions come and go with
+// VF Enable and keep no state when they go. All look-ups take constant time for any number of
+// functions. One thread at a time; look-ups may run concurrently.
 template <function_table_limits L>
 class function_table {
   static constexpr std::size_t bars = pcie::type0_bars;
@@ -101,16 +101,16 @@ class function_table {
     return used_++;
   }
 
-  // The device learns its bus number from the configuration requests that it receives (2.2.6.2).
+  // The device takes its bus number from the configuration requests that it receives (2.2.6.2).
   constexpr void capture_bus(std::uint8_t bus) noexcept { base_ = std::uint32_t{bus} << 8; }
 
-  // Which function answers to a routing id.
+  // The function with a routing id.
   [[nodiscard]] constexpr function_ref find(pcie::requester_id id) const noexcept {
     const std::uint32_t at = id.raw() - base_;
     return at < L.routing_ids ? by_routing_id_[at] : function_ref{};
   }
-  // Which function, BAR and offset an address means. BARs of functions whose memory decoding is off,
-  // and of virtual functions that are not enabled, claim nothing.
+  // The function, BAR and offset of an address. BARs of functions whose memory decoding is off, and
+  // of virtual functions that are not enabled, match no address.
   [[nodiscard]] constexpr bar_hit find(std::uint64_t address) const noexcept {
     return apertures_.find(address);
   }

@@ -48,7 +48,7 @@ struct routed_tlp {
   std::uint32_t data = 0;
 };
 
-// What the owner of the switch is to act on.
+// An event that the owner of the switch must handle.
 enum class multi_root_event_kind : std::uint8_t {
   interrupt,      // send the downstream port's hot-plug interrupt, see interrupt()
   power_changed,  // the slot's power or link went on or off: off, reset the function
@@ -277,7 +277,7 @@ class multi_root {
   [[nodiscard]] std::uint16_t root_of(std::uint16_t vf) const noexcept {
     return vf < L.functions ? functions_[vf].root : none;
   }
-  // What the device calls a root.
+  // The device's identifier of a root.
   [[nodiscard]] pcie::requester_id root_id(std::uint16_t root) const noexcept {
     return pcie::requester_id{static_cast<std::uint16_t>(roots_base_ + root)};
   }
@@ -411,8 +411,8 @@ class multi_root {
         .header =
             pcie::complete(h, completer, pcie::completion_status::unsupported_request).encode()};
   }
-  // What most packets take builds its result in place, from `route` drop on: a header that was put
-  // together from words is not copied whole right afterwards, which processors are slow at.
+  // The path of most packets builds its result in place, in `route`: copying a header right after
+  // its words were stored is slow on many processors.
   PHASEBIT_ALWAYS_INLINE void memory_to_function(std::uint16_t root, const pcie::tlp_header& h,
                                                  routed_tlp& r) noexcept {
     const remapped_address to = bars_.to_master(root, h.address());
@@ -473,8 +473,8 @@ class multi_root {
     }
   }
 
-  // Notes that a function is to answer a request of the root. False where the request is not to be passed on; `r`
-  // says why.
+  // Records a function's pending completion for a request of the root. Returns false if the request
+  // must not be forwarded; `r` contains the reason.
   bool expect_answer(std::uint16_t root, std::uint16_t vf, const pcie::tlp_header& h,
                      routed_tlp& r) noexcept {
     if (h.tag() >= L.tags) [[unlikely]] {

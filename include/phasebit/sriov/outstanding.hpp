@@ -25,7 +25,7 @@ namespace phasebit::sriov {
   const std::uint32_t left = ((h.dw[1] - 1) & 0xfff) + 1;
   return static_cast<std::uint16_t>(left - (h.length() * 4 - (h.dw[2] & 3)));
 }
-// How many bytes a request asks for, as the Byte Count of its first completion says.
+// The number of bytes requested, as the Byte Count of the first completion.
 [[nodiscard]] constexpr std::uint16_t bytes_asked(const pcie::tlp_header& h) noexcept {
   if (h.type() == pcie::tlp_type::memory) {
     return static_cast<std::uint16_t>(pcie::memory_request::decode(h).enables.byte_count());
@@ -43,7 +43,7 @@ class requests_of_root {
   struct entry {
     std::uint16_t vf = 0;
     pcie::requester_id requester{};
-    pcie::requester_id completer{};  // as the root knows the function
+    pcie::requester_id completer{};  // the function's id at the root
     std::uint16_t byte_count = 4;
     state now = state::free;
   };

@@ -42,7 +42,7 @@ struct physical_options {
   std::optional<std::uint8_t> dependency_link{};
 };
 
-// What a write to a physical function changed beside the registers.
+// The effect of a write to a physical function beyond the registers.
 struct physical_change {
   bool reset = false;  // Initiate Function Level Reset
   bool bus_master = false;

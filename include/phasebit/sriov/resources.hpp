@@ -65,8 +65,8 @@ class flexible_resources {
     return static_cast<std::uint16_t>(first_id_ + i);
   }
   [[nodiscard]] constexpr std::uint32_t generation() const noexcept { return generation_; }
-  // What all secondaries have (VQRFA, VIRFA), what the primary has now (VQRFAP, VIRFAP), and what is
-  // left.
+  // The totals of all secondaries (VQRFA, VIRFA), of the primary now (VQRFAP, VIRFAP), and the free
+  // resources.
   [[nodiscard]] constexpr std::uint16_t assigned(resource_kind kind) const noexcept {
     return assigned_[static_cast<std::size_t>(kind)];
   }
@@ -140,7 +140,7 @@ class flexible_resources {
   }
 
  private:
-  // What the primary holds now, or will hold after its reset, is not there to be given away.
+  // Resources that the primary has now, or will have after its reset, cannot be assigned.
   [[nodiscard]] constexpr std::uint16_t held_by_primary(std::size_t kind) const noexcept {
     return primary_[kind] > primary_next_[kind] ? primary_[kind] : primary_next_[kind];
   }

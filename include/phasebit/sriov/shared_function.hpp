@@ -21,7 +21,7 @@ struct shared_bar {
   bool prefetchable = false;
 };
 
-// What the switch knows of a function that it shares out.
+// The switch's state of a function that it shares.
 struct shared_function {
   pcie::requester_id master{};  // its routing id in the device's hierarchy
   std::uint16_t vendor_id = 0;

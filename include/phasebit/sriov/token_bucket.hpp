@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Limits of a function: so many operations and so many bytes in a second, with bursts. Time is what the
-// caller says it is, in nanoseconds.
+// Limits of a function: operations and bytes per second, with bursts. The caller passes the time,
+// in nanoseconds.
 #pragma once
 
 #include <phasebit/core/expects.hpp>
@@ -85,7 +85,7 @@ class token_bucket {
   std::uint64_t filled_ = 0;
 };
 
-// What one function may do.
+// The limits of one function.
 struct function_limits {
   token_rate operations{};
   token_rate bytes{};

@@ -19,12 +19,12 @@ namespace phasebit::sriov {
 
 using config_image = pcie::config_image<pcie::extended_config_bytes>;
 
-// Writes the configuration space that every virtual function of the physical function `pf` starts
-// from. What the physical function decides for all (payload size, read request size, error reporting,
-// link control) reads as zero and takes no writes; bus mastering, MSI-X and power state are each
-// function's own. Initiate Function Level Reset is acted on and reads as zero. SR-IOV itself, BARs,
-// interrupt pins and a place in the ARI list are not there. Errors are those of pcie::emit_function;
-// `pf` must describe SR-IOV and a PCI Express capability.
+// Writes the initial configuration space of every virtual function of the physical function `pf`.
+// Settings that the physical function makes for all (payload size, read request size, error
+// reporting, link control) read as zero and take no writes; bus mastering, MSI-X and power state
+// belong to each function. Initiate Function Level Reset is acted on and reads as zero. The SR-IOV
+// capability, BARs, interrupt pins and a place in the ARI list do not exist. Errors are those of
+// pcie::emit_function; `pf` must describe SR-IOV and a PCI Express capability.
 [[nodiscard]] inline result<pcie::function_layout> emit_virtual_function(
     config_image& image, const pcie::function_description& pf) noexcept {
   if (!pf.sriov || !pf.express) {
@@ -55,8 +55,8 @@ using config_image = pcie::config_image<pcie::extended_config_bytes>;
   return layout;
 }
 
-// Which doublewords of a shared image differ from function to function: those that a host can write,
-// or clear by ones. At most Count.
+// The doublewords of a shared image that differ between functions: those that a host can write, or
+// clear by ones. At most Count.
 template <std::size_t Count>
 class private_dwords {
  public:
@@ -88,11 +88,11 @@ class private_dwords {
     }
     return shared;
   }
-  // What the doubleword holds after a reset.
+  // The value of the doubleword after a reset.
   [[nodiscard]] constexpr std::uint32_t initial(std::size_t i) const noexcept {
     return registers_[i].initial;
   }
-  // What a write of `value` in the bits of `lanes` makes of `before`.
+  // The new value after a write of `value` in the bits of `lanes` to `before`.
   [[nodiscard]] constexpr std::uint32_t written(std::size_t i, std::uint32_t before,
                                                 std::uint32_t value,
                                                 std::uint32_t lanes) const noexcept {

@@ -628,7 +628,7 @@ class mediated_nvme {
     });
   }
 
-  // Gives back a command's place and posts its completion, where its controller still wants it.
+  // Releases a command's place and posts its completion if its controller still expects it.
   PHASEBIT_ALWAYS_INLINE void complete(std::uint16_t id, std::uint16_t q, std::uint16_t command_id,
                                        nvme::status how, std::uint32_t dw0,
                                        std::uint32_t dw1) noexcept {
@@ -986,7 +986,7 @@ class mediated_nvme {
                            });
   }
 
-  // An event request is aborted; commands at the drive are not (bit 0 of DW0 says so).
+  // An event request is aborted; commands at the drive are not (bit 0 of DW0 reports that).
   [[nodiscard]] answer abort(std::uint16_t id, controller& v,
                              const nvme::submission_entry& c) noexcept {
     const auto sqid = static_cast<std::uint16_t>(c.cdw10.get());
@@ -1068,7 +1068,7 @@ class mediated_nvme {
   nvme::device::settings settings_;
   std::uint16_t free_lists_ = 0;
   mediated_counters counters_{};
-  // What the sweep reads lies together.
+  // The sweep's data lie together.
   bitmap enabled_{};
   bitmap stalled_{};
   std::array<std::uint32_t*, count> doorbells_{};

@@ -40,7 +40,7 @@ struct pool_policy : nvme::device::default_policy {
   static constexpr std::uint32_t quantum = 16'384;  // bytes that weight 1 moves in each round
 };
 
-// What an owner may want to show of a function. Bytes are those of its DMA: data, commands, completions.
+// Statistics of a function. Bytes are those of its DMA: data, commands, completions.
 struct pooled_function_state {
   std::uint16_t root = 0xffff;  // 0xffff: in no slot
   std::uint64_t bytes = 0;
@@ -178,7 +178,7 @@ class pool {
         continue;
       }
       const std::uint64_t moved = f.dma.bytes() - before;
-      // A round that moved nothing was a doorbell, say; it costs a packet.
+      // A round that moved no data was a doorbell, for example; it costs a packet.
       const std::uint64_t cost = moved < 64 ? 64 : moved;
       scheduler_.charge(vf, static_cast<std::uint32_t>(cost < 0xffff'ffff ? cost : 0xffff'ffff));
       limiters_[vf].take(cost);
@@ -257,7 +257,7 @@ class pool {
   [[nodiscard]] static constexpr pcie::requester_id master(std::uint16_t vf) noexcept {
     return pcie::requester_id{static_cast<std::uint16_t>((device_bus << 8) + 1 + vf)};
   }
-  // What the switch reports: a reset of the bus behind a slot resets the function there.
+  // The switch's notification: a reset of the bus behind a slot resets the function there.
   [[nodiscard]] auto events() noexcept {
     return [this](const sriov::multi_root_event& e) noexcept {
       slot_events_[e.root] |= 1U << e.slot;

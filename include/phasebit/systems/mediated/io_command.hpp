@@ -39,7 +39,8 @@ struct io_fields {
   }
 };
 
-// What is checked beside the PRPs. `bytes` is the length of the transfer, 0 where the command has none.
+// The checked fields besides the PRPs. `bytes` is the length of the transfer, 0 where the command
+// has none.
 struct io_request {
   nvme::submission_entry command{};  // for the drive; no data pointer and no id yet
   std::uint32_t bytes = 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a mediated_nvme is built for: sizes at compile time, and what the owner says of the drive and of each
-// function.
+// The parameters of a mediated_nvme: sizes at compile time, and the owner's settings of the drive
+// and of each function.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -76,7 +76,8 @@ struct drive_namespace {
   bool verify = false;
 };
 
-// What a driver knows of the namespace. Errors: not_supported (metadata, or no 512- to 4096-byte blocks).
+// The driver's properties of the namespace. Errors: not_supported (metadata, or no 512- to
+// 4096-byte blocks).
 [[nodiscard]] inline result<drive_namespace> drive_namespace_of(
     const nvme::driver::namespace_info& info, const nvme::identify_controller& controller,
     std::uint32_t max_transfer) noexcept {
@@ -107,7 +108,7 @@ struct drive_namespace {
                          .verify = id::oncs_verify.get(oncs)};
 }
 
-// What a function gets. `table` and `doorbells` outlive the engine.
+// The resources of a function. `table` and `doorbells` outlive the engine.
 template <class Policy>
 struct mediated_function {
   // Translates every address that the function's host gives.

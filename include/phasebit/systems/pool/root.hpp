@@ -19,8 +19,9 @@
 
 namespace phasebit::systems {
 
-// What a driver gets for a function in a slot: a PcieBackend. Registers are packets of this root. A view; the
-// root outlives it. After the function has left, registers and configuration read all ones.
+// A driver's view of a function in a slot: a PcieBackend. Register accesses are packets of this
+// root. A view; the root outlives it. After the function has left, registers and configuration read
+// all ones.
 template <class Root>
 class pooled_function {
  public:
