@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// IOMMU command rings, explored: a driver posts commands and waits, a unit carries them out.
+// IOMMU command rings, explored: a driver posts commands and waits, an emulated IOMMU executes
+// them.
 #include <doctest/doctest.h>
 #include <model/command_rings.hpp>
 #include <model/mutants.hpp>

@@ -24,11 +24,12 @@ struct ring_setup {
   std::uint32_t entries = 2;
   std::uint32_t commands = 3;   // invalidations posted in all
   std::uint32_t each_sync = 2;  // a wait behind so many
-  bool by_store = true;         // waits store to memory; else the head says that they are done
+  bool by_store = true;         // waits store to memory; else the head shows that they are done
   bool submit_each = false;     // one tail write a command
 };
 
-// What driver and unit share, and what an invalidation changes: a count that a wait makes visible.
+// Shared by driver and IOMMU, with the effect of an invalidation: a count that a wait makes
+// visible.
 struct unit_words {
   std::uint32_t tail = 0;
   std::uint32_t head = 0;

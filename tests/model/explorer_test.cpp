@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the explorer finds wrong with a program, and how it says so.
+// The errors that the explorer finds in a program, and its reports.
 #include <phasebit/testing/explorer/explore.hpp>
 #include <phasebit/testing/explorer/order.hpp>
 #include <phasebit/testing/explorer/word.hpp>
@@ -49,7 +49,7 @@ TEST_CASE("a flag that is released and acquired hands a letter over") {
   CHECK(r.executions == 1);
 }
 
-TEST_CASE("an access without an order is a race, told step by step") {
+TEST_CASE("an access without an order is a race, reported step by step") {
   const report r = explore({}, message_passing(strength::relaxed, strength::acquire));
   INFO(r.text());
   REQUIRE(r.failure);
@@ -109,7 +109,7 @@ TEST_CASE("memory that nothing has written is not read") {
   CHECK(r.failure->what == "reader reads entry 0, which nothing has written");
 }
 
-TEST_CASE("a wake-up that is lost is found: each side looks before it has told the other") {
+TEST_CASE("a lost wake-up is found: each side checks before it has notified the other") {
   auto sleepers = [](barrier between) {
     return [between](program& p) {
       struct words {

@@ -105,7 +105,7 @@ void await_command(Queue& queue, std::uint32_t number, std::uint32_t& seen) {
             check((seen & (1U << token)) == 0, "a command completes once");
             seen |= 1U << token;
           });
-      // What is not in flight is a step, too.
+      // A completion of a command that is not in flight is a step, too.
       return ended != 0 || queue.unexpected_completions() != before;
     });
   }

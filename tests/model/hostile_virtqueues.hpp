@@ -15,7 +15,7 @@ namespace model {
 // Two buffers in a queue of two. The driver stops with the fault, and has got back what was returned before it.
 template <class Format, class Order>
 auto hostile_device() {
-  // Which way, for both threads.
+  // The direction, for both threads.
   return [chosen = std::make_shared<unsigned>(0U)](program& p) {
     virtio::driver::queue_layout layout;
     layout.size = 2;
@@ -91,7 +91,7 @@ auto hostile_device() {
 // The device stops with the fault, and has taken what was offered before it.
 template <class Format, class Order>
 auto hostile_driver() {
-  // Which way, for both threads.
+  // The direction, for both threads.
   return [chosen = std::make_shared<unsigned>(0U)](program& p) {
     virtio::driver::queue_layout layout;
     layout.size = 2;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// In-flight records of virtqueues, explored: a device side that ends at any store, and a front end that changes
-// what it recorded.
+// In-flight records of virtqueues, explored: a device side that ends at any store, and a front end
+// that changes the record.
 #include <doctest/doctest.h>
 #include <model/inflight_records.hpp>
 #include <model/mutants.hpp>

@@ -58,7 +58,7 @@ struct record_memory {
   }
 };
 
-// What both processes share with the driver, and what the driver knows.
+// The memory that both processes share with the driver, and the driver's state.
 template <class Format, class Order>
 struct inflight_world {
   static constexpr std::uint32_t size = 2;
@@ -164,8 +164,8 @@ struct inflight_world {
   }
 };
 
-// Two laps of a queue of two; the process ends behind any store of the second lap, and the successor serves
-// the rest and two laps more.
+// Two laps of a queue of two; the process ends behind any store of the second lap, and the
+// successor serves the remaining buffers and two laps more.
 template <class Format>
 auto process_that_ends(bool together) {
   return [together, kept = std::make_shared<inflight_world<Format, mortal_order>>()](program& p) {
@@ -202,8 +202,8 @@ auto process_that_ends(bool together) {
   };
 }
 
-// A record that the front end has changed while two buffers were in flight is refused, at once or with the
-// buffer that it is about.
+// A record that the front end has changed while two buffers were in flight is refused, at once or
+// at the buffer concerned.
 template <class Format>
 auto changed_record() {
   return [kept = std::make_shared<inflight_world<Format, mortal_order>>()](program& p) {

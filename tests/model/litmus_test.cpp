@@ -42,7 +42,7 @@ outcome_of run(memory_model model, const std::vector<step>& threads,
   return result;
 }
 
-// Which models allow the outcome.
+// The models that allow the outcome.
 struct allowed {
   bool cpp20;
   bool x86;
@@ -218,7 +218,7 @@ TEST_CASE("two writes each (2+2W)") {
                              }};
   };
   litmus("2+2W relaxed", with(rlx, barrier::none), crossed, not_on_x86);
-  // Release orders nothing in C++ unless somebody reads what was released.
+  // Release orders nothing in C++ unless another thread reads what was released.
   litmus("2+2W release", with(rel, barrier::none), crossed, {true, false, false, false});
   litmus("2+2W store-store barriers", with(rlx, barrier::stores), crossed,
          {true, false, false, false});

@@ -13,7 +13,7 @@ namespace model {
 
 using effect = explorer::mutation::effect;
 
-// Which models catch a weakened ordering: C++20, x86, Arm, RISC-V.
+// The models that catch a weakened ordering: C++20, x86, Arm, RISC-V.
 struct caught_by {
   bool cpp20;
   bool x86;

@@ -22,7 +22,7 @@ namespace nvme = phasebit::nvme;
 struct nvme_setup {
   std::uint32_t depth = 2;     // entries of each ring: one less is in flight
   std::uint32_t commands = 4;  // submitted in all
-  std::uint32_t batch = 1;     // submitted before the driver polls, if there is room
+  std::uint32_t batch = 1;     // submitted before the driver polls, if there is space
   bool ring_each = false;      // one doorbell a command, not one a batch
   bool from_callback = false;  // the next command is submitted before the CQ head is given back
   std::uint32_t buffers = 0;   // that the controller writes, one for each command in flight
@@ -63,7 +63,7 @@ struct nvme_memory {
   }
 };
 
-// What the driver hands to each command, and what the controller answers.
+// The driver's value of each command, and the controller's result.
 [[nodiscard]] inline std::uint32_t answer(std::uint32_t number) noexcept {
   return number * 3 + 100;
 }
@@ -117,7 +117,7 @@ class nvme_driver {
     check(static_cast<bool>(queue_->health()), "the controller completes commands in flight only");
     return ended != 0;
   }
-  // Polls without rest.
+  // Polls without a pause.
   void run() {
     while (!finished()) {
       submit_batch();
@@ -143,7 +143,7 @@ class nvme_driver {
   [[nodiscard]] auto& buffer_of(std::uint32_t number) const noexcept {
     return (*memory_.data)[number % setup_.buffers];
   }
-  // False where all have been submitted, or the queue has no room.
+  // False where all have been submitted, or the queue is full.
   bool submit_next() noexcept {
     if (submitted_ == setup_.commands) return false;
     nvme::submission_entry command{};

@@ -254,8 +254,8 @@ class enumeration {
   std::multiset<result> results_;
 };
 
-// A machine that executes programs: each thread has a queue of stores that are not visible yet. With
-// no room in it, all threads see each store at once.
+// A machine that executes programs: each thread has a queue of stores that are not visible yet.
+// With a capacity of 0, all threads read each store at once.
 class machine {
  public:
   machine(const program_text& text, bool buffered) : text_(text), buffered_(buffered) {

@@ -17,7 +17,7 @@ TEST_CASE_TEMPLATE("each command ends once where a time-out meets its completion
   holds("given up at any moment", given_up<Order>());
 }
 
-TEST_CASE_TEMPLATE("identifiers are told apart", Order, explorer::thread_order,
+TEST_CASE_TEMPLATE("identifiers are distinguished", Order, explorer::thread_order,
                    explorer::device_order) {
   holds("a command is kept while the slots go round", kept_command<Order>(5));
   holds("a completion of an earlier lap", late_completion<Order>());

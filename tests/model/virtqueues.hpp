@@ -31,7 +31,7 @@ struct queue_options {
   bool together = false;      // the driver publishes all that it has added at once
 };
 
-// What a driver hands over, and the words by which each side wakes the other.
+// The driver's buffers, and the words by which each side wakes the other.
 struct virtqueue_words {
   std::array<explorer::plain<std::uint32_t>, 8> data{};  // one for each buffer
   std::uint32_t kick = 0;
@@ -80,7 +80,7 @@ class sleeper {
   std::uint32_t seen_ = 0;
 };
 
-// What each side keeps for itself.
+// The private state of each side.
 template <class Format, class Order>
 struct virtqueue_sides {
   std::array<virtio::driver::buffer_slot<std::uint32_t>, 4> slots;

@@ -246,7 +246,7 @@ TEST_CASE("virtio-scsi: reads and writes of every length of CDB") {
   a = h.run({0x08, 0, 0, 0, 0, 0}, 0, 100'000);
   CHECK(a.response == response::overrun);
   CHECK(h.run({0x28, 0, 0, 0, 0, 31, 0, 0, 0, 0}, 0, 512).residual == 512);
-  // More buffer than blocks: the rest is reported.
+  // More buffer than blocks: the remainder is reported.
   a = h.run({0x28, 0, 0, 0, 0, 31, 0, 0, 1, 0}, 0, 1000);
   CHECK(a.residual == 488);
   CHECK(h.run({0x28, 0, 0, 0, 0, 31, 0, 0, 2, 0}, 0, 1023).response == response::overrun);

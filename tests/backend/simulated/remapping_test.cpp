@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Simulated disks behind the tables of four architectures: I/O, stale translations, faults,
-// interrupts, and tables that somebody has damaged.
+// interrupts, and damaged tables.
 #include <phasebit/backend/simulated.hpp>
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/iommu/fault/fault_queue.hpp>
