@@ -174,7 +174,7 @@ def wording(root):
                 yield file, number, f"`{m.group(0)}`" + (f": write {WORDS[word]}" if WORDS[word] else "")
             if opening.match(text.lstrip("*- ")) and re.search(r"(^|[.:!?])\s*$", before):
                 yield file, number, f"begins with a clause, `{text.split()[0]} ...`: begin with the subject"
-            before = text
+            before = "." if "SPDX" in text else text
 
 
 CHECKS = {f.__name__: f for f in (spdx, macros, ordering, todo, disabled, layering, fronts, wording)}

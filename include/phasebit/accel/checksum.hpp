@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
 // The checksums of storage: CRC-32C (Castagnoli, RFC 3720), CRC-16/T10-DIF (SBC) and the CRC-64 of the
 // NVM command set. Tables are made by the compiler; on x86-64 the CRC-32 instruction and carry-less
-// multiplication are used where the target has them, or where the caller asks for them.
+// multiplication are used where the target has them, or where the caller requests them.
 #pragma once
 
 #include <phasebit/config.hpp>

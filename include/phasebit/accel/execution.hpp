@@ -72,7 +72,7 @@ struct outcome {
 };
 
 // One run of one sequence. Everything is checked and reserved in start(), before the first step runs:
-// the engine has every operation, every domain can do what is asked of it, and the scratch pool is large
+// the engine has every operation, every domain supports the operations on it, and the scratch pool is large
 // enough. Steps begin when the steps they depend on have ended, so that independent ones run side by
 // side. Sequence, engine, domains and pool outlive the run. One thread.
 template <class Sequence, Engine E, class DomainTable>

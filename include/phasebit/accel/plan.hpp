@@ -270,7 +270,7 @@ constexpr std::size_t fuse(Sequence& s, const target& where, Observer&& observe 
 }
 
 // Gives the scratch buffers that are still used offsets in a pool, by lifetime. Returns the bytes the
-// pool must have; it must be aligned to 4096 or to the strictest alignment asked for.
+// pool must have; it must be aligned to 4096 or to the strictest alignment requested.
 template <class Sequence>
 constexpr std::uint64_t assign_scratch(Sequence& s) noexcept {
   if (s.scratch_count() == 0) return 0;

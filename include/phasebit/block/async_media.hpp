@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Block storage whose operations may complete later. NVMe controllers and virtio-blk devices submit
-// a request with a tag and go on; the media moves the data straight between its blocks and the
+// a request with a tag and continue; the media moves the data straight between its blocks and the
 // host's memory, and delivers the tag when it has finished. A synchronous BlockMedia becomes one
 // that is always done at once.
 #pragma once
@@ -115,7 +115,7 @@ struct any_media_sink {
 //   poll(sink)            calls sink(tag, status) for operations that have finished, in any order,
 //                         each tag once, and returns how many. Bounded work. The sink may call
 //                         submit() and cancel(), not poll().
-//   cancel(tag)           asks for an operation to end early. It is delivered all the same: with
+//   cancel(tag)           requests an operation to end early. It is delivered nevertheless: with
 //                         `cancelled` if it had no effect, with its own status otherwise. A hint:
 //                         media may ignore it. An unknown tag is ignored.
 //   drained()             no operation is in flight: no segment is touched and no tag is delivered

@@ -24,7 +24,7 @@ struct media_fate {
   bool ignores_cancel = false;  // cancel() has no effect on it
 };
 
-// A plan is asked once for each submit(); `sequence` counts them from 0.
+// A plan is queried once for each submit(); `sequence` counts them from 0.
 template <class T>
 concept MediaPlan = requires(T& plan, const media_request& request, std::uint64_t sequence) {
   { plan(request, sequence) } noexcept -> std::same_as<media_fate>;

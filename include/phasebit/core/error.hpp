@@ -28,7 +28,7 @@ enum class errc : std::uint8_t {
   protocol,          // the other side broke the specification
   loop,              // a list that the other side wrote does not end
   not_mapped,        // no translation for this address
-  access_denied,     // a translation without the permission asked for
+  access_denied,     // a translation without the permission requested
   permission,        // the operating system refused
   io,                // a system call or a command failed; `value` is the reason
   cancelled,         // ended before it was done, on purpose

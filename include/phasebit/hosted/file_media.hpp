@@ -27,7 +27,7 @@ struct file_media_options {
 class file_media {
  public:
   // Errors name the path: not_found, permission (not readable, or not writable and read_only not
-  // asked for), out_of_range (too small), invalid_argument (block size, or not something that holds
+  // requested), out_of_range (too small), invalid_argument (block size, or not something that holds
   // blocks), io.
   [[nodiscard]] static result<file_media> open(const std::string& path,
                                                const file_media_options& options = {}) noexcept {
@@ -163,7 +163,7 @@ class file_media {
   }
 
   // Calls `move` until all bytes are moved: signals interrupt, and some file systems do less than
-  // they are asked for. Nothing moved is the end of a file that has shrunk.
+  // they are requested. Nothing moved is the end of a file that has shrunk.
   template <class Bytes, class Move>
   [[nodiscard]] block::media_status whole(Bytes bytes, std::uint64_t lba, block::media_status bad,
                                           Move move) const noexcept {

@@ -61,7 +61,7 @@ struct fmt::formatter<phasebit::errc> : fmt::formatter<fmt::string_view> {
   }
 };
 
-// "0x1000", whatever space it is of, where nothing else is asked for.
+// "0x1000", whatever space it is of, where nothing else is requested.
 template <class Space>
 struct fmt::formatter<phasebit::address<Space>> : fmt::formatter<std::uint64_t> {
   template <class ParseContext>

@@ -259,7 +259,7 @@ class uring_media {
     return vectors.first(count);
   }
 
-  // The kernel has answered: the status to deliver, or nothing where the operation goes on.
+  // The kernel has answered: the status to deliver, or nothing where the operation continues.
   [[nodiscard]] std::optional<block::media_status> after(std::uint32_t at, int answer) noexcept {
     using enum block::media_status;
     operation& o = operations_[at];

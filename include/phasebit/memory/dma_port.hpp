@@ -23,7 +23,7 @@ enum class memory_domain : std::uint16_t { local = 0, unmapped = 0xffff };
 // The first contiguous part of a range as the device model may address it.
 struct mapped_range {
   std::uint64_t address = 0;  // has no meaning in domain `unmapped`
-  std::uint64_t bytes = 0;    // 1 to the bytes asked for
+  std::uint64_t bytes = 0;    // 1 to the bytes requested
   memory_domain domain = memory_domain::local;
 
   friend constexpr bool operator==(const mapped_range&, const mapped_range&) noexcept = default;

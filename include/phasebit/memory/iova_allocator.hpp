@@ -14,7 +14,7 @@
 
 namespace phasebit {
 
-// One entry of an allocator's table: a free range, or one that was handed out.
+// One entry of an allocator's table: a free range, or one that was allocated.
 template <class Space>
 struct address_extent {
   address<Space> begin{};
@@ -76,7 +76,7 @@ class iova_allocator {
 
   // Takes [begin, begin + bytes), rounded outwards to granules, out of what can be allocated, for
   // ever: an interrupt window, a hole. Parts that were never added are no error.
-  // Errors: overflow, busy (part of it is handed out), exhausted (table full).
+  // Errors: overflow, busy (part of it is allocated), exhausted (table full).
   constexpr result<> reserve(address<Space> begin, std::uint64_t bytes) noexcept {
     const auto end = range_end(begin, bytes);
     if (!end) return failure(errc::overflow, "the range wraps around the address space", bytes);
@@ -139,7 +139,7 @@ class iova_allocator {
   }
 
   // Gives back exactly what was allocated. Needs no table entry, so that it fails only with
-  // not_found: freed twice, never handed out, or another size.
+  // not_found: freed twice, never allocated, or another size.
   constexpr result<> release(address<Space> begin, std::uint64_t bytes) noexcept {
     const std::size_t at = first_ending_after(begin);
     if (at == count_ || begin < table_[at].begin) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Memory domains: address spaces with an identity and a stated set of operations, so that a data path
-// can name memory which the processor, or the engine at hand, cannot reach.
+// can name memory which the processor, or the engine in use, cannot reach.
 #pragma once
 
 #include <phasebit/core/address.hpp>

@@ -27,7 +27,7 @@ struct copy_fate {
   std::uint64_t longest = ~std::uint64_t{0};  // bytes that one operation takes, 1 at least
 };
 
-// A plan is asked once for each start; `sequence` counts them from 0.
+// A plan is queried once for each start; `sequence` counts them from 0.
 template <class T>
 concept PortPlan = requires(T& plan, bus_addr at, std::uint64_t bytes, std::uint64_t sequence) {
   { plan(at, bytes, sequence) } noexcept -> std::same_as<copy_fate>;

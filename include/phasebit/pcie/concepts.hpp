@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the library asks of a bus. Algorithms ask for the narrowest concept; every backend models
-// as many as its hardware has, and an FPGA mapping has few.
+// The library's requirements on a bus. Algorithms require the narrowest concept; every backend models
+// as many as its hardware supports, and an FPGA mapping supports few.
 #pragma once
 
 #include <phasebit/core/clock.hpp>

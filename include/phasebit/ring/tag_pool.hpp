@@ -42,7 +42,7 @@ class tag_pool {
     return *this;
   }
 
-  // All ids free, `count` at a time. At most MaxCount. The laps begin anew.
+  // All ids free, `count` at a time. At most MaxCount. The laps begin again.
   void reset(unsigned count) noexcept {
     PHASEBIT_EXPECTS(count <= MaxCount, "more ids than the pool's MaxCount");
     count_ = free_count_ = count;

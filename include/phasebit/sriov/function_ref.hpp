@@ -20,7 +20,7 @@ struct function_ref {
 };
 
 // initializing: enabled, not ready for its first request (up to 1 s, 9.3.3.3.1). resetting: a
-// function-level reset was asked for (up to 100 ms, 6.6.2). In both, configuration requests are
+// function-level reset was requested (up to 100 ms, 6.6.2). In both, configuration requests are
 // answered with retry status and memory requests with Unsupported Request.
 enum class function_state : std::uint8_t { absent, initializing, ready, resetting };
 

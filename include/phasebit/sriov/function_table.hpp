@@ -34,7 +34,7 @@ struct function_table_limits {
 enum class function_event_kind : std::uint8_t {
   enabled,          // virtual functions 1 to `count` are initializing: prepare them, then ready()
   disabled,         // virtual functions 1 to `count` are gone: stop their work
-  reset,            // a function-level reset was asked for: stop its work, then ready()
+  reset,            // a function-level reset was requested: stop its work, then ready()
   bus_master,       // may_master() has changed
   msix,             // msix_control() has changed
   memory_decoding,  // BARs answer elsewhere now
@@ -179,7 +179,7 @@ class function_table {
   }
 
   // The owner has prepared or reset the function. For a physical function it has written the
-  // configuration space anew (emit_function), as it is after a reset. Returns false where the function
+  // configuration space again (emit_function), as it is after a reset. Returns false where the function
   // was waiting for neither, such as one that was disabled meanwhile.
   bool ready(function_ref f) noexcept {
     const function_state s = state(f);

@@ -387,7 +387,7 @@ class multi_root {
           .has_value();
     }
   }
-  // A write to the root's ports: buses and windows anew.
+  // A write to the root's ports: buses and windows again.
   void connect_all(std::uint16_t root) noexcept {
     root_record& r = roots_[root];
     r.slot_by_bus = {};
@@ -586,7 +586,7 @@ class multi_root {
   }
 
   // An answer to a function's read: it goes to the function that has the slot, if the slot's function
-  // asked for it.
+  // requested it.
   void answer_of_root(std::uint16_t root, const pcie::tlp_header& h, routed_tlp& r) noexcept {
     const pcie::requester_id to = h.requester();
     const std::uint8_t found =

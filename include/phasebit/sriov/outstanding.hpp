@@ -33,7 +33,7 @@ namespace phasebit::sriov {
   return h.is_atomic() ? pcie::atomic_request::decode(h).operand_bytes : std::uint16_t{4};
 }
 
-// Of one root: by tag, who asked for it and which function is to answer. A tag whose request was
+// Of one root: by tag, who requested it and which function is to answer. A tag whose request was
 // answered by the switch itself stays taken until the function's own answer has come, or cannot come any
 // more.
 template <std::size_t Tags>

@@ -484,7 +484,7 @@ class mediated_nvme {
     const auto may_serve = [&](std::uint16_t id) noexcept {
       return functions_[id].limiter.conforms(0, now_ns);
     };
-    // Refused commands need no place at the drive; they are bounded all the same.
+    // Refused commands need no place at the drive; they are bounded nevertheless.
     for (unsigned budget = 2U * Policy::max_in_flight; budget != 0; --budget) {
       if (queue_->available() == 0 || free_lists_ == 0) break;
       const std::uint16_t id = scheduler_.next(may_serve);
@@ -806,7 +806,7 @@ class mediated_nvme {
     }
   }
 
-  // Writes `data` to the command's PRPs, as much as the command asks for.
+  // Writes `data` to the command's PRPs, as much as the command requests.
   [[nodiscard]] answer write_data(memory& guest, const nvme::submission_entry& c,
                                   std::span<const std::byte> data) noexcept {
     return nvme::prp::walk(guest, {c.prp1, c.prp2}, data.size(), detail::guest_page_shift,

@@ -118,7 +118,7 @@ class function {
       return pcie::function_level_reset(config_, clock_);
     }
   }
-  // No DMA after this, until the next map_bar(). Not done by a destructor, for a function in static
+  // No DMA after this, until the next map_bar(). Not done by a destructor, because a function in static
   // storage would then need a run-time library to call it.
   void stop() noexcept {
     if constexpr (!std::same_as<Config, no_config>) {

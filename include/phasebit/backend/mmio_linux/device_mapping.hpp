@@ -62,7 +62,7 @@ class device_mapping {
   // As registers. For memory that is mapped write-combining, use bytes().
   [[nodiscard]] pcie::mapped_bar bar() const noexcept { return pcie::mapped_bar{bytes_}; }
   // As memory that the device reaches from `begin` on: DRAM of an FPGA, for a dma_arena. The
-  // processor's view should be write-combining or cached memory, for an arena fills it with zeros.
+  // processor's view should be write-combining or cached memory, because an arena fills it with zeros.
   [[nodiscard]] dma_region region(bus_addr begin) const noexcept { return {bytes_, begin}; }
 
  private:

@@ -39,7 +39,7 @@ class function {
   using ring_order = device_order;
 
   // `address` is "0000:01:00.0" or "01:00.0". Errors: invalid_argument, and those of
-  // held_function::take(). No memory is taken before it is asked for.
+  // held_function::take(). No memory is taken before it is requested.
   [[nodiscard]] static result<function> open(std::string_view address,
                                              const options& how = {}) noexcept {
     const auto parsed = posix::parse_pci_address(address);

@@ -41,7 +41,7 @@ namespace detail {
 
 }  // namespace detail
 
-// Locked, and in memory. The kernel hands out neighbours, but rarely in their order (most often the last
+// Locked, and in memory. The kernel returns neighbours, but rarely in their order (most often the last
 // one first); of what lies side by side, runs() sees one region afterwards. `page` is the size of a huge
 // page that the machine has, `bytes` a multiple of it. Errors: those of memfd_create(2), mmap(2) with
 // MAP_HUGETLB, and pagemap::runs().

@@ -89,7 +89,7 @@ class completion_faults {
   }
   template <class Post>
   void emit(const nvme::device::outgoing_completion& c, Post& post) noexcept {
-    // A completion that cannot even wait is lost; it is one more than the command asked for.
+    // A completion that cannot be delayed either is lost; it is a duplicate.
     if (!post(c)) static_cast<void>(hold(c, when::in_polls, 0));
   }
   // One was posted: the reordered ones of that queue come after it.

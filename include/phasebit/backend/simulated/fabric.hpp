@@ -96,7 +96,7 @@ class fabric {
   }
 
   // A root port at this device number, its bus numbered as firmware would have done it (the
-  // numbers may be given anew by enumeration). Errors: already_exists, exhausted.
+  // numbers may be reassigned by enumeration). Errors: already_exists, exhausted.
   [[nodiscard]] result<port> add_port(std::uint8_t device) noexcept {
     PHASEBIT_EXPECTS(device < 32, "device is below 32");
     auto* const node = new (std::nothrow) detail::port_node(device);

@@ -123,7 +123,7 @@ class dma_pool {
   static constexpr std::uint64_t page_bytes = 4096;
   static constexpr std::size_t chunk_bytes = 2U << 20;
 
-  // One mapping, handed out in parts.
+  // One mapping, allocated in parts.
   struct chunk {
     posix::memory_mapping memory;
     std::span<std::byte> bytes;  // the aligned part of the mapping, which the device reaches

@@ -201,7 +201,7 @@ struct command_codec {
   }
 
   // From the first 64-bit word of an event log entry. After the first two the buffer is halted
-  // (status CmdBufRun = 0); after a timeout it goes on.
+  // (status CmdBufRun = 0); after a timeout it continues.
   [[nodiscard]] static constexpr ring_fault_report fault(std::uint64_t event) noexcept {
     switch (event >> 60) {
       case 5:

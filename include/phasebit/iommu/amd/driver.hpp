@@ -155,7 +155,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host>, line
     return this->replace(who, device_entry::blocked());
   }
 
-  // The oldest event of the log. A log that has overflowed goes on once it is empty (2.5.2).
+  // The oldest event of the log. A log that has overflowed continues once it is empty (2.5.2).
   [[nodiscard]] std::optional<translation_fault> next_fault() noexcept {
     Bar& bar = this->bar_;
     const std::uint32_t tail = bar.read32(event_tail_offset);

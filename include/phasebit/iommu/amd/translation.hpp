@@ -14,8 +14,8 @@
 namespace phasebit::iommu::amd {
 
 // Host translation with tables of one to six levels, and interrupt remapping. Guest translation
-// (GV) and IOTLBs of devices are not there: entries that ask for them are illegal. A requester
-// beyond the table's size gets ILLEGAL_DEV_TABLE_ENTRY, for it has no entry that could be legal.
+// (GV) and IOTLBs of devices are not there: entries that request them are illegal. A requester
+// beyond the table's size gets ILLEGAL_DEV_TABLE_ENTRY, because it has no entry that could be legal.
 struct remapping {
   struct context : device_state {
     std::uint64_t root = 0;

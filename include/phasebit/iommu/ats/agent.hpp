@@ -147,7 +147,7 @@ class ats_invalidations {
       late(*whose);
     }
   }
-  // Whether something was given up, or could not be asked for, since this was asked last.
+  // Whether an invalidation timed out, or could not be sent, since the last call.
   [[nodiscard]] bool take_missed() noexcept {
     const bool missed = missed_;
     missed_ = false;

@@ -25,7 +25,7 @@ enum class ats_answer : std::uint8_t {
 // The result of a completion.
 enum class ats_taken : std::uint8_t {
   kept,
-  denied,        // neither read nor write, or less than was asked for: page request, or error
+  denied,        // neither read nor write, or less than was requested: page request, or error
   untranslated,  // only untranslated requests; not kept
   stale,         // an invalidation overtook it: not kept, ask again
   disabled,      // Unsupported Request: ATS is off from here on
@@ -37,7 +37,7 @@ enum class ats_taken : std::uint8_t {
 // 32 invalidations are under way.
 //
 // Guarantees: what an invalidation has named is answered no more once invalidate() returns; its
-// completion is handed out only after every access that may still use the old translation has
+// completion is returned only after every access that may still use the old translation has
 // ended (begin_access, end_access), as 10.3.2 demands. Whatever the other side sends is checked: a
 // completion is kept only if its tag was asked with, and only for the address asked about.
 // Belongs to one thread; allocates nothing.

@@ -102,7 +102,7 @@ struct ats_invalidate_completion {
   std::uint8_t count = 1;  // 1 to 8; 3 bits on the wire, where 8 is 0
 };
 
-// How many invalidations a device can be asked for at once, at most (10.5.1.2).
+// The limit on invalidations in flight at one device (10.5.1.2).
 inline constexpr unsigned ats_max_itags = 32;
 // An invalidation that is not answered for so long has failed: 1 min, +50 % (10.3.1).
 inline constexpr std::uint64_t ats_timeout_ns = 60'000'000'000;

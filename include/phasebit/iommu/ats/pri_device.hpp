@@ -18,7 +18,7 @@ namespace phasebit::iommu {
 // The result of a group of page requests.
 enum class pri_outcome : std::uint8_t {
   open,      // not answered
-  ready,     // ask for the translations again
+  ready,     // request the translations again
   refused,   // at least one page cannot be provided
   disabled,  // the interface is off; nothing will come
 };

@@ -17,8 +17,8 @@ template <std::size_t Capacity = 64>
 class pri_queue {
  public:
   // Takes a request. Where it cannot be kept and is the last of its group, the answer to send at
-  // once: success, so that the device asks again, if the queue is full; failure, if it is off. A
-  // request before the last is dropped: the device asks again for the whole group.
+  // once: success, so that the device requests it again, if the queue is full; failure, if it is off. A
+  // request before the last is dropped: the device requests it again for the whole group.
   // After an overflow nothing is kept before it is acknowledged: the queue may hold the beginning of
   // groups whose ends were lost, and their indices may be used again.
   [[nodiscard]] std::optional<pri_response> take(const pri_request& request) noexcept {

@@ -10,7 +10,7 @@
 
 namespace phasebit::iommu {
 
-// Why a ring does not go on.
+// Why a ring does not continue.
 enum class ring_fault : std::uint8_t {
   none,
   illegal_command,  // the entry at the head
@@ -30,7 +30,7 @@ enum class fault_action : std::uint8_t {
 // How a driver reacts to a fault that its IOMMU has reported.
 enum class recovery : std::uint8_t {
   none,               // there is no fault
-  clear,              // acknowledge the status; the IOMMU goes on from its head
+  clear,              // acknowledge the status; the IOMMU continues from its head
   replace_and_clear,  // replace the entry at the head by a harmless one first
   restart,            // disable the ring, set head and tail to 0, enable it
 };

@@ -16,7 +16,7 @@ enum class command_kind : std::uint8_t {
   invalidate_device_tlb,    // what a device with ATS has cached
   invalidate_everything,    // translations, device, process and interrupt entries at once
   page_response,            // answer to a page request group (PRI)
-  resume,                   // SMMUv3: a stalled transaction goes on, or is ended
+  resume,                   // SMMUv3: a stalled transaction continues, or is ended
   wait,                     // everything before is done; then store, interrupt
   illegal,
 };
@@ -46,7 +46,7 @@ struct command {
   bool by_device = false;  // else all devices
   bool by_range = false;   // else all addresses (interrupt entries: all indices; resume: all of one
                            // device's)
-  bool tables = false;     // cached upper levels are to be forgotten, too (default: leaves)
+  bool tables = false;     // cached upper levels are to be invalidated, too (default: leaves)
   bool global = false;     // device TLB: in all PASIDs
 
   std::uint16_t domain = 0;         // DID, DomainID, VMID, GSCID

@@ -37,7 +37,7 @@ template <class T>
 concept QueueMemory = AddressTranslator<T> && std::same_as<typename T::to, local_space>;
 
 // Stores a wait's data for a handler: false where the address is not mapped writable or, which
-// a driver can ask for, not aligned.
+// a driver can request, not aligned.
 template <RingOrder Order, QueueMemory Memory>
 [[nodiscard]] bool store_completion(Memory& memory, std::uint64_t at, std::uint64_t data,
                                     unsigned bytes) noexcept {
@@ -111,7 +111,7 @@ class command_consumer {
 
   [[nodiscard]] const consumer_fault& fault() const noexcept { return fault_; }
   [[nodiscard]] bool stopped() const noexcept { return fault_.what != ring_fault::none; }
-  // The driver has acknowledged the fault: the next poll goes on from the head.
+  // The driver has acknowledged the fault: the next poll continues from the head.
   void resume() noexcept { fault_ = {}; }
 
   // Consumes commands. The tail must have been written with the ordering of its register, or of the
@@ -203,7 +203,7 @@ bool invalidate_cache(Cache& cache, const command& c, bool nested = false) noexc
   }
   if (c.kind != command_kind::invalidate_translations) return false;
   if (!c.by_domain) {
-    // Of every domain: by range or address space, too, for the cache is tagged by domain first.
+    // Of every domain: by range or address space, too, because the cache is tagged by domain first.
     cache.invalidate_all();
   } else if (c.by_range && !(nested && c.stage == translation_stage::second)) {
     cache.invalidate(c.domain, address<from>{c.first}, address<from>{c.last});

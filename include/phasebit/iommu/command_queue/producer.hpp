@@ -145,7 +145,7 @@ class command_producer {
   }
 
   // The same addresses in the cache of a device with ATS: one command a range. After a sync() that
-  // is done, else the device may fetch again what the IOMMU has not forgotten yet. `queue_depth`
+  // is done, else the device may fetch again what the IOMMU has not invalidated yet. `queue_depth`
   // is the device's (PCIe 5.0, 10.5.1.2); 0 is 32.
   template <class Space>
   [[nodiscard]] posted invalidate_device(std::uint32_t device,

@@ -166,7 +166,7 @@ class device_base {
   void raise(interrupt_source source) noexcept {
     interrupts_->raise(static_cast<std::uint16_t>(source));
   }
-  // Whether a completed wait asked for an interrupt since the last call.
+  // Whether a completed wait requested an interrupt since the last call.
   [[nodiscard]] bool take_command_event() noexcept { return std::exchange(command_event_, false); }
   void use_settings() noexcept { remapper_.set(settings_); }
   // Bounded by the ring: a poll ends when the head has met the tail.

@@ -121,7 +121,7 @@ class device_table {
     replace_entry(*at, value, forget);
     return {};
   }
-  // For hardware that is not there yet, or that remembers nothing.
+  // For hardware that is not enabled yet, or that caches nothing.
   result<> set(std::uint32_t id, const entry& value) noexcept {
     return set(id, value, []() noexcept {});
   }

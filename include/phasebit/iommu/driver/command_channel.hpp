@@ -23,7 +23,7 @@ struct ring_registers {
   std::uint32_t tail;
 };
 
-// Posts commands and waits until they are done. One thread. Move-only; the IOMMU has let go of the
+// Posts commands and waits until they are done. One thread. Move-only; the IOMMU has released the
 // ring before it ends.
 template <CommandCodec Codec, Mmio Bar, DriverHost Host>
 class command_channel {
@@ -60,7 +60,7 @@ class command_channel {
   void restart() noexcept { producer_.restart(); }
 
   // The command is done when this returns, and all that were posted before. `fault` reads from
-  // the IOMMU's registers why it does not go on: a ring_fault_report.
+  // the IOMMU's registers why it does not continue: a ring_fault_report.
   template <class Trouble>
   [[nodiscard]] result<> run(const command& c, Trouble&& fault) noexcept {
     return carry_out([&]() noexcept { return producer_.post(c); }, fault);

@@ -16,14 +16,14 @@
 
 namespace phasebit::iommu::driver {
 
-// From open() on an IOMMU is ours: what it did before has ended, and after enable() it lets through
-// what is attached and nothing else. Tables and Host give the IOMMU's own view of memory; where
-// coherent() is false, what they hand out must not be cached by the processor.
+// open() takes the IOMMU over: earlier operations have ended, and after enable() only requests of
+// attached functions pass. Tables and Host use the IOMMU's view of memory; where coherent() is
+// false, their memory must not be cached by the processor.
 // One thread. Move-only; the destructor switches the IOMMU off.
 //
-// Errors of every call that talks to the IOMMU: timed_out and removed, protocol (it refused a
-// command). After protocol or timed_out what was carried out is not known: disable() and enable()
-// begin anew, with everything invalidated.
+// Errors of every call that sends commands: timed_out and removed, protocol (it refused a
+// command). After protocol or timed_out it is unknown which commands were executed: disable() and
+// enable() start again, with everything invalidated.
 //
 // Self has disable(), domain_of(entry) and fault(), a ring_fault_report read from its registers.
 template <class Self, DeviceTableLayout Layout, CommandCodec Codec, Mmio Bar, TableMemory Tables,
@@ -46,7 +46,7 @@ class driver_base {
         owner_(std::exchange(other.owner_, false)) {}
   driver_base& operator=(driver_base&&) = delete;
 
-  // The hardware has forgotten these ranges of the domain when this returns, and accesses that were
+  // The hardware has invalidated these ranges of the domain when this returns, and accesses that were
   // translated by them have ended.
   result<> flush(std::uint16_t domain,
                  std::span<const invalidation_range<bus_space>> ranges) noexcept {
@@ -77,7 +77,7 @@ class driver_base {
     return failure(errc::timed_out, otherwise, value);
   }
 
-  // Makes the entry of `who` become `next`; the IOMMU has forgotten the old one, and what was
+  // Makes the entry of `who` become `next`; the IOMMU has invalidated the old one, and what was
   // translated by it, when this returns.
   [[nodiscard]] result<> replace(pcie::requester_id who, const entry& next) noexcept {
     const std::uint16_t domain = Self::domain_of(directory_.get(who.raw()));

@@ -23,8 +23,8 @@ enum class dirty_state : std::uint8_t { clear, keep };
 // Tables of Format, made of pages of Tables; owns them. Translates addresses of From into those of
 // Tables::space.
 //
-// Every change is one descent per range; what hardware must forget goes into `changes`. The caller
-// carries these invalidations out and then calls complete(changes); several changes may share one.
+// Every change is one descent per range; the ranges to invalidate are added to `changes`. The caller
+// executes these invalidations and then calls complete(changes); several changes may share one.
 // The overloads without `changes` are for tables that no IOMMU caches: they complete at once.
 //
 // Failures leave the tables as they were. They are: misaligned (to the granule), overflow,

@@ -26,9 +26,9 @@ struct mapped_page {
 };
 
 // Tables of Format at `root`, read through Tables; a small value that owns nothing. Guarantees: a
-// walk reads at most one entry per level, each once; it never leaves what Tables vouches for, and
-// ends, whatever the tables hold. Any number of threads may ask while one or several change the
-// tables: they see each entry as it was or as it is.
+// walk reads at most one entry per level, each once; it reads only memory that Tables returns,
+// and ends, whatever the tables contain. Any number of threads may walk while one or several change
+// the tables: they read each entry as it was or as it is.
 template <PageTableFormat Format, TableReader Tables, class From>
 class page_table_view {
  public:
@@ -58,7 +58,7 @@ class page_table_view {
     const page_table_view* tables = nullptr;
     address<From> at{};
   };
-  // lookup() of each question, whose walks overlap: while one waits for memory, the others go on. For tables
+  // lookup() of each question with overlapping walks: while one waits for memory, the others continue. For tables
   // that are not cached; a single question costs more than lookup(). `found` has a place for each.
   static void lookup_many(std::span<const question> questions,
                           std::span<page_lookup<to>> found) noexcept {
@@ -255,8 +255,8 @@ class page_table_view {
   // As many walks as a processor has loads in flight.
   static constexpr std::size_t lanes = 16;
 
-  // One step of each walk in turn, as in find(): an entry is asked for, and read when the others have had their
-  // turn.
+  // One step of each walk in turn, as in find(): an entry is prefetched, and read after the other walks'
+  // steps.
   static void descend_together(const question* questions, page_lookup<to>* found,
                                std::size_t count) noexcept {
     struct walk_state {
@@ -265,7 +265,7 @@ class page_table_view {
       unsigned slot;
     };
     walk_state walks[lanes];
-    unsigned waiting = 0;  // bit i: walk i goes on
+    unsigned waiting = 0;  // bit i: walk i continues
     for (std::size_t i = 0; i != count; ++i) {
       const page_table_view& v = *questions[i].tables;
       const std::uint64_t a = questions[i].at.value();

@@ -79,7 +79,7 @@ class table_arena {
     return reinterpret_cast<table_word*>(pointer_of(local_addr{at.value() + bias_}));
   }
 
-  // Pages that are handed out now; exact while no other thread allocates.
+  // Pages that are allocated now; exact while no other thread allocates.
   [[nodiscard]] std::size_t used() const noexcept {
     std::size_t sum = 0;
     for (auto& w : used_) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Where page tables lie: how a walk gets from a table's address to its bytes, and who hands out
-// the pages that tables are made of.
+// Access to page tables: the pointer to a table's bytes for its address, and the allocation of pages
+// for tables.
 #pragma once
 
 #include <phasebit/core/address.hpp>
@@ -22,10 +22,10 @@ struct table_page {
   address<Space> at;
 };
 
-// Resolves table addresses. find() answers with a pointer to `bytes` bytes that may be read until
-// the tables change hands, or with nullptr where no table can lie: what it is asked for comes out of
-// entries that others may have written, so it validates. Any number of threads ask at once.
-// `space` is that of table addresses and of the walk's results alike.
+// Resolves table addresses. find() returns a pointer to `bytes` bytes that may be read until the
+// tables have another owner, or nullptr where no table can lie: addresses come from entries that
+// others may have written, so it validates them. Any number of threads may call it at once.
+// `space` is the space of table addresses and of the walk's results.
 template <class T>
 concept TableReader = requires(T& tables, address<typename T::space> at, std::size_t bytes) {
   { tables.find(at, bytes) } noexcept -> std::same_as<table_word*>;

@@ -26,7 +26,7 @@ inline constexpr bool whole_words = std::atomic_ref<std::uint64_t>::is_always_lo
 // the present bits, which is the low one in every format, is cleared first and written last. Such a
 // machine has one writer at a time, of all tables together; readers are any number.
 //
-// This counts the writes, so that a reader notices those that happened between its own accesses: an
+// This counts the writes, so that a reader detects those that happened between its own accesses: an
 // entry that changes twice could otherwise show the low half of one value with the high half of
 // another. `word` is the one that a write is in progress for while `count` is odd.
 struct write_record {

@@ -160,7 +160,7 @@ class device final
     return std::uint64_t{queue_base{queue}[queue_base::ppn]} << 12;
   }
 
-  // 5.15. Errors are cleared by writing one, and the ring goes on; its indices are 0 when it begins.
+  // 5.15. Errors are cleared by writing one, and the ring continues; its indices are 0 when it begins.
   void turn_commands(std::uint32_t value) noexcept {
     if (cqcsr::fence_w_ip.get(value)) command_interrupt_ = false;
     cqcsr_ = value & enables;

@@ -131,7 +131,7 @@ class driver : public iommu::driver::driver_base<driver<Bar, Tables, Host, Conte
   // Nothing that `who` does is let through any more; what it did before has ended.
   result<> detach(pcie::requester_id who) noexcept { return this->replace(who, Context{}); }
 
-  // The oldest record of the queue. One that has overflowed goes on once it is empty.
+  // The oldest record of the queue. One that has overflowed continues once it is empty.
   [[nodiscard]] std::optional<translation_fault> next_fault() noexcept {
     Bar& bar = this->bar_;
     const std::uint32_t tail = bar.read32(fqt_offset);

@@ -144,7 +144,7 @@ struct remapping {
     }
   }
   // 2.3: the MSI page table comes before the second stage, and translates writes to interrupt files
-  // alone. They are not cached under the domain, for each device has a table of its own; and a
+  // alone. They are not cached under the domain, because each device has a table of its own; and a
   // segment of another page does not run into one of them.
   [[nodiscard]] static bool bypasses_cache(const context& state, std::uint64_t a) noexcept {
     return is_msi(state, a);

@@ -348,7 +348,7 @@ struct command_codec {
     if (!first && c.last >> 52 != 0) return false;
     w1 = (c.first >> granule_shift << granule_shift) | tlbi::leaf.of<std::uint64_t>(!c.tables);
     if (!ranges) {
-      // One address: of one page, which the caller vouches for.
+      // One address: it must lie in one page.
       return (c.first ^ c.last) >>
                  detail::step_shift(c.page_sizes, granule_shift, granule_shift - 3U) ==
              0;

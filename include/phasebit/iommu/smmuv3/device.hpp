@@ -251,7 +251,7 @@ class device final
     return {priq_.value & address_mask, log2_of(priq_.value)};
   }
   // 8.1: what cannot be recorded is answered where it is the last request of its group, with success
-  // when the queue is full, so that the function asks again.
+  // when the queue is full, so that the function requests it again.
   void record_page_request(const pri_request& request) noexcept {
     const fault_ring ring = pages();
     const bool on = cr0_[cr0::priqen];

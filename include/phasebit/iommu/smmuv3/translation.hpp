@@ -13,7 +13,7 @@
 
 namespace phasebit::iommu::smmuv3 {
 
-// An SMMU with IDR0.S1P = 0: entries that ask for stage 1 are bad ones, as are those that stall, or
+// An SMMU with IDR0.S1P = 0: entries that request stage 1 are bad ones, as are those that stall, or
 // whose tables are big-endian. Interrupts of devices are writes like any other.
 struct remapping {
   struct context : device_state {

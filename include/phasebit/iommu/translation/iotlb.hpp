@@ -177,7 +177,7 @@ class iotlb {
 };
 
 // A page table, or a view of one, seen through a cache: an AddressTranslator for one tag. Refers to
-// both; what the table maps anew is seen at once, what it no longer maps after an invalidation.
+// both; a new mapping is visible at once, a removed one until an invalidation.
 template <class Table, class Cache>
 class cached_translator {
  public:

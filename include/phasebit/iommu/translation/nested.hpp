@@ -48,7 +48,7 @@ class nested {
          Pages& pages) noexcept
       : format_(format), root_(root), stage2_(&stage2), tables_(stage2, pages) {}
 
-  // Stage 1 by itself. The root is resolved anew, for the guest may move its tables.
+  // Stage 1 by itself. The root is resolved again, because the guest may move its tables.
   [[nodiscard]] stage1_type stage1() const noexcept { return {format_, tables_, root_}; }
 
   [[nodiscard]] result<segment<to>> translate(address<From> a, std::uint64_t bytes,

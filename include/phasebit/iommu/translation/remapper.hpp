@@ -16,7 +16,7 @@
 
 namespace phasebit::iommu {
 
-// How much a remapper remembers; all powers of two.
+// How much a remapper stores; all powers of two.
 struct remapper_caches {
   std::size_t devices = 64;  // entries by requester id and PASID
   std::size_t sets = 64;     // of the IOTLB

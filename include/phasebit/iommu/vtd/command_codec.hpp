@@ -312,7 +312,7 @@ struct command_codec {
       }
       return {ring_fault::illegal_command, recovery::replace_and_clear, 0};
     }
-    // ITE: no device answered. ICE: an answer that was not asked for. Pending waits are lost.
+    // ITE: no device answered. ICE: an answer that was not requested. Pending waits are lost.
     if ((fsts >> 6 & 1) != 0) {
       return {ring_fault::device_timeout, recovery::clear,
               static_cast<std::uint32_t>(iqercd >> 32 & 0xffff)};

@@ -114,7 +114,7 @@ inline constexpr reason_row reason_rows[] = {
      fault_code::second_stage_reserved, fault_code::first_stage_reserved},
     {fault_reason::page_unreadable, fault_code::page_table_unreadable,
      fault_code::second_stage_unreadable, fault_code::first_stage_unreadable},
-    // In legacy mode an entry that permits nothing is a lack of the permission asked for.
+    // In legacy mode an entry that permits nothing is a lack of the permission requested.
     {fault_reason::not_mapped, no_code, fault_code::second_stage_absent,
      fault_code::first_stage_absent},
     {fault_reason::interrupt_malformed_request, fault_code::interrupt_request_reserved, no_code,

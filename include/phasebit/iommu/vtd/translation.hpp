@@ -38,7 +38,7 @@ struct features {
 
 // Legacy mode: second-stage tables and pass-through. Scalable mode: PASID tables with first stage,
 // second stage or pass-through; nested translation is not there, nor are device TLBs, so that
-// entries that ask for them are refused as the specification has it. Posted interrupts are not
+// entries that request them are refused as the specification has it. Posted interrupts are not
 // there either (CAP.PI = 0).
 struct remapping {
   struct context : device_state {

@@ -32,7 +32,7 @@ struct any_post {
 // controller, before new commands are fetched; both call post(c) as often as they like, at once or
 // later. post returns false where the queue is full: nothing was posted, and it is the filter that
 // keeps or loses the entry. For a queue that is gone it swallows the entry and returns true.
-// reset() is called when the controller is disabled: what is held back is forgotten then.
+// reset() is called when the controller is disabled: what is held back is dropped then.
 // All three by the thread that polls, or that writes the register that disables the controller.
 template <class T>
 concept CompletionFilter =

@@ -182,7 +182,7 @@ class controller {
   }
 
   // Function-level reset: registers as after power-on, commands in flight end without a completion.
-  // The program lets the host go on when drained() is true, and polls until then.
+  // The program lets the host continue when drained() is true, and polls until then.
   [[gnu::noinline]] void reset() noexcept {
     const everything_stopped alone{*this};
     reset_now();
@@ -226,7 +226,7 @@ class controller {
 
   // -- save and restore --
 
-  // No command is fetched from now on; those in flight complete, and poll() goes on with that.
+  // No command is fetched from now on; those in flight complete, and poll() continues with that.
   void quiesce() noexcept {
     const everything_stopped alone{*this};
     quiescing_ = true;
@@ -359,7 +359,7 @@ class controller {
     if constexpr (Policy::coalescing::present) s_.coalescing.advance(milliseconds);
     if (s_.regs.disabling()) {
       drain_ms_ = saturating_sum(drain_ms_, milliseconds);
-      // Media that never answer: the host finds out, and RDY stays 1, for its memory is still in use.
+      // Media that never answer: the host finds out, and RDY stays 1, because its memory is still in use.
       if (drain_ms_ > s_.config.drain_limit_ms) s_.regs.set_fatal();
       return;
     }
@@ -371,7 +371,7 @@ class controller {
   }
 
   // A namespace came, went or changed its size: an event where the host has enabled them. Commands
-  // in flight to a namespace that is inactive now are asked to end.
+  // in flight to a namespace that is inactive now are cancelled.
   void namespace_changed(std::uint32_t nsid) noexcept {
     const everything_stopped alone{*this};
     if constexpr (asynchronous) {
@@ -622,7 +622,7 @@ class controller {
     if constexpr (Policy::secondary::present) s_.secondary.primary_reset();
     if constexpr (Policy::maintenance::present) {
       s_.maintenance.controller_reset();
-      // A short self-test does not outlive a reset; an extended one goes on.
+      // A short self-test does not outlive a reset; an extended one continues.
       if (s_.job.what == maintenance_job::kind::self_test && s_.job.self_test == 1) {
         maintenance_worker{s_}.end_self_test(self_test_result::aborted_by_reset);
       }
@@ -774,7 +774,7 @@ class controller {
         log_page_id::changed_zones));
   }
 
-  // The host of this controller was preempted: its commands on the namespace are asked to end.
+  // The host of this controller was preempted: its commands on the namespace are cancelled.
   void abort_preempted(std::uint32_t nsid) noexcept {
     if constexpr (asynchronous) {
       io(s_.groups[0])

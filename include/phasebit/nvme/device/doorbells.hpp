@@ -62,7 +62,7 @@ class doorbell_words {
 // such an index, so that a host that writes the same index again is detected.
 inline constexpr std::uint32_t doorbell_seen = 0xffff'ffff;
 
-// The two pages that Doorbell Buffer Config names. The admin queue never uses them, for a host
+// The two pages that Doorbell Buffer Config names. The admin queue never uses them, because a host
 // need not keep its shadow.
 template <RingOrder Order, AnyDma Dma>
 class shadow_doorbells {

@@ -70,7 +70,7 @@ class protection_checker {
     return status_code::success;
   }
 
-  // Puts the tuple that PRACT asks for into the metadata.
+  // Puts the tuple that PRACT requests into the metadata.
   void insert(std::uint64_t index, std::span<const std::byte> data,
               std::span<std::byte> metadata) const noexcept {
     protection16 t{};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an I/O command asks for, and whether it may: the checks that come before anything changes,
-// the same for media that are done at once and media that complete later.
+// The fields of an I/O command and their checks, which precede all changes, for synchronous and
+// asynchronous media.
 #pragma once
 
 #include <phasebit/block/async_media.hpp>

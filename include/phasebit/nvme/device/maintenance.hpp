@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Sanitize, Device Self-test and firmware slots: what a controller remembers of them. The work itself
+// Sanitize, Device Self-test and firmware slots: what a controller stores for them. The work itself
 // is that of maintenance_worker. NVMe Base 2.0, sections 5.9, 5.12, 5.13 and 5.24.
 #pragma once
 

@@ -310,7 +310,7 @@ class pending_io {
       if (!submit(at, p)) return;
     }
   }
-  // Returns whether the operation was done at once and the command goes on.
+  // Returns whether the operation was done at once and the command continues.
   bool submit(std::uint32_t at, pending_command& p) noexcept {
     const block::media_answer answer = media_of(p).submit(p.request, g_.table.tag(at));
     if (answer.is_pending()) {
@@ -876,7 +876,7 @@ class pending_io {
 
   // -- an operation has finished --
 
-  // Returns whether the command has ended; its result is in `result`. If not, it goes on, or waits for
+  // Returns whether the command has ended; its result is in `result`. If not, it continues, or waits for
   // its data to reach the host (moves_data).
   [[nodiscard]] bool after(std::uint32_t at, pending_command& p,
                            block::media_status status) noexcept {

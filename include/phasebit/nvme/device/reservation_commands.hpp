@@ -19,7 +19,7 @@ namespace phasebit::nvme::device {
 namespace detail {
 
 // The answer to Report: a header, then the controllers of registered hosts. `out` collects as much as
-// the host has asked for.
+// the host has requested.
 template <class Namespaces, class Out>
 void write_reservation_report(Namespaces& set, std::uint32_t nsid, bool extended,
                               Out&& out) noexcept {

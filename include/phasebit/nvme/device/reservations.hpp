@@ -308,7 +308,7 @@ class reservations {
     for (const std::uint8_t byte : id) {
       if (byte != 0) return id;
     }
-    // None was set: a value that no host can set, for no identifier of a host is longer.
+    // None was set: a value that no host can set, because no identifier of a host is longer.
     id = {};
     id[0] = 1;
     id[14] = static_cast<std::uint8_t>(controller + 1);

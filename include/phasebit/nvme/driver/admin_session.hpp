@@ -24,7 +24,7 @@
 namespace phasebit::nvme::driver {
 
 struct controller_options {
-  std::uint16_t io_queues = 1;                // requested; granted_queues() returns the device's number
+  std::uint16_t io_queues = 1;  // requested; granted_queues() returns the device's number
   std::uint32_t admin_timeout_ms = 10'000;    // for each admin command but Format and Sanitize
   std::uint32_t max_transfer = 1U << 20;      // bytes of one command, if MDTS allows as much
   std::uint8_t async_events = 1;              // event requests kept outstanding
@@ -34,7 +34,7 @@ struct controller_options {
 };
 
 // Owns what the device uses of the backend's memory for admin commands, and gives it back only when the
-// device has let go of it. One thread at a time. The backend outlives it. Move-only.
+// device has released it. One thread at a time. The backend outlives it. Move-only.
 template <PcieBackend Backend>
 class admin_session {
  public:
@@ -86,8 +86,8 @@ class admin_session {
     return quirks_.submission_entry_shift != 0 ? quirks_.submission_entry_shift : std::uint8_t{6};
   }
   [[nodiscard]] const dma_region& scratch() const noexcept { return scratch_; }
-  // Before a command that fills it: a device that transfers less than it was asked for must not leave the
-  // bytes of an earlier answer there.
+  // Before a command that fills it: a device that transfers less than requested must not leave the
+  // bytes of earlier data there.
   void clear_scratch() noexcept {
     if (scratch_.size() != 0) __builtin_memset(scratch_.data(), 0, scratch_.size());
   }
@@ -133,7 +133,7 @@ class admin_session {
     return {};
   }
 
-  // Clears CC.EN and waits until the controller has let go of all memory.
+  // Clears CC.EN and waits until the controller has released all memory.
   [[nodiscard]] result<> stop() noexcept {
     return disable(bar_, backend_->clock(), caps_, confirm_gone(),
                    {.quiet_ms = quirks_.quiet_ms,
@@ -333,7 +333,7 @@ class admin_session {
         return std::nullopt;
     }
   }
-  // Entries of other sizes than asked for would be read from the wrong places.
+  // Entries of other sizes than requested would be read from the wrong places.
   [[nodiscard]] result<> check_entry_sizes() const noexcept {
     using id = identify_controller;
     const auto sq_least = id::entry_size_required.get(identity_.sqes);

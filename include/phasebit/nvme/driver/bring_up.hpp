@@ -113,7 +113,7 @@ struct disable_options {
   std::uint32_t patience_ms = 0;  // more than CAP.TO allows, where that is longer
 };
 
-// Clears CC.EN and waits until the controller has let go of all memory. After a success the device
+// Clears CC.EN and waits until the controller has released all memory. After a success the device
 // touches no queue any more; after a failure it may.
 template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
 [[nodiscard]] result<> disable(Bar& bar, Clock&& clock, cap caps, Gone&& is_gone = {},

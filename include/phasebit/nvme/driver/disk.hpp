@@ -30,7 +30,7 @@ struct disk_options {
 //
 // Of a namespace with metadata, read() and write() move the data alone: protection information is made and
 // checked by the controller (PRACT), other metadata is zero in what is written and ignored in what is read. The
-// overloads with `metadata` move both. A command that ends with a status that asks for a retry (Namespace Not
+// overloads with `metadata` move both. A command that ends with a status that requests a retry (Namespace Not
 // Ready and its like, DNR clear) is issued again until the time is over, after the delay that the status
 // names (CRD).
 template <class Controller>
@@ -94,7 +94,7 @@ class disk {
 
   disk(disk&&) noexcept = default;
   disk& operator=(disk&&) = delete;
-  // The bounce buffer goes back only when the device has let go of the queue; else it stays taken.
+  // The bounce buffer goes back only when the device has released the queue; else it stays taken.
   ~disk() {
     bool in_use = queue_.end_reason() == queue_end::abandoned;
     if (!queue_.closed()) {
@@ -260,7 +260,7 @@ class disk {
                                        : queue_.read(range, data, 0U);
   }
 
-  // Posts one command and waits, again where its status asks for it. While a command that was given up is in
+  // Posts one command and waits, again where its status requests it. While a command that was given up is in
   // flight the device may use the bounce buffer, so that nothing more is done with it.
   template <class Post>
   [[nodiscard]] result<> run(Post&& post_command, nvm_opcode opcode) noexcept {

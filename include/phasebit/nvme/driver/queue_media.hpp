@@ -44,7 +44,7 @@ struct queue_media_options {
 };
 
 // An AsyncBlockMedia. A request becomes one command, or several where PRPs, the transfer limit or 65536 blocks
-// ask for that; it is delivered when the last of them has ended. Doorbells are rung by poll(). A
+// request that; it is delivered when the last of them has ended. Doorbells are rung by poll(). A
 // command that was posted is not cancelled; what was not posted yet is.
 //
 // `Queue` is a queue_pair whose token is std::uint32_t, used by nothing else. Queue and operations outlive the
@@ -241,7 +241,8 @@ class queue_media {
         return queue_->submit(nvm::flush(ns_.nsid), at);
       case block::media_operation::write_zeroes: {
         const std::uint64_t remaining = r.blocks - o.done;
-        const auto blocks = static_cast<std::uint32_t>(remaining < most_blocks ? remaining : most_blocks);
+        const auto blocks =
+            static_cast<std::uint32_t>(remaining < most_blocks ? remaining : most_blocks);
         const submitted s = queue_->submit(
             nvm::write_zeroes(
                 {.nsid = ns_.nsid, .lba = r.lba + o.done, .blocks = blocks, .fua = r.fua}),

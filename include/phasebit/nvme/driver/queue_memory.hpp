@@ -86,7 +86,7 @@ struct queue_memory {
     return allocate(memory, entries, max_transfer, page_shift, options{});
   }
 
-  // Only after the device has let go of it.
+  // Only after the device has released it.
   template <DmaMemory Memory>
   void release(Memory& memory) noexcept {
     for (dma_region* region : {&submission, &completion, &lists, &metadata}) {

@@ -74,7 +74,7 @@ struct queue_layout {
 // `gone`: the queue object is destroyed, or becomes another queue; it must not be used any more.
 enum class queue_event : std::uint8_t { completed, ended, moved, gone };
 
-// Posts commands and hands out completions. `Token` is what comes back with a completion: a callback
+// Posts commands and returns completions. `Token` is what comes back with a completion: a callback
 // (poll()), or any small value of the caller's (poll(f)).
 //
 // Guarantees: nothing is allocated, locked or looked up between submit and completion. A command
@@ -87,7 +87,7 @@ enum class queue_event : std::uint8_t { completed, ended, moved, gone };
 // A queue ends when it is deleted, moved from, or its controller is reset, detached, destroyed or found
 // removed. From then on submit() answers `closed` with the reason, ring() does nothing, and no ring is
 // touched. Commands that were in flight end with Command Abort Requested: callbacks are called at once,
-// other tokens are handed out by the next poll(f). Destroying a queue deletes it at its controller.
+// other tokens are returned by the next poll(f). Destroying a queue deletes it at its controller.
 template <RingOrder Order, DoorbellSink Doorbell, class Token = completion_callback,
           unsigned MaxDepth = 256, class EntryStore = cached_store>
 class queue_pair : public detail::queue_link {

@@ -12,7 +12,7 @@ namespace phasebit::nvme::driver {
 struct quirks {
   // No register is read for so long after CC.EN went from 1 to 0: until then reads fail or hang.
   std::uint32_t quiet_ms = 0;
-  // log2 of the distance of I/O submission entries where Identify asks for more than 64 bytes; 0: refuse.
+  // log2 of the distance of I/O submission entries where Identify requests more than 64 bytes; 0: refuse.
   std::uint8_t submission_entry_shift = 0;
   // PRP lists begin on a multiple of this many bytes; 0: as the driver likes.
   std::uint16_t list_alignment = 0;

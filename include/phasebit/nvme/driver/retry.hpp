@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which statuses ask for the same command again, and after how long: NVMe Base 2.0, 3.3.3.2.1 (CRD, DNR) and
+// Statuses after which a command is retried, and the delays: NVMe Base 2.0, 3.3.3.2.1 (CRD, DNR) and
 // figure 276 (CRDT1 to CRDT3 of Identify Controller).
 #pragma once
 

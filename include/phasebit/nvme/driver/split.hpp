@@ -36,7 +36,7 @@ struct split_part {
   }
 };
 
-// Walks through a scatter list once and hands out parts in order, each as long as it may be. The list
+// Walks through a scatter list once and returns parts in order, each as long as it may be. The list
 // stays the caller's until the last part was taken. Bounded: each part has at least one block.
 template <std::size_t MaxSegments = 32>
 class splitter {
@@ -46,7 +46,7 @@ class splitter {
                      const split_limits& limits) noexcept
       : limits_(limits), segments_(segments), lba_(lba) {}
 
-  // Whether everything was handed out.
+  // Whether everything was returned.
   [[nodiscard]] constexpr bool done() const noexcept { return index_ == segments_.size(); }
   [[nodiscard]] constexpr std::size_t segment_index() const noexcept { return index_; }
 

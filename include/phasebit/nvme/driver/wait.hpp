@@ -17,7 +17,7 @@ namespace phasebit::nvme::driver {
 // over. Errors:
 //   invalid_argument  nothing is in flight, or the queue has no controller and with it no clock
 //   not_ready         commands were posted, and ring() was not called: the wait would not end
-//   removed           the queue has ended, or its controller is gone; what was in flight was handed out
+//   removed           the queue has ended, or its controller is gone; what was in flight was returned
 //   protocol          CSTS.CFS, or the device completed what is not in flight
 //   timed_out         none of these: the commands are still in flight
 // The queue's thread, which may not be another one than the controller's where the controller is not idle.

@@ -40,7 +40,7 @@ template <ListSource More>
 
 namespace detail {
 
-// build_contiguous() with the list asked for where one is needed.
+// build_contiguous() with the list requested where one is needed.
 template <class List, ListSource More>
 PHASEBIT_ALWAYS_INLINE build_result build_contiguous(bus_addr begin, std::size_t bytes,
                                                      unsigned page_shift, List&& list_at_hand,

@@ -116,7 +116,7 @@ class list_writer {
   };
 
   // The part of the memory up to the end of its first memory page. It takes all entries, or all but
-  // the link's slot, for a link can stand in a page's very last slot only.
+  // the link's slot, because a link can stand in a page's very last slot only.
   [[nodiscard]] static open_page open(const list_memory& memory, std::size_t entries,
                                       unsigned page_shift) noexcept {
     if (memory.size() < cache_line) return {};

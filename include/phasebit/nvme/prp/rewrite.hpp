@@ -37,7 +37,7 @@ namespace phasebit::nvme::prp {
 namespace detail {
 
 // Translates the pages of one command. Neighbouring pages mostly follow each other on the other
-// side as well, so that the last answer is kept; it was asked for no more than the command's bytes.
+// side as well, so that the last result is kept; a translation covers at most the command's bytes.
 template <AddressTranslator Pages>
 class page_translation {
  public:

@@ -62,7 +62,7 @@ struct [[nodiscard]] build_result {
 };
 
 // Hands out one more list memory, beginning on a memory page, each time that it is called; an empty
-// one when there are no more. Called only where the list at hand is too short.
+// one when there are no more. Called only where the list in use is too short.
 template <class T>
 concept ListSource = requires(T& source) {
   { source() } noexcept -> std::same_as<list_memory>;

@@ -18,7 +18,7 @@ namespace phasebit::nvme::sgl {
 // block, or several that follow each other in memory, need no segment. Refuses with
 // invalid_argument (no blocks, or one of no bytes), overflow (wraps), out_of_range (the sum is
 // beyond `max_bytes` or 4 GiB), misaligned (off a dword, where `dwords_only`, as SGLS bits 1:0 = 10b
-// ask for) and exhausted (segments too short), naming the block; the command is then as it was.
+// request) and exhausted (segments too short), naming the block; the command is then as it was.
 template <class More = no_more_lists>
   requires ListSource<std::remove_reference_t<More>>
 [[nodiscard]] build_result build(std::span<const segment<bus_space>> blocks, std::size_t max_bytes,

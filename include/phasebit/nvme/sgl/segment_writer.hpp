@@ -69,7 +69,7 @@ class segment_writer {
     return true;
   }
 
-  // The descriptor that points to the segment at hand is written once the segment's length and
+  // The descriptor that points to the segment in use is written once the segment's length and
   // type are known: into the segment before it, or into the command.
   void link(sgl_type type) noexcept {
     const sgl_descriptor d =

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the Identify command can be asked for: NVMe Base 2.0, section 5.17.1, figure 273. Every
-// answer is 4096 bytes.
+// The CNS values of the Identify command: NVMe Base 2.0, section 5.17.1, figure 273. Every data
+// structure is 4096 bytes.
 #pragma once
 
 #include <phasebit/nvme/spec/identify_controller.hpp>

@@ -12,7 +12,7 @@
 
 namespace phasebit::nvme {
 
-// Active and allocated namespaces, CNS 02h and 10h: ids above the NSID asked for, ascending; the
+// Active and allocated namespaces, CNS 02h and 10h: ids above the NSID requested, ascending; the
 // first 0 ends the list (figure 146).
 struct namespace_list {
   std::array<le<std::uint32_t>, 1024> nsid;

@@ -15,7 +15,7 @@
 
 namespace phasebit::pcie {
 
-// Memory that is accessed in the width asked for. Config space needs the narrow ones: a 32-bit write
+// Memory that is accessed in the width requested. Config space needs the narrow ones: a 32-bit write
 // that was meant for the command register would clear the status bits beside it.
 template <class T>
 concept ConfigWindow = requires(T& window, std::uint32_t offset) {

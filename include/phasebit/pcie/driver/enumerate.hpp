@@ -95,10 +95,10 @@ void configure(Config& config, const enumerated_function& f, bool bus_master) no
 }  // namespace detail
 
 // Enumerates into `out` and returns the part of it that was filled, each bridge before what is
-// behind it. Everything below the host bridge is switched off first and set up anew, so it is not in
+// behind it. Everything below the host bridge is switched off first and set up again, so it is not in
 // use during the call. A function that breaks the specification is listed with its fault and left
 // switched off. A BAR, a ROM, or virtual functions, for which there is no place are left out and reported on
-// their function (left_out). The others go on. Errors: exhausted (the list). Bounded by out.size()
+// their function (left_out). The others continue. Errors: exhausted (the list). Bounded by out.size()
 // and 256 buses, whatever the devices report.
 template <ConfigAccess Root>
 [[nodiscard]] result<std::span<enumerated_function>> enumerate(

@@ -35,7 +35,7 @@ namespace detail {
 // 128 bytes: a device that is added there may support no more, and the others cannot be changed while they run.
 // `largest` bounds all of them (a code). `all` is the list of enumerate(); nothing in it is in use during the call.
 // Errors: protocol (a function does not take the size that it supports; error::index is its place in the list, and
-// its hierarchy is left at 128 bytes); the other hierarchies are set all the same.
+// its hierarchy is left at 128 bytes); the other hierarchies are set nevertheless.
 template <ConfigAccess Root>
 [[nodiscard]] result<> set_max_payload(Root& root, std::span<const enumerated_function> all,
                                        std::uint8_t largest = largest_payload) noexcept {

@@ -263,7 +263,7 @@ class placer {
     return round_up(cursor, granularity);
   }
 
-  // The largest alignment below `bound` that anything directly behind `bridge` asks for, or 0.
+  // The largest alignment below `bound` that anything directly behind `bridge` requests, or 0.
   [[nodiscard]] std::uint64_t largest_alignment(std::uint16_t bridge, resource_class c,
                                                 std::uint64_t bound) noexcept {
     std::uint64_t largest = 0;

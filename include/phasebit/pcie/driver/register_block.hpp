@@ -208,7 +208,7 @@ class register_block {
   }
 
   // Each register once, in this order: auto [s, n] = block.snapshot<status, count>(). Not one moment's
-  // picture, for the device goes on between two reads.
+  // picture, because the device continues between two reads.
   template <class... Registers>
   [[nodiscard]] std::tuple<Registers...> snapshot() noexcept {
     return std::tuple<Registers...>{read<Registers>()...};

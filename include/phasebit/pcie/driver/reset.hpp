@@ -68,7 +68,7 @@ template <ConfigSpace Config>
 // Resets the function, waits, and puts its BARs, command and device control back. Interrupts stay
 // off and, for a physical function, its virtual functions with them. The driver has stopped its work:
 // what is in flight is lost. Waits up to 100 ms for requests on their way, 100 ms for the reset, and
-// up to `ready_ns` as long as the function asks for retries or does not answer. Errors:
+// up to `ready_ns` as long as the function requests retries or does not answer. Errors:
 // not_supported, removed (it does not answer in that time), and those of find_capability.
 template <ConfigSpace Config, PollClock Clock>
 [[nodiscard]] result<> function_level_reset(Config& config, Clock& clock,

@@ -59,8 +59,8 @@ template <ConfigSpace Config>
   return found;
 }
 
-// Gives a BAR another size. Memory decoding is off afterwards, for the BAR's address is undefined:
-// size and place it anew. Errors: not_supported (no such size), protocol (the BAR did not take it).
+// Gives a BAR another size. Memory decoding is off afterwards, because the BAR's address is undefined:
+// size and place it again. Errors: not_supported (no such size), protocol (the BAR did not take it).
 template <ConfigSpace Config>
 [[nodiscard]] result<> resize_bar(Config& config, const resizable_bar_info& bar,
                                   std::uint64_t bytes) noexcept {

@@ -55,7 +55,7 @@ struct enumerated_function {
   std::optional<error> fault{};
   // A resource for which there was no place; the function is usable without it. error::index is the
   // BAR, 6 + the number of a VF BAR, or one of the constants below; error::value the bytes, buses or
-  // virtual functions that it asked for. Without its virtual functions, `sriov` is empty. BARs come
+  // virtual functions that it requested. Without its virtual functions, `sriov` is empty. BARs come
   // before ROMs, and ROMs before what is kept free behind slots.
   std::optional<error> left_out{};
   static constexpr std::uint32_t vf_buses = 12;
@@ -323,7 +323,7 @@ class scanner {
     }
     const std::uint16_t capability = found->offset;
     const auto at = [&](unsigned offset) { return plus(capability, offset); };
-    // Offset and stride depend on NumVFs and on ARI (9.3.3.9), and are asked for all of them.
+    // Offset and stride depend on NumVFs and on ARI (9.3.3.9), and are read for all of them.
     config.write16(at(sriov::control),
                    sriov_control{}.with(sriov_control::ari_capable_hierarchy, ari_).raw);
     config.write16(at(sriov::num_vfs), found->total_vfs);

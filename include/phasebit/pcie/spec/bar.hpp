@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Base address registers: what they ask for, and where they are. PCIe 5.0, 7.5.1.2.1.
+// Base address registers: kind, size and address. PCIe 5.0, 7.5.1.2.1.
 #pragma once
 
 #include <phasebit/core/align.hpp>
@@ -139,7 +139,7 @@ template <ConfigSpace Config>
 }
 
 // Places BAR `index`. The address is a multiple of the BAR's size and fits its width; decoding is
-// off meanwhile, for a 64-bit BAR is somewhere else between the two writes.
+// off meanwhile, because a 64-bit BAR is somewhere else between the two writes.
 template <ConfigSpace Config>
 void write_bar_address(Config& config, unsigned index, const bar& which, std::uint64_t address,
                        std::uint16_t first = header::bar0) noexcept {

@@ -15,7 +15,7 @@
 
 namespace phasebit::pcie {
 
-// Those that this library or its users are likely to ask for; any other value may be met.
+// Those that this library or its users are likely to request; any other value may be met.
 enum class capability_id : std::uint8_t {
   power_management = 0x01,
   vital_product_data = 0x03,

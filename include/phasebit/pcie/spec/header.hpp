@@ -139,7 +139,7 @@ template <ConfigSpace Config>
   return config.read32(header::command) == 0xffff'ffff;
 }
 
-// 16 bits wide, for the status bits beside it are cleared by writing ones.
+// 16 bits wide, because the status bits beside it are cleared by writing ones.
 template <ConfigSpace Config>
 void set_command(Config& config, command_register value) noexcept {
   config.write16(header::command, value.raw);

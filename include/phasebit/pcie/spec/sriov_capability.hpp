@@ -116,7 +116,7 @@ template <ConfigSpace Config>
 }
 
 // Switches `count` virtual functions on (0: off), and waits the time that the specification gives
-// them. VF BARs have been placed. The capability is read anew, for offset and stride depend on the
+// them. VF BARs have been placed. The capability is read again, because offset and stride depend on the
 // count. Errors: out_of_range (more than TotalVFs), busy (some are on: switch them off first),
 // protocol (the routing ids overlap or leave the hierarchy), removed.
 template <ConfigSpace Config, PollClock Clock>

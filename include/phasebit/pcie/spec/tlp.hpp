@@ -100,7 +100,7 @@ struct tlp_header {
   [[nodiscard]] constexpr unsigned dwords() const noexcept {
     return first()[tlp_dword0::four_dwords] ? 4 : 3;
   }
-  // The doublewords that are asked for or carried, 1 to 1024. Reserved in a message and a completion
+  // The doublewords that are requested or carried, 1 to 1024. Reserved in a message and a completion
   // without data.
   [[nodiscard]] constexpr unsigned length() const noexcept {
     const unsigned n = first()[tlp_dword0::length];

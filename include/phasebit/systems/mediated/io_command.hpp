@@ -47,8 +47,8 @@ struct io_request {
   access wanted = access::read;  // what the drive does with the data
 };
 
-// The entry for the drive is built anew from the fields that were checked: nothing else of what the host
-// wrote reaches the drive. Statuses are those that the specification names.
+// The entry for the drive is built from the checked fields: no other field of the host's entry
+// reaches the drive. Statuses are those that the specification names.
 template <class Function>
 [[nodiscard]] PHASEBIT_ALWAYS_INLINE nvme::status_code check_io(const io_fields& c,
                                                                 const Function& f,

@@ -28,7 +28,7 @@ struct no_config_space {
 };
 
 // A PcieBackend. `Memory` gives regions whose bus addresses are those that the function's flat table
-// translates; relax() of `Clock` lets the engine and the drive go on. A view: all of them, and the doorbell
+// translates; relax() of `Clock` lets the engine and the drive continue. A view: all of them, and the doorbell
 // words, outlive it. Registers: the engine's thread.
 template <class Engine, DmaMemory Memory, PollClock Clock, RingOrder Order = thread_order>
 class local_function {

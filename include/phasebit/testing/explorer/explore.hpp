@@ -16,7 +16,7 @@
 
 namespace phasebit::testing::explorer {
 
-// The program that is explored: what its threads share, and the threads. It is set up anew for each
+// The program that is explored: what its threads share, and the threads. It is set up again for each
 // execution, and does the same each time: nothing in it may depend on time, addresses or earlier
 // executions. At most four threads. A thread that an execution leaves in the middle is abandoned, so
 // that a thread owns nothing that needs a destructor; what does, is made in the setup.

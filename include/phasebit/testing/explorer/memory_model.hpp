@@ -56,7 +56,7 @@ enum class barrier : std::uint8_t {
   return "?";
 }
 
-// The barrier that a processor of this model executes for the one that was asked for: `dmb osh` is
+// The barrier that a processor of this model executes for the one that was requested: `dmb osh` is
 // the only one on Arm that has later stores wait for earlier loads and stores.
 [[nodiscard]] constexpr barrier effective(memory_model model, barrier asked) noexcept {
   if (model == memory_model::x86 && asked != barrier::full) return barrier::none;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an exploration is asked for and what it answers.
+// The parameters and the result of an exploration.
 #pragma once
 
 #include <phasebit/testing/explorer/memory_model.hpp>
@@ -55,7 +55,7 @@ enum class operation : std::uint8_t {
   return "?";
 }
 
-// A fault that the explorer puts into the code it runs: what one call site asks for is weakened. The
+// A fault that the explorer puts into the code it runs: what one call site requests is weakened. The
 // code is the shipped code; the fault is in the ordering that it is given.
 struct mutation {
   enum class effect : std::uint8_t {
@@ -84,7 +84,7 @@ struct options {
   std::string replay = {};  // a failure's token: only that execution
 };
 
-// A place in the source that asked for an order.
+// A place in the source that requested an order.
 struct call_site {
   operation what = operation::load;
   std::string file;

@@ -422,7 +422,7 @@ class client_clock {
 static_assert(PollClock<client_clock>);
 
 // A function that a vfio-user server offers. A PcieBackend with interrupts and reset. A server that goes away
-// is a function that was removed: registers read all ones, writes are lost. Connect anew then.
+// is a function that was removed: registers read all ones, writes are lost. Connect again then.
 //
 // Registers, configuration space and memory by any thread; each interrupt vector by one at a time; set-up
 // by one thread. The server is not trusted: sizes of replies, capability lists and DMA addresses are

@@ -98,7 +98,7 @@ struct server_counters {
 // Serves one client after the other: messages and the device, in poll(). The device is reset when a
 // client leaves. Nothing waits but DMA to memory that the client did not share, where
 // dma_port::set_messages_in_flight() does not allow data to be delivered later. DMA_UNMAP, DEVICE_RESET
-// and a function-level reset are answered when the device has let go of the client's memory.
+// and a function-level reset are answered when the device has released the client's memory.
 //
 // While the device waits for such a DMA, region reads, configuration accesses and information are
 // answered at once: clients hold locks over them. Writes to BARs that arrive meanwhile take effect when
@@ -556,7 +556,7 @@ class server final : private message_dma {
     if (e.value_is_errno) return static_cast<int>(e.value);
     return e.code == errc::exhausted ? ENOMEM : EINVAL;
   }
-  // Waits until the device has let go of the memory.
+  // Waits until the device has released the memory.
   [[nodiscard]] int dma_unmap(const message& m) noexcept {
     if (!load(m, unmap_)) return refuse(EINVAL, wrong_size, m.payload.size());
     if ((unmap_.flags & ~dma_unmap_flag_all) != 0) {
@@ -1051,7 +1051,7 @@ class server final : private message_dma {
       case command::device_set_irqs:
         return true;
       case command::region_write:
-        // Configuration space is the server's; a reset that it asks for waits.
+        // Configuration space is the server's; a reset that it requests waits.
         return m.payload.size() >= sizeof(region_access) &&
                load_wire<region_access>(m.body()).region == config_region;
       default:

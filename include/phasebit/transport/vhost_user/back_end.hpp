@@ -751,7 +751,7 @@ class back_end {
     if (!mapping) return mapping.error();
     log_.attach(std::move(*mapping), static_cast<std::size_t>(area->offset),
                 static_cast<std::size_t>(area->size));
-    // This one is answered whether or not an answer was asked for.
+    // This one is answered whether or not an answer was requested.
     reply(m, std::uint64_t{0});
     return {};
   }

@@ -81,7 +81,7 @@ class message_channel {
   }
 
   // Sends header, payload and descriptors. A socket that takes no more is an error (busy): the other
-  // side does not read what it asked for.
+  // side does not read what it requested.
   [[nodiscard]] result<> send(std::uint32_t number, std::uint32_t flags,
                               std::span<const std::byte> payload,
                               std::span<const int> fds = {}) noexcept {

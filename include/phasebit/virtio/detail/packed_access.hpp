@@ -112,7 +112,7 @@ struct event_word {
   }
 };
 
-// Whether moving by `moved` descriptors to `now` is an event that the other side asked for (2.8.10).
+// Whether moving by `moved` descriptors to `now` is an event that the other side requested (2.8.10).
 // The ring has `size` entries.
 [[nodiscard]] constexpr bool packed_event_due(event_word wanted, bool event_idx,
                                               ring::wrapped_index now, std::uint16_t moved,

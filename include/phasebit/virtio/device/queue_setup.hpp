@@ -54,7 +54,7 @@ struct queue_setup {
 enum class pop_status : std::uint8_t {
   empty,    // nothing is available
   ready,    // the chain holds a buffer
-  refused,  // the driver broke a rule: see fault(). The queue is stopped until it is set up anew
+  refused,  // the driver broke a rule: see fault(). The queue is stopped until it is set up again
 };
 
 // Translates the addresses of the three areas. Each must be aligned and contiguous. Errors:

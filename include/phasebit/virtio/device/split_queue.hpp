@@ -173,7 +173,7 @@ class split_queue {
     Order::full();
     return available();
   }
-  // The next flush() notifies whatever the driver asked for: after a pause or a restore, in which a
+  // The next flush() notifies whatever the driver requested: after a pause or a restore, in which a
   // notification may have been lost.
   void notify_on_next_flush() noexcept { notify_next_ = true; }
 

@@ -17,7 +17,7 @@
 namespace phasebit::virtio::driver {
 
 // The same members and guarantees as split_queue. Buffers that were added become visible at once
-// with publish(), for the first descriptor's flags are written last.
+// with publish(), because the first descriptor's flags are written last.
 template <RingOrder Order, class Token = std::uint64_t>
 class packed_queue {
  public:

@@ -104,7 +104,7 @@ class logical_unit {
     }
     if (op == opcode::request_sense) return respond_sense(c, take_attention(), response);
     if (pending_ != 0) return refused(take_attention());
-    // NACA asks for auto contingent allegiance, which INQUIRY does not offer. The control byte is the last
+    // NACA requests auto contingent allegiance, which INQUIRY does not offer. The control byte is the last
     // of the CDB.
     if ((static_cast<unsigned>(c[control_byte(op)]) & 4U) != 0)
       return refused(invalid_field_in_cdb);

@@ -71,7 +71,7 @@ static_assert(offsetof(config, geometry) == 16 && offsetof(config, blk_size) == 
               offsetof(config, max_write_zeroes_sectors) == 48 &&
               offsetof(config, max_secure_erase_sectors) == 60);
 
-// 5.2.6: what a request asks for.
+// 5.2.6: the type of a request.
 enum class request_type : std::uint32_t {
   in = 0,
   out = 1,

@@ -46,7 +46,7 @@ struct inflight_packed_entry {
   std::uint16_t last;     // of a head: the last entry of the chain
   std::uint16_t num;      // of a head: how many descriptors the chain has
   std::uint64_t counter;  // of a head: the order in which buffers became available
-  std::uint16_t id;       // the descriptor, copied, for the ring's own may be overwritten
+  std::uint16_t id;       // the descriptor, copied, because the ring's own may be overwritten
   std::uint16_t flags;
   std::uint32_t len;
   std::uint64_t addr;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What SCSI block devices are asked for and answer: SPC-4 and SBC-3. Fields are big-endian.
+// Commands and data of SCSI block devices: SPC-4 and SBC-3. Fields are big-endian.
 #pragma once
 
 #include <array>

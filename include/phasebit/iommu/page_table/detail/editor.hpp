@@ -218,7 +218,7 @@ class table_editor : public page_table_view<Format, Tables, From> {
   }
 
   // Calls each(leaf_slots) for every page that has a byte in [first, last]; it may rewrite the
-  // slots, and returns edit::done to go on.
+  // slots, and returns edit::done to continue.
   template <class Each>
   [[nodiscard]] edit each_leaf(table_word* table, unsigned level, std::uint64_t first,
                                std::uint64_t last, Each& each) const noexcept {

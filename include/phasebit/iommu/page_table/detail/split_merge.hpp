@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Large pages made small, and small ones large, under walkers that go on walking.
+// Large pages made small, and small ones large, under walkers that continue walking.
 #pragma once
 
 #include <phasebit/core/bit_scan.hpp>
@@ -101,8 +101,8 @@ class resize_operation {
     return edit::done;
   }
 
-  // Writes `page.count` slots anew as pages of 2^order slots at `target`. Dirty in one is dirty in
-  // all: which part was written is not known.
+  // Rewrites `page.count` slots as pages of 2^order slots at `target`. If one is dirty, all become
+  // dirty: the written part is unknown.
   void rewrite(const leaf_slots& page, std::uint64_t target, unsigned order,
                std::uint64_t last) noexcept {
     std::uint64_t bits = 0;

@@ -91,7 +91,7 @@ class clear_operation {
     table_word* words = table + editor_.index(first, 0);
     std::uint64_t sizes = geometry::span(0);
     if constexpr (page_format<Format>::contiguous) {
-      // Only the pages at the two ends can be cut, for a page lies within one table.
+      // Only the pages at the two ends can be cut, because a page lies within one table.
       if (cut_at(words, first)) return failed(edit::cut, first);
       if (cut_at(words + (count - 1), last)) return failed(edit::cut, last);
       sizes |= std::uint64_t{format_.orders(0)} << Format::granule_shift;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// The places in the source that ask for an order, and the fault that one of them is given.
+// The places in the source that request an order, and the fault that one of them is given.
 #pragma once
 
 #include <phasebit/testing/explorer/detail/names.hpp>
@@ -12,7 +12,7 @@
 
 namespace phasebit::testing::explorer::detail {
 
-// An access or barrier as the code asks for it.
+// An access or barrier as the code requests it.
 struct request {
   operation what = operation::word_load;
   strength order = strength::relaxed;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Whether a memory model allows an execution. Each model is a predicate over whole graphs; program
-// order and reads-from together have no cycle, for the search makes no other graph.
+// order and reads-from together have no cycle, because the search makes no other graph.
 #pragma once
 
 #include <phasebit/testing/explorer/detail/graph.hpp>

@@ -213,7 +213,7 @@ class engine {
     return false;
   }
 
-  // Waits: a condition that was false is not tried again, but read anew in another execution.
+  // Waits: a condition that was false is not tried again, but read again in another execution.
   void begin_wait(std::source_location where) {
     self().wait_from = self().position;
     self().waits_at = where;

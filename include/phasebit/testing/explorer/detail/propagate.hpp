@@ -53,7 +53,7 @@ class propagation {
     } else {
       e.message = view.released;
     }
-    // A release sequence goes on through read-modify-writes.
+    // A release sequence continues through read-modify-writes.
     if (e.exclusive) {
       const int replaced = graph.replaced_by(e);
       if (replaced != initial) join(e.message, graph.at(replaced).message);

@@ -55,7 +55,7 @@ class token {
     }
     return true;
   }
-  // Gives a blank event what the program asks for now.
+  // Gives a blank event what the program requests now.
   static void fill(execution_graph& graph, int id, const event& asked) {
     event& e = graph.at(id);
     const event blank = e;
