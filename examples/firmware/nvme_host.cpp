@@ -9,7 +9,8 @@
 #include <phasebit/nvme/driver/controller.hpp>
 #include <phasebit/pcie/driver/ecam.hpp>
 
-#include <array>
+#include <cstddef>
+#include <new>
 #include <span>
 
 using namespace phasebit;
@@ -25,7 +26,13 @@ struct no_call {
 
 [[nodiscard]] result<> run() noexcept {
   static static_arena<256 * 1024> dma;
-  static std::array<pcie::enumerated_function, 16> functions;
+  // Made here, so that the defaults of 16 functions are not part of the image.
+  alignas(
+      pcie::enumerated_function) static std::byte storage[16 * sizeof(pcie::enumerated_function)];
+  auto* const first = reinterpret_cast<pcie::enumerated_function*>(storage);
+  for (std::size_t i = 0; i != 16; ++i)
+    ::new (static_cast<void*>(first + i)) pcie::enumerated_function{};
+  const std::span functions{first, 16};
   using clock = backend::mmio::tick_clock<board::ticks, board::ticks_per_second>;
 
   // Configuration space of every bus.

@@ -198,3 +198,23 @@ TEST_CASE("the wrong half of a result is the caller's mistake") {
   CHECK(phasebit_test::breaks("error() of a result that has a value",
                               [] { (void)below_ten(2).error(); }));
 }
+
+TEST_CASE("a result that fails ends its value and holds the error") {
+  static int alive = 0;
+  struct counted {
+    counted() noexcept { ++alive; }
+    counted(counted&&) noexcept { ++alive; }
+    ~counted() { --alive; }
+  };
+  {
+    result<counted> r{counted{}};
+    CHECK(alive == 1);
+    r.fail(failure(errc::busy, "later"));
+    CHECK(alive == 0);
+    CHECK_FALSE(r);
+    CHECK(r.error().code == errc::busy);
+    r.fail(failure(errc::io, "now"));
+    CHECK(r.error().code == errc::io);
+  }
+  CHECK(alive == 0);
+}

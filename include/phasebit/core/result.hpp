@@ -104,6 +104,13 @@ class [[nodiscard]] result {
     return error_;
   }
 
+  // Ends the value, if there is one: from now on this holds `failed`.
+  constexpr void fail(const phasebit::error& failed) noexcept {
+    if (good_) value_.~T();
+    ::new (static_cast<void*>(&error_)) phasebit::error(failed);
+    good_ = false;
+  }
+
   template <class U>
   [[nodiscard]] constexpr T value_or(U&& otherwise) const& noexcept {
     return good_ ? value_ : static_cast<T>(std::forward<U>(otherwise));

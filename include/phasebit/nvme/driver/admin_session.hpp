@@ -15,8 +15,10 @@
 #include <phasebit/nvme/spec/status_text.hpp>
 #include <phasebit/pcie/concepts.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <new>
 #include <optional>
 #include <span>
 #include <utility>
@@ -111,8 +113,11 @@ class admin_session {
     if (!scratch) return scratch.error();
     scratch_ = *scratch;
 
-    admin_ = admin_queue<order, doorbell_type>{memory_.layout(0, admin_transfer, page_shift_, {}),
-                                               sq_doorbell(0), cq_doorbell(0)};
+    // In place: a second queue is too large for a frame.
+    using admin_type = admin_queue<order, doorbell_type>;
+    admin_.~admin_type();
+    ::new (static_cast<void*>(&admin_)) admin_type{
+        memory_.layout(0, admin_transfer, page_shift_, {}), sq_doorbell(0), cq_doorbell(0)};
     if (const auto up = enable(bar_, backend_->clock(), caps_,
                                {.submission = memory_.submission.bus,
                                 .completion = memory_.completion.bus,
@@ -214,12 +219,24 @@ class admin_session {
       return failure(errc::invalid_argument, "an Identify data structure has 4096 bytes",
                      out.size());
     }
+    if (const auto answer = identify_in_scratch(what); !answer) return answer;
+    copy_shared(out, scratch_.bytes.first(4096));
+    return {};
+  }
+  // The same, left in memory that the device may still change: scratch_field() copies what is needed.
+  [[nodiscard]] result<> identify_in_scratch(const identify_command& what) noexcept {
+    if (!running()) return not_running();
     clear_scratch();
     const auto answer =
         execute_checked("Identify was refused; status", admin::identify(what), scratch_);
     if (!answer) return answer.error();
-    copy_shared(out, scratch_.bytes.first(4096));
     return {};
+  }
+  template <class Field>
+  [[nodiscard]] Field scratch_field(std::size_t offset) const noexcept {
+    std::array<std::byte, sizeof(Field)> copy;
+    copy_shared(copy, scratch_.bytes.subspan(offset, sizeof(Field)));
+    return load_wire<Field>(copy);
   }
   [[nodiscard]] result<std::uint32_t> get_feature(feature_id which, std::uint32_t nsid) noexcept {
     const auto answer = execute_checked("Get Features was refused; status",

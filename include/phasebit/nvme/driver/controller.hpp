@@ -78,9 +78,7 @@ class controller {
       unclaim(backend);
       return bar.error();
     }
-    result<controller> made{in_place_controller{backend, std::move(*bar), options}};
-    if (const auto up = made->start(); !up) return up.error();
-    return made;
+    return started(backend, *bar, options);
   }
 
   controller(controller&& other) noexcept
@@ -226,26 +224,40 @@ class controller {
 
   // The format of an active namespace: the handle for its reads and writes.
   [[nodiscard]] result<namespace_info> identify_namespace(std::uint32_t nsid) noexcept {
-    struct identify_namespace ns;
+    // The fields are copied out of the answer one by one: the whole of it is too much for a stack of firmware.
+    using id = struct identify_namespace;
     const auto asked =
-        identify({.cns = cns::identify_namespace, .nsid = nsid}, writable_wire_bytes(ns));
+        noticed(session_.identify_in_scratch({.cns = cns::identify_namespace, .nsid = nsid}));
     if (!asked) return asked.error().at(nsid);
+    detail::namespace_fields ns{
+        .nsze = session_.template scratch_field<le<std::uint64_t>>(offsetof(id, nsze)),
+        .noiob = session_.template scratch_field<le<std::uint16_t>>(offsetof(id, noiob)),
+        .flbas = session_.template scratch_field<std::uint8_t>(offsetof(id, flbas)),
+        .dps = session_.template scratch_field<std::uint8_t>(offsetof(id, dps))};
+    const std::uint8_t index = id::format_index_of(
+        ns.flbas, session_.template scratch_field<std::uint8_t>(offsetof(id, nlbaf)),
+        session_.template scratch_field<std::uint8_t>(offsetof(id, nulbaf)));
+    ns.format = session_.template scratch_field<lba_format>(offsetof(id, lbaf) +
+                                                            index * sizeof(lba_format));
     if (ns.nsze == 0) {
       return failure(errc::not_found, "there is no active namespace with this id", nsid);
     }
     if (ns.block_bytes() == 0) {
       return failure(errc::protocol, "the namespace has an impossible block size; its log2",
-                     ns.format().lbads);
+                     ns.format.lbads);
     }
-    if (ns.nsze.get() > ~std::uint64_t{0} >> ns.format().lbads) {
+    if (ns.nsze > ~std::uint64_t{0} >> ns.format.lbads) {
       return failure(errc::protocol, "the namespace has more than 2^64 bytes; its blocks", ns.nsze);
     }
-    namespace_info info = describe_namespace(nsid, ns);
+    namespace_info info = detail::describe(nsid, ns);
     if (info.is_protected() && extended_formats()) {
-      nvm_identify_namespace nvm;
-      const auto known = session_.identify({.cns = cns::command_set_namespace, .nsid = nsid},
-                                           writable_wire_bytes(nvm));
-      if (known) info = describe_namespace(nsid, ns, &nvm);
+      const auto known =
+          session_.identify_in_scratch({.cns = cns::command_set_namespace, .nsid = nsid});
+      if (known) {
+        ns.extended_format = session_.template scratch_field<le<std::uint32_t>>(
+            offsetof(nvm_identify_namespace, elbaf) + index * sizeof(std::uint32_t));
+        info = detail::describe(nsid, ns);
+      }
     }
     info.generation = namespaces_;
     return info;
@@ -477,6 +489,13 @@ class controller {
   }
   static constexpr std::uint32_t identify_controller_elbas = 1U << 15;  // CTRATT bit 15
 
+  // One variable is returned, so that it is made in the caller's result: a controller is too large for a frame.
+  [[nodiscard]] static result<controller> started(Backend& backend, bar_type& bar,
+                                                  const controller_options& options) noexcept {
+    result<controller> made{in_place_controller{backend, std::move(bar), options}};
+    if (const auto up = made->start(); !up) made.fail(up.error());
+    return made;
+  }
   [[nodiscard]] result<> start() noexcept {
     granted_ = 0;
     refused_.reset();

@@ -52,36 +52,64 @@ struct namespace_info {
   }
 };
 
-// The handle's fields from Identify Namespace (CNS 00h), and from the NVM command set's structure (CNS
-// 05h) where the controller has it. block_bytes is 0 where the format makes no sense.
-[[nodiscard]] constexpr namespace_info describe_namespace(
-    std::uint32_t nsid, const identify_namespace& ns,
-    const nvm_identify_namespace* nvm = nullptr) noexcept {
+namespace detail {
+
+// What a handle is made of: the fields of Identify Namespace that matter to commands, each read once, and the extended
+// format of the NVM command set (0 where it is not known).
+struct namespace_fields {
+  std::uint64_t nsze = 0;
+  std::uint16_t noiob = 0;
+  std::uint8_t flbas = 0;
+  std::uint8_t dps = 0;
+  lba_format format{};
+  std::uint32_t extended_format = 0;
+
+  // Data bytes of a block, or 0 where the device's answer makes no sense.
+  [[nodiscard]] constexpr std::uint32_t block_bytes() const noexcept {
+    return format.lbads < 9 || format.lbads > 31 ? 0 : std::uint32_t{1} << format.lbads;
+  }
+};
+
+[[nodiscard]] constexpr namespace_info describe(std::uint32_t nsid,
+                                                const namespace_fields& ns) noexcept {
   namespace_info out;
   out.nsid = nsid;
   out.blocks = ns.nsze;
   out.block_bytes = ns.block_bytes();
-  out.block_shift = ns.format().lbads;
-  out.metadata_bytes = ns.format().ms;
+  out.block_shift = ns.format.lbads;
+  out.metadata_bytes = ns.format.ms;
   out.boundary_blocks = ns.noiob;
   out.metadata_inline =
       out.metadata_bytes != 0 && identify_namespace::flbas_metadata_inline.get(ns.flbas);
   const auto type = identify_namespace::dps_type.get(ns.dps);
   out.protection = type <= 3 ? static_cast<protection_type>(type) : protection_type::none;
   out.protection_first = identify_namespace::dps_first_bytes.get(ns.dps);
-  if (nvm != nullptr) {
-    const std::uint32_t format = nvm->elbaf[ns.format_index()];
-    const auto guard = nvm_identify_namespace::elbaf_guard.get(format);
-    const auto storage = nvm_identify_namespace::elbaf_storage_tag_bits.get(format);
-    out.guard = guard <= 2 ? static_cast<guard_format>(guard) : guard_format::bits16;
-    const unsigned both = out.guard == guard_format::bits16   ? 32U
-                          : out.guard == guard_format::bits32 ? 80U
-                                                              : 48U;
-    const unsigned tag = storage < both ? both - storage : 0U;
-    out.reference_tag_bits = static_cast<std::uint8_t>(tag < 64 ? tag : 64);
-  }
+  const auto guard = nvm_identify_namespace::elbaf_guard.get(ns.extended_format);
+  const auto storage = nvm_identify_namespace::elbaf_storage_tag_bits.get(ns.extended_format);
+  out.guard = guard <= 2 ? static_cast<guard_format>(guard) : guard_format::bits16;
+  const unsigned both = out.guard == guard_format::bits16   ? 32U
+                        : out.guard == guard_format::bits32 ? 80U
+                                                            : 48U;
+  const unsigned tag = storage < both ? both - storage : 0U;
+  out.reference_tag_bits = static_cast<std::uint8_t>(tag < 64 ? tag : 64);
   if (out.metadata_bytes < out.tuple_bytes()) out.protection = protection_type::none;
   return out;
+}
+
+}  // namespace detail
+
+// The handle's fields from Identify Namespace (CNS 00h), and from the NVM command set's structure (CNS
+// 05h) where the controller has it. block_bytes is 0 where the format makes no sense.
+[[nodiscard]] constexpr namespace_info describe_namespace(
+    std::uint32_t nsid, const identify_namespace& ns,
+    const nvm_identify_namespace* nvm = nullptr) noexcept {
+  return detail::describe(
+      nsid, {.nsze = ns.nsze,
+             .noiob = ns.noiob,
+             .flbas = ns.flbas,
+             .dps = ns.dps,
+             .format = ns.format(),
+             .extended_format = nvm != nullptr ? nvm->elbaf[ns.format_index()].get() : 0U});
 }
 
 // Reference tags of 32 to 64 bits, with a storage tag above them: NVM Command Set 1.0, 5.2.1.4 and

@@ -85,6 +85,12 @@ struct identify_namespace {
   static constexpr field<0> nsattr_write_protected{};
 
   [[nodiscard]] constexpr std::uint8_t format_index() const noexcept {
+    return format_index_of(flbas, nlbaf, nulbaf);
+  }
+  // ... where the fields were read alone.
+  [[nodiscard]] static constexpr std::uint8_t format_index_of(std::uint8_t flbas,
+                                                              std::uint8_t nlbaf,
+                                                              std::uint8_t nulbaf) noexcept {
     // Of all formats, those with capabilities of their own included.
     const auto high = nlbaf + nulbaf >= 16 ? flbas_high.get(flbas) : std::uint8_t{0};
     return static_cast<std::uint8_t>(flbas_low.get(flbas) | high << 4);
