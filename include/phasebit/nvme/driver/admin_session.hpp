@@ -32,7 +32,8 @@ struct controller_options {
   std::uint8_t async_events = 1;              // event requests kept outstanding
   std::uint32_t format_timeout_ms = 600'000;  // for Format NVM and Sanitize
   bool shut_down_on_detach = true;            // detach() ends with CC.SHN, as before power goes
-  driver::quirks quirks = {};                 // added to those that are known by the device's ids
+  bool all_command_sets = false;  // CC.CSS = 110b where CAP has it: zoned namespaces, for instance
+  driver::quirks quirks = {};     // added to those that are known by the device's ids
 };
 
 // Owns what the device uses of the backend's memory for admin commands, and gives it back only when the
@@ -123,7 +124,8 @@ class admin_session {
                                 .completion = memory_.completion.bus,
                                 .entries = admin_entries,
                                 .page_shift = page_shift_,
-                                .submission_shift = submission_shift()},
+                                .submission_shift = submission_shift(),
+                                .all_command_sets = options_.all_command_sets},
                                confirm_gone());
         !up) {
       return up;

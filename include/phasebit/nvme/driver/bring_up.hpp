@@ -152,6 +152,7 @@ struct admin_setup {
   std::uint32_t entries = 0;  // of each
   std::uint8_t page_shift = 12;
   std::uint8_t submission_shift = 6;  // CC.IOSQES: log2 of an I/O submission entry's bytes
+  bool all_command_sets = false;      // not NVM alone, where the controller has several
 };
 
 // Programs the admin queues and sets CC.EN of a controller that is disabled; returns when it is ready.
@@ -161,13 +162,14 @@ template <Mmio Bar, PollClock Clock, class Gone = gone_when_ones>
   write_register(bar, aqa::for_entries(setup.entries, setup.entries));
   write_register(bar, asq{setup.submission.value()});
   write_register(bar, acq{setup.completion.value()});
-  write_register(bar, cc{}.with(cc::css, caps[cap::css_iocs] && !caps[cap::css_nvm]
-                                             ? command_set_selected::all_supported
-                                             : command_set_selected::nvm)
-                          .with(cc::mps, static_cast<std::uint8_t>(setup.page_shift - 12U))
-                          .with(cc::iosqes, setup.submission_shift)
-                          .with(cc::iocqes, 4)
-                          .with(cc::en, true));
+  write_register(
+      bar, cc{}.with(cc::css, caps[cap::css_iocs] && (setup.all_command_sets || !caps[cap::css_nvm])
+                                  ? command_set_selected::all_supported
+                                  : command_set_selected::nvm)
+               .with(cc::mps, static_cast<std::uint8_t>(setup.page_shift - 12U))
+               .with(cc::iosqes, setup.submission_shift)
+               .with(cc::iocqes, 4)
+               .with(cc::en, true));
   return detail::wait_for_status(bar, clock, detail::patience_ms(caps), true,
                                  "the controller did not become ready within CAP.TO, in ms",
                                  is_gone, [](csts s) noexcept { return s[csts::rdy]; });
