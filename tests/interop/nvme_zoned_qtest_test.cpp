@@ -101,7 +101,7 @@ TEST_CASE("QEMU's zoned namespace is reported, appended to, finished and reset")
   }
   CHECK(report(*queue, *list, 5 * zone_blocks).size() == zones - 5);
 
-  // Two appends to zone 3: the device says where they are.
+  // Two appends to zone 3: the device reports where they are.
   const std::uint64_t zone = 3 * zone_blocks;
   for (unsigned i = 0; i != 2; ++i) {
     std::memset(data->data(), static_cast<int>(0x41 + i), data->size());

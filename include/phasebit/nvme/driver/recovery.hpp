@@ -234,7 +234,7 @@ class recovery {
     k.abort_sent = true;
     k.tick = shared_.tick;
     const auto aborted = controller_->abort(q.pair_qid(), k.command_id);
-    // Whatever status the Abort has, the command itself says how it ended.
+    // Whatever status the Abort has, the completion of the command itself reports its end.
     if (aborted || aborted.error().code == errc::io) return true;
     recover_from(recovery_step::controller_reset, aborted.error());
     return false;

@@ -158,7 +158,7 @@ namespace zoned {
   return e;
 }
 
-// Writes blocks wherever the zone's write pointer is; range.lba is the zone's first block. The completion says where:
+// Writes blocks wherever the zone's write pointer is; range.lba is the zone's first block. The completion reports where:
 // appended_at().
 [[nodiscard]] constexpr submission_entry append(const block_range& range) noexcept {
   submission_entry e = nvme::detail::block_command_of(nvm_opcode::write, range);
