@@ -8,6 +8,7 @@
 #include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/nvme/driver.hpp>
 
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
