@@ -3,6 +3,7 @@
 // the blocks to the media, complete. Host and controller share a thread and their memory; the host
 // writes its rings once and only moves doorbells. "random" draws block, buffer and offset from a
 // table that branch predictors cannot learn. Beside it: a memcpy of the same size.
+#include <phasebit/block/bounce_pool.hpp>
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/block/null_media.hpp>
 #include <phasebit/memory/translate.hpp>
@@ -33,6 +34,11 @@ using namespace phasebit;
 using namespace phasebit::nvme;
 
 constexpr std::uint32_t depth = 1024;
+
+// As many queues as the largest sweep has.
+struct many_queues : device::default_policy {
+  static constexpr std::size_t max_io_queue_pairs = 4096;
+};
 constexpr std::uint32_t batch = 128;
 constexpr std::size_t disk_bytes = std::size_t{32} << 20;
 
@@ -60,10 +66,10 @@ class pages {
 
 using window = identity_translator<bus_space, local_space>;
 
-template <class Media>
+template <class Media, class Policy = device::default_policy>
 struct machine {
   using namespaces = device::single_namespace<Media>;
-  using controller = device::controller<window, no_interrupts, namespaces, device_order>;
+  using controller = device::controller<window, no_interrupts, namespaces, device_order, Policy>;
 
   template <class... More>
   explicit machine(Media& media, std::uint16_t queues = 1, More&&... more)
@@ -88,6 +94,7 @@ struct machine {
   static device::settings config(std::uint16_t queues) {
     device::settings s;
     s.io_queue_pairs = queues;
+    s.shadow_doorbells = false;
     s.max_queue_entries = depth;
     s.fetch_burst = batch;
     return s;
@@ -235,12 +242,56 @@ void flush(benchmark::State& state) {
 }
 BENCHMARK(flush);
 
+// Media that take a command and deliver it in the next round, without moving data: what a command costs that
+// completes later.
+class next_round_media {
+ public:
+  explicit next_round_media(std::uint64_t blocks) : blocks_(blocks) { tags_.reserve(depth); }
+  [[nodiscard]] std::uint32_t block_size() const noexcept { return 512; }
+  [[nodiscard]] std::uint64_t block_count() const noexcept { return blocks_; }
+  [[nodiscard]] block::media_answer submit(const block::media_request&,
+                                           block::media_tag tag) noexcept {
+    tags_.push_back(tag);
+    return block::media_answer::pending();
+  }
+  template <class Sink>
+  std::size_t poll(Sink&& sink) noexcept {
+    const std::size_t n = tags_.size();
+    for (std::size_t i = 0; i != n; ++i) sink(tags_[i], block::media_status::good);
+    tags_.erase(tags_.begin(), tags_.begin() + static_cast<std::ptrdiff_t>(n));
+    return n;
+  }
+  void cancel(block::media_tag) noexcept {}
+  [[nodiscard]] bool drained() const noexcept { return tags_.empty(); }
+  [[nodiscard]] static bool reaches(memory_domain) noexcept { return true; }
+
+ private:
+  std::uint64_t blocks_;
+  std::vector<block::media_tag> tags_;
+};
+
+void read_later(benchmark::State& state) {
+  const shape what{.blocks = static_cast<std::uint32_t>(state.range(0)),
+                   .random = state.range(1) != 0};
+  next_round_media media{1U << 20};
+  std::vector<device::pending_command> commands(batch);
+  std::vector<block::media_segment> segments(batch * 34);
+  const pages memory{std::size_t{2} * 8192};
+  block::bounce_pool bounce{memory.all(), 8192};
+  machine<next_round_media> m{media, 1, device::pending_memory{commands, segments, &bounce}};
+  const pages data{std::size_t{16} << 20};
+  const pages lists{std::size_t{depth} * 512};
+  write_commands(m, media, data, lists, what);
+  run(state, m);
+}
+BENCHMARK(read_later)->ArgNames({"blocks", "random"})->ArgsProduct({{1, 8, 256}, {0, 1}});
+
 // A round over queue pairs that all are empty.
 void idle_sweep(benchmark::State& state) {
   block::null_media media{1U << 20};
-  machine<block::null_media> m{media, static_cast<std::uint16_t>(state.range(0))};
+  machine<block::null_media, many_queues> m{media, static_cast<std::uint16_t>(state.range(0))};
   for (auto _ : state) benchmark::DoNotOptimize(m.device->poll());
 }
-BENCHMARK(idle_sweep)->Arg(1)->Arg(16)->Arg(64);
+BENCHMARK(idle_sweep)->Arg(1)->Arg(4)->Arg(16)->Arg(64)->Arg(256)->Arg(1024)->Arg(4096);
 
 }  // namespace

@@ -171,7 +171,8 @@ struct session {
     device.write32(cc::offset, 0);
     media.plan().fate = {};
     media.release_all();
-    for (int i = 0; i != 64 && !device.drained(); ++i) poll();
+    // A Sanitize goes on after a reset, a few blocks at a time.
+    for (int i = 0; i != 2000 && !device.drained(); ++i) poll();
     must(device.drained());
     for (int i = 0; i != 64 && csts{device.read32(csts::offset)}[csts::rdy]; ++i) poll();
     for (std::size_t i = 0; i != table.count(); ++i) {

@@ -206,7 +206,7 @@ class controller {
   // Whether commands of a namespace are in flight: its media may be destroyed when none is.
   [[nodiscard]] bool in_flight(std::uint32_t nsid) noexcept {
     const everything_stopped alone{*this};
-    bool any = flushing_ && next_flush_ == nsid;
+    bool any = s_.groups[0].flushing && next_flush_ == nsid;
     if constexpr (asynchronous) {
       for (group_type& g : s_.groups) {
         for (std::uint32_t at = 0; at != g.table.size(); ++at) {
@@ -515,7 +515,7 @@ class controller {
     return sum;
   }
   [[nodiscard]] bool all_drained() const noexcept {
-    return pending() == 0 && !flushing_ && !s_.groups[0].background.pending;
+    return pending() == 0 && !s_.groups[0].flushing && !s_.groups[0].background.pending;
   }
   [[nodiscard]] bool is_quiesced() const noexcept {
     return quiescing_ && all_drained() && !job_in_progress() && s_.deferred.empty() &&
@@ -657,7 +657,7 @@ class controller {
       for (group_type& g : s_.groups) {
         io(g).cancel([](const pending_command&) noexcept { return true; }, status_code::success);
       }
-      if (flushing_) flushed_media_->cancel(flush_tag);
+      if (s_.groups[0].flushing) flushed_media_->cancel(flush_tag);
     }
   }
 
@@ -682,7 +682,7 @@ class controller {
         if (answer.is_busy()) return;
         ++next_flush_;
         if (answer.is_pending()) {
-          flushing_ = true;
+          s_.groups[0].flushing = true;
           flushed_media_ = media;
           return;
         }
@@ -706,11 +706,10 @@ class controller {
 
   // Goes on with what waits for media.
   void progress() noexcept {
-    if constexpr (asynchronous) {
-      if (flushing_) {
-        flushed_media_->poll([this](block::media_tag tag, block::media_status) noexcept {
-          if (tag == flush_tag) flushing_ = false;
-        });
+    // The thread of the admin queue alone may be polled while a shutdown flushes.
+    if constexpr (asynchronous && poll_groups != 1) {
+      if (s_.groups[0].flushing) {
+        s_.groups[0].done += static_cast<unsigned>(io(s_.groups[0]).poll());
       }
     }
     if (!s_.deferred.empty()) progress_deferred();
@@ -860,14 +859,32 @@ class controller {
 
   // The queues of a group from `first` on.
   PHASEBIT_ALWAYS_INLINE void poll_queues(std::size_t group, std::uint16_t first) noexcept {
-    for (std::uint16_t q = first; q <= s_.queues.highest && running(group); ++q) {
-      // A register is looked at in each round, if only to find out about impossible values; a shadow
-      // costs a DMA access, and is read when a slot is needed.
-      if (s_.queues.cq[q].exists() && group_of(q) == group && !shadowed(q)) update_head(q);
-      if (q != 0 && by_weight()) continue;
-      if (s_.queues.sq[q].exists() && group_of(s_.queues.sq[q].completion_queue) == group) {
-        serve(q, s_.config.fetch_burst);
+    if (!running(group)) return;
+    // A shadow doorbell is read when its register was written; with weights, another loop serves.
+    const bool skips = poll_groups == 1 && !s_.shadow.enabled() && !by_weight();
+    for (std::uint32_t q = first; q <= s_.queues.highest; ++q) {
+      const auto& idle = s_.queues.idle[q];
+      if (skips && s_.doorbells.peek(q, ring_side::submission) == idle.tail &&
+          s_.doorbells.peek(q, ring_side::completion) == idle.head) {
+        continue;
       }
+      poll_queue_pair(group, static_cast<std::uint16_t>(q));
+      if (!running(group)) return;
+    }
+  }
+  void poll_queue_pair(std::size_t group, std::uint16_t q) noexcept {
+    auto& sq = s_.queues.sq[q];
+    auto& cq = s_.queues.cq[q];
+    // A register is looked at in each round, if only to find out about impossible values; a shadow
+    // costs a DMA access, and is read when a slot is needed.
+    if (cq.exists() && group_of(q) == group && !shadowed(q)) update_head(q);
+    if (q != 0 && by_weight()) return;
+    if (sq.exists() && group_of(sq.completion_queue) == group) serve(q, s_.config.fetch_burst);
+    if constexpr (poll_groups == 1) {
+      if (sq.empty())
+        s_.queues.idle[q] = {sq.tail, cq.head};
+      else
+        s_.queues.idle[q] = {};
     }
   }
 
@@ -1190,15 +1207,11 @@ class controller {
     return a + b < a ? 0xffff'ffff : a + b;
   }
 
-  // The flush of a shutdown, which is no command's; no entry of the table has this tag.
-  static constexpr block::media_tag flush_tag = ~block::media_tag{0};
-
   typename Namespaces::media_type* flushed_media_ = nullptr;
   std::uint32_t next_flush_ = 0;  // namespaces below it are flushed
   std::uint32_t drain_ms_ = 0;    // since the reset began
   bool shutting_down_ = false;
   bool quiescing_ = false;
-  bool flushing_ = false;
 };
 
 }  // namespace phasebit::nvme::device

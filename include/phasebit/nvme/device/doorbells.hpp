@@ -34,9 +34,13 @@ class doorbell_words {
     return words_.size() >> (stride_ + 1U);
   }
   [[nodiscard]] std::uint32_t load(std::size_t qid, ring_side side) const noexcept {
-    const std::uint32_t value = le<std::uint32_t>::from_wire(Order::load(words_[at(qid, side)]));
+    const std::uint32_t value = peek(qid, side);
     Order::after_load();
     return value;
+  }
+  // The value alone: nothing that the host wrote before it is read because of it.
+  [[nodiscard]] std::uint32_t peek(std::size_t qid, ring_side side) const noexcept {
+    return le<std::uint32_t>::from_wire(Order::load(words_[at(qid, side)]));
   }
   // Orders nothing: the register hands over nothing but itself.
   void store(std::size_t qid, ring_side side, std::uint32_t value) noexcept {

@@ -137,9 +137,13 @@ class pending_io {
   // Media's completions and commands that waited: once in each round, before commands are fetched.
   // Returns how many operations were delivered.
   std::size_t poll() noexcept {
-    if (g_.table.in_flight() == 0 && !g_.background.pending) return 0;
+    if (g_.table.in_flight() == 0 && !g_.background.pending && !g_.flushing) return 0;
     std::size_t delivered = 0;
     const auto sink = [this](block::media_tag tag, block::media_status status) noexcept {
+      if (tag == flush_tag) {
+        g_.flushing = false;
+        return;
+      }
       if (tag == background_tag) {
         g_.background.pending = false;
         g_.background.finished = true;

@@ -56,6 +56,7 @@ template <class State>
   q.entries = std::uint32_t{f::qsize_bits.get(c.cdw10.get())} + 1;
   q.interrupts = interrupts;
   q.vector = vector;
+  s.queues.idle[qid] = {};
   if (qid > s.queues.highest) s.queues.highest = qid;
   s.doorbells.store(qid, ring_side::completion, 0);
   if (s.shadow.enabled() && !s.shadow.begin(qid, ring_side::completion, 0)) s.regs.set_fatal();
@@ -82,6 +83,7 @@ template <class State>
   q.completion_queue = cqid;
   q.priority = static_cast<queue_priority>(f::qprio_bits.get(c.cdw11.get()));
   ++s.queues.cq[cqid].users;
+  s.queues.idle[qid] = {};
   if (qid > s.queues.highest) s.queues.highest = qid;
   s.doorbells.store(qid, ring_side::submission, s.shadow.enabled() ? doorbell_seen : 0);
   if (s.shadow.enabled() && !s.shadow.begin(qid, ring_side::submission, 0)) s.regs.set_fatal();
@@ -94,6 +96,7 @@ void remove_submission_queue(State& s, std::uint16_t qid) noexcept {
   --s.queues.cq[s.queues.sq[qid].completion_queue].users;
   s.queues.sq[qid] = submission_queue{};
   s.doorbells.store(qid, ring_side::submission, 0);
+  s.queues.idle[qid] = {};
   s.queues.find_highest();
 }
 
@@ -126,6 +129,7 @@ template <class State>
   if (s.queues.cq[qid].users != 0) return status_code::invalid_queue_deletion;
   s.queues.cq[qid] = completion_queue{};
   s.doorbells.store(qid, ring_side::completion, 0);
+  s.queues.idle[qid] = {};
   s.queues.find_highest();
   return status_code::success;
 }

@@ -37,6 +37,14 @@ struct queue_table {
   std::uint16_t granted_sq = 0;
   std::uint16_t granted_cq = 0;
   std::uint16_t highest = 0;  // no queue above this exists
+  // The doorbells of a pair whose submission queue is empty and that has nothing to do until one of them
+  // changes. A round over idle queues reads these and the doorbells and nothing else.
+  struct idle_doorbells {
+    static constexpr std::uint64_t never = ~std::uint64_t{0};
+    std::uint64_t tail = never;
+    std::uint64_t head = never;
+  };
+  std::array<idle_doorbells, MaxPairs + 1> idle{};
 
   [[nodiscard]] constexpr bool io_queues_exist() const noexcept { return highest != 0; }
   constexpr void find_highest() noexcept {
@@ -45,6 +53,7 @@ struct queue_table {
   constexpr void clear() noexcept {
     for (auto& q : sq) q = submission_queue{};
     for (auto& q : cq) q = completion_queue{};
+    idle.fill({});
     granted_sq = granted_cq = pairs;
     highest = 0;
   }
@@ -70,6 +79,8 @@ struct background_operation {
 };
 // Its tag; no entry of the table has it.
 inline constexpr block::media_tag background_tag = ~block::media_tag{0} - 1;
+// And the tag of the flush of a shutdown, which is no command's either.
+inline constexpr block::media_tag flush_tag = ~block::media_tag{0};
 
 // The resources of a poll group: the namespaces as its thread reaches them, and memory for commands
 // in flight where the media complete later. Each group has its own media objects, because a media
@@ -94,6 +105,7 @@ struct io_group {
                                            block_metadata_buffer, no_metadata_buffer>;
   [[no_unique_address]] metadata_type metadata{};
   background_operation background{};
+  bool flushing = false;  // of a shutdown, at the media; in the first group
   health_counters health{};
   unsigned done = 0;    // in this round
   bool posted = false;  // completions since the last interrupts
