@@ -174,13 +174,11 @@ bool try_hand_over(servers_type& servers, hosted::reactor& reactor, const target
     return refuse(failure(errc::not_supported, "managed namespaces cannot be handed over"));
   }
   for (const std::string& disk : o.disks) {
-    for (const char* const scheme : {"file:", "uring:", "mem:"}) {
-      if (disk.starts_with(scheme)) goto next;
+    if (!disk.starts_with("file:") && !disk.starts_with("uring:") && !disk.starts_with("mem:")) {
+      return refuse(
+          failure(errc::not_supported, "a disk that this process drives cannot be handed over")
+              .of(disk));
     }
-    return refuse(
-        failure(errc::not_supported, "a disk that this process drives cannot be handed over")
-            .of(disk));
-  next:;
   }
   int ends[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
