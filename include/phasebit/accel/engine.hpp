@@ -22,7 +22,17 @@ struct engine_capabilities {
   std::span<const fusion> fusions{};
   std::uint64_t max_bytes = ~std::uint64_t{0};  // of a step's larger stream
   std::uint16_t max_segments = 0xffff;          // of a step's source or destination
+  std::uint32_t alignment = 1;                  // of where a plan cuts steps; a power of two
 };
+
+// A target with the engine's fusions and limits, so that a plan for it has only steps that the engine takes.
+[[nodiscard]] constexpr target limited_to(target where, const engine_capabilities& c) noexcept {
+  where.fusions = c.fusions;
+  where.max_bytes = c.max_bytes;
+  where.max_segments = c.max_segments;
+  where.alignment = c.alignment;
+  return where;
+}
 
 // One step as an engine gets it: addresses are in the engine's own domain, and stay valid, like the
 // step, until its end has been reported. `with` replaces the step's own parameters (a CRC's seed).

@@ -315,7 +315,9 @@ class execution {
       return;
     }
     const step& s = (*s_)[i];
-    note(s, r.first);
+    step_result first = r.first;
+    if (s.part && !first.good()) first.value += s.then_with.value2;
+    note(s, first);
     if (s.then != operation::none) s_->result_slot(s.then_id) = r.second;
     if (!r.first.good() || (s.then != operation::none && !r.second.good())) {
       failed_ |= std::uint64_t{1} << i;
@@ -326,6 +328,8 @@ class execution {
   // An operation without a result of its own may share its id with one that has (copy_crc32c).
   void note(const step& s, const step_result& r) noexcept {
     step_result& slot = s_->result_slot(s.id);
+    // Parts of one step share a result: a part that failed is not covered by one that ends later.
+    if (s.part && slot.status != step_status::not_run && !slot.good()) return;
     if (pure_operations.has(s.op) && r.good() && slot.status != step_status::not_run) return;
     slot = r;
   }

@@ -7,6 +7,7 @@
 #include <phasebit/accel/detail/plan_search.hpp>
 #include <phasebit/accel/optimizer.hpp>
 #include <phasebit/accel/sequence.hpp>
+#include <phasebit/accel/split.hpp>
 #include <phasebit/accel/target.hpp>
 
 #include <array>
@@ -326,7 +327,8 @@ constexpr bool search_plan(Sequence& s, const target& where) noexcept {
   return true;
 }
 
-// Checks, optimizes, fuses and places. Errors: those of check_scratch().
+// Checks, optimizes, fuses, cuts at the target's limits and places. Errors: those of check_scratch() and
+// split_steps().
 template <class Sequence>
 constexpr result<plan_summary> plan(Sequence& s, const target& where = {}) noexcept {
   if (const auto ok = s.check_scratch(); !ok) return ok.error();
@@ -335,6 +337,7 @@ constexpr result<plan_summary> plan(Sequence& s, const target& where = {}) noexc
   p.steps_before = s.size();
   if (!optimize_chains(s, where)) search_plan(s, where);
   fuse(s, where);
+  if (const auto ok = split_steps(s, where); !ok) return ok.error();
   p.scratch_bytes = assign_scratch(s);
   p.bytes_after = bytes_moved(s);
   p.steps_after = s.size();

@@ -289,6 +289,11 @@ class sequence {
     ++step_count_;
     return true;
   }
+  // A further result, where id_count() is below the capacity.
+  constexpr std::uint8_t new_id() noexcept {
+    results_[id_count_] = {};
+    return id_count_++;
+  }
   [[nodiscard]] constexpr std::size_t free_segments() const noexcept {
     return Segments - segment_count_;
   }
@@ -412,6 +417,7 @@ class sequence {
     s.then_id = 0;
     s.gate = false;
     s.seed_from = step::no_seed;
+    s.part = false;
     s.with = with;
     s.source = {from.bytes, first, 1};
     s.destination = {to.bytes, static_cast<std::uint16_t>(first + 1), 1};
@@ -524,6 +530,7 @@ class sequence {
     s.then_id = 0;
     s.gate = op == operation::compare;
     s.seed_from = step::no_seed;
+    s.part = false;
     s.with = with;
     s.source = {0, before.first, static_cast<std::uint16_t>(middle - before.first)};
     s.destination = {0, middle, static_cast<std::uint16_t>(segment_count_ - middle)};

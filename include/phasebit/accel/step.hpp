@@ -34,6 +34,7 @@ struct step {
   std::uint8_t then_id;    // the same for `then`
   bool gate;               // no later step's write to memory may come before this step has passed
   std::uint8_t seed_from;  // a CRC that continues the result of this id
+  bool part;               // of a longer step; then_with.value2 counts the blocks before it
   operand source;
   operand destination;
   parameters with;

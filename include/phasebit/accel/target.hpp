@@ -30,6 +30,7 @@ struct target {
   std::span<const fusion> fusions{};  // a constexpr table of the engine
   std::uint64_t max_bytes = ~std::uint64_t{0};  // of one step's larger stream
   std::uint16_t max_segments = 0xffff;          // of one step's source or destination
+  std::uint32_t alignment = 1;                  // of where steps are cut; a power of two
 
   [[nodiscard]] static constexpr std::uint64_t bit(domain_id d) noexcept {
     return std::uint64_t{1} << (d.value & 63U);
