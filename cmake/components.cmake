@@ -28,6 +28,6 @@ set(PHASEBIT_COMPONENT_TABLE
   "testing              | 5 | no  | testing              | core ring memory pcie block iommu nvme"
   "transport_vhost_user | 5 | no  | transport/vhost_user | core ring memory pcie block virtio posix"
   "transport_vfio_user  | 5 | no  | transport/vfio_user  | core ring memory pcie block nvme posix"
-  "systems              | 5 | yes | systems              | core ring memory pcie block iommu nvme sriov"
+  "systems              | 5 | yes | systems              | core ring memory pcie block accel iommu nvme sriov"
   "hosted               | 5 | no  | hosted               | core ring memory pcie block accel iommu nvme posix backend_simulated backend_mmio backend_mmio_linux backend_vfio backend_qtest"
 )

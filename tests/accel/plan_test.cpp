@@ -266,3 +266,28 @@ TEST_CASE("dependencies are what a step reads and writes, results and gates") {
   CHECK(dependencies(s, {}, 4) == 0);
   CHECK(dependencies(s, {}, 5) == 1U << 4);
 }
+
+TEST_CASE("a check that strips and the decryption in place after it become one step") {
+  constexpr std::array table{fusion{operation::dif_strip, operation::decrypt}};
+  target where;
+  where.fusions = table;
+  sequence<> s;
+  const auto t = *s.scratch(512);
+  const domain_segment from{0, 520, local_domain};
+  const domain_segment to{4096, 512, local_domain};
+  CHECK(s.dif_strip(t, from, {}));
+  CHECK(s.decrypt(to, t, {.unit_bytes = 512}));
+  const auto p = plan(s, where);
+  REQUIRE(p);
+  CHECK(p->scratch_bytes == 0);
+  REQUIRE(s.size() == 1);
+  CHECK(s[0].op == operation::dif_strip);
+  CHECK(s[0].then == operation::decrypt);
+  // Not where a step between reads what the check wrote.
+  sequence<> kept;
+  CHECK(kept.dif_strip(to, from, {}));
+  CHECK(kept.copy(domain_segment{8192, 512, local_domain}, to));
+  CHECK(kept.decrypt(to, to, {.unit_bytes = 512}));
+  CHECK(plan(kept, where));
+  CHECK(kept.size() == 3);
+}

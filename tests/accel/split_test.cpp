@@ -234,6 +234,33 @@ TEST_CASE("a step of 10 blocks becomes 4 + 4 + 2 at a limit of 4 protected block
   CHECK(s.destinations(s[2])[0].address == (1 << 16) + 8 * 520);
 }
 
+TEST_CASE("a check that fails in a later part reports its block in the whole step") {
+  const auto inner = std::make_unique<software>(plain_cipher<portable_instructions>{keys});
+  for (const auto op : {operation::dif_verify, operation::dif_strip, operation::dif_update}) {
+    for (std::size_t bad = 0; bad != 11; ++bad) {
+      world w{1};
+      limited_engine engine{*inner, 3 * 520, 4};
+      seq s;
+      const protection p{.reference_tag = 5};
+      CHECK(s.dif_insert(w.at(8000, 11 * 520), w.at(0, 11 * 512), p));
+      CHECK(plan(s, limited_to({}, engine.capabilities())));
+      REQUIRE(run(s, engine, w, 0, 1).end.good);
+      w.memory[8000 + bad * 520 + 7] ^= std::byte{1};
+      s.clear();
+      const auto from = w.at(8000, 11 * 520);
+      CHECK((op == operation::dif_verify  ? s.dif_verify(from, p)
+             : op == operation::dif_strip ? s.dif_strip(w.at(20000, 11 * 512), from, p)
+                                          : s.dif_update(w.at(20000, 11 * 520), from, p, 9, 9)));
+      CHECK(plan(s, limited_to({}, engine.capabilities())));
+      REQUIRE(s.size() == 4);
+      const ran r = run(s, engine, w, 0, 1);
+      CHECK_FALSE(r.end.good);
+      CHECK(r.end.status == step_status::guard_error);
+      CHECK(r.results[0].value == bad);
+    }
+  }
+}
+
 TEST_CASE("cuts keep the target's alignment") {
   seq s;
   CHECK(

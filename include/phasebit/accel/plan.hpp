@@ -22,8 +22,9 @@ namespace rules {
 
 // Two steps that the engine does in one pass. Precondition: the table lists the pair, a cipher's data
 // unit divides the block of the protection information it is fused with, and one of
-//   - the second reads exactly what the first wrote, into scratch that no other step reads; the first can
-//     move down to the second, because its source is not written between;
+//   - the second reads exactly what the first wrote, into scratch that no other step reads, or into what
+//     the second overwrites in place; the first can move down to the second, because its source is not
+//     written between;
 //   - the second only reads, exactly what the first wrote, and it is still there;
 //   - the first is a copy, the second only reads, exactly the copy's source, not written between. The
 //     reader may also stand first, if the copy can move up to it: no step between reads or writes the
@@ -80,11 +81,13 @@ struct fuse_steps {
       f.sequence().erase(i);
       return true;
     }
+    const bool replaced = f.same_bytes(f.to(i), f.to(j));
     for (const domain_segment& t : f.to(j)) {
-      if (t.domain != scratch_domain) return false;
+      if (!replaced && t.domain != scratch_domain) return false;
     }
     if (!f.same_bytes(f.from(i), f.to(j)) || !f.unwritten(j, i, f.to(j))) return false;
-    if (!f.unread(j, i, f.to(j)) || !f.dead_after(i, f.to(j))) return false;
+    if (!f.unread(j, i, f.to(j))) return false;
+    if (!replaced && !f.dead_after(i, f.to(j))) return false;
     if (!f.unwritten(j, i, f.from(j)) || !f.apart(f.from(j), f.to(i))) return false;
     // A check must not move down past a gate: the gate would pass first.
     step moved = f.at(j);
