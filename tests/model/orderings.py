@@ -15,7 +15,7 @@ KINDS = [
     (r"Order::(load|after_load|store|full)\b", r"\1"),
     (r"(?:load_tail)<Order>", "load"),
     (r"(?:publish_tail)<Order>", "store"),
-    (r"thread_order::(load_relaxed|load|after_load|store|full)\b", r"thread \1"),
+    (r"thread_order::(load_relaxed|load|after_load|store_relaxed|store|full)\b", r"thread \1"),
     (r"device_order::(load|after_load|store|full)\b", r"device \1"),
     (r"memory_order_([a-z_]+)", r"\1"),
     (r"memory_order::([a-z_]+)", r"\1"),

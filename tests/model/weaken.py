@@ -549,6 +549,137 @@ FAULTS = [
      "      if (!@threaded media: operations are queued under the lock@) mutex_.lock();\n"
      "      waiting_.push_back({request, tag});\n"
      "      if (!@threaded media: operations are queued under the lock@) mutex_.unlock();"),
+    # -- interrupts of the simulated machine, over the explorer's mutex and condition variable --
+    ("backend/simulated/interrupts.hpp",
+     "#include <phasebit/core/cacheline.hpp>\n",
+     "#include <phasebit/core/cacheline.hpp>\n#include <model/threaded_media_model.hpp>\n"),
+    ("backend/simulated/interrupts.hpp",
+     "  std::mutex mutex_;\n  std::condition_variable wake_;",
+     "  ::model::model_mutex mutex_;\n  ::model::model_condition wake_;"),
+    ("backend/simulated/interrupts.hpp",
+     "    pending_.exchange(true, std::memory_order_acq_rel);\n",
+     "    if (!@interrupt: pending before the look at sleepers@) {\n"
+     "      pending_.exchange(true, std::memory_order_acq_rel);\n"
+     "    }\n"),
+    ("backend/simulated/interrupts.hpp",
+     "      const std::lock_guard guard{mutex_};\n      wake_.notify_all();\n    }\n",
+     "      if (!@interrupt: wakes under the lock@) mutex_.lock();\n"
+     "      wake_.notify_all();\n"
+     "      if (!@interrupt: wakes under the lock@) mutex_.unlock();\n"
+     "    }\n"
+     "    if (@interrupt: pending before the look at sleepers@) {\n"
+     "      pending_.exchange(true, std::memory_order_acq_rel);\n"
+     "    }\n"),
+    ("backend/simulated/interrupts.hpp",
+     "    sleepers_.fetch_add(1, std::memory_order_relaxed);\n",
+     "    if (!@interrupt: a sleeper is counted before it looks again@) {\n"
+     "      sleepers_.fetch_add(1, std::memory_order_relaxed);\n"
+     "    }\n"),
+    # A waiter that gives its processor away at once: the explorer follows no busy loop.
+    ("backend/simulated/detail/ticket_lock.hpp",
+     "static constexpr unsigned spins = 64;", "static constexpr unsigned spins = 0;"),
+    ("backend/simulated/detail/ticket_lock.hpp",
+     "    const std::uint32_t mine = next_->fetch_add(1, std::memory_order_relaxed);\n",
+     "    const std::uint32_t mine = @ticket lock: a ticket is taken once@\n"
+     "                                   ? next_->load(std::memory_order_acquire)\n"
+     "                                   : next_->fetch_add(1, std::memory_order_relaxed);\n"),
+    # -- queue objects and the controller that made them --
+    ("nvme/driver/detail/queue_link.hpp",
+     "#include <phasebit/core/ordering.hpp>\n",
+     "#include <phasebit/core/ordering.hpp>\n#include <phasebit/testing/explorer/order.hpp>\n"),
+    ("nvme/driver/detail/queue_link.hpp",
+     "namespace phasebit::nvme::driver {\n",
+     "namespace phasebit::nvme::driver {\n\nusing phasebit::testing::explorer::thread_order;\n"),
+    ("nvme/driver/detail/queue_link.hpp",
+     "    if (namespaces() != generation) thread_order::store_relaxed(short_way_blocks_, 0U);",
+     "    if (namespaces() != generation && !@queue: second look at the generation@) {\n"
+     "      thread_order::store_relaxed(short_way_blocks_, 0U);\n"
+     "    }"),
+    ("nvme/driver/detail/queue_link.hpp",
+     "    if (gone()) return;\n",
+     "    if (gone() && !@queue: a controller that is gone stays gone@) return;\n"),
+    # -- DSA. A snapshot reads the status again, in a wider access, which the explorer does not follow --
+    ("accel/dsa/driver.hpp",
+     "      if ((device_order::load(records_[k].status) & 0x7fU) == 0) continue;\n"
+     "      device_order::after_load();\n"
+     "      const completion_record r = snapshot(records_[k]);",
+     "      using order = ::phasebit::testing::explorer::device_order;\n"
+     "      bool early = @DSA: status before the record@;\n"
+     "      completion_record r{};\n"
+     "      if (early) r.crc = records_[k].crc;\n"
+     "      const std::uint8_t status = order::load(records_[k].status);\n"
+     "      if ((status & 0x7fU) == 0) continue;\n"
+     "      order::after_load();\n"
+     "      r.status = status;\n"
+     "      if (!early) r.crc = records_[k].crc;"),
+    # -- the reactor, over the explorer's descriptor --
+    ("hosted/reactor.hpp",
+     "class reactor {\n public:\n",
+     "class reactor {\n  friend struct ::model::reactor_access;\n\n public:\n"),
+    ("hosted/reactor.hpp",
+     "#include <phasebit/core/error.hpp>\n",
+     "#include <phasebit/core/error.hpp>\n#include <model/reactor_model.hpp>\n"),
+    ("hosted/reactor.hpp",
+     "    ::pthread_join(thread_, nullptr);",
+     "    ::model::joined(stopped_);"),
+    ("hosted/reactor.hpp",
+     "    if (!mailbox_.post(what)) return false;\n    wake();\n",
+     "    if (@reactor: message before the wake-up@) wake();\n"
+     "    if (!mailbox_.post(what)) return false;\n"
+     "    if (!@reactor: message before the wake-up@) wake();\n"),
+    ("hosted/reactor.hpp",
+     "    static_cast<void>(!::write(wake_.get(), &one, sizeof(one)));",
+     "    ::model::descriptor::write(one);"),
+    ("hosted/reactor.hpp",
+     "    std::atomic_thread_fence(std::memory_order_seq_cst);\n"
+     "    if (!sleeping_.load(std::memory_order_relaxed)) return;",
+     "    if (!@reactor: fence of a poster@) std::atomic_thread_fence(std::memory_order_seq_cst);\n"
+     "    if (!sleeping_.load(std::memory_order_relaxed)) return;"),
+    ("hosted/reactor.hpp",
+     "    std::atomic_thread_fence(std::memory_order_seq_cst);\n"
+     "    std::size_t armed = 0;\n"
+     "    bool idle = mailbox_.empty() && !stopping_.load(std::memory_order_relaxed);",
+     "    if (!@reactor: fence before it sleeps@) {\n"
+     "      std::atomic_thread_fence(std::memory_order_seq_cst);\n"
+     "    }\n"
+     "    std::size_t armed = 0;\n"
+     "    bool idle = (mailbox_.empty() || @reactor: second look at the mailbox@) &&\n"
+     "                (!stopping_.load(std::memory_order_relaxed) ||\n"
+     "                 @reactor: second look at the stop@);"),
+    ("hosted/reactor.hpp",
+     "      ::poll(descriptors_.data(), int_cast<nfds_t>(descriptors_.size()),\n"
+     "             static_cast<int>(std::min<std::uint32_t>(options_.longest_sleep_ms, 60'000)));",
+     "      ::model::descriptor::sleep();"),
+    ("hosted/reactor.hpp",
+     "    std::uint64_t count = 0;\n"
+     "    static_cast<void>(!::read(wake_.get(), &count, sizeof(count)));",
+     "    ::model::descriptor::read();"),
+    ("hosted/reactor.hpp", "  mailbox<reactor&> mailbox_;", "  mailbox<reactor&, 2> mailbox_;"),
+    # -- device tables --
+    ("iommu/device_table/entry.hpp",
+     "  if (open) {\n    detail::store_entry_relaxed(at + Entry::gate, Entry::closed);  // the invalidation orders it\n    forget();\n  }",
+     "  if (open && !@device table: the gate is closed first@) {\n"
+     "    detail::store_entry_relaxed(at + Entry::gate, Entry::closed);\n"
+     "    if (!@device table: no walker is left when the words change@) forget();\n"
+     "  }\n"
+     "  if (@device table: words before the open gate@) {\n"
+     "    detail::store_entry(at + Entry::gate, next.words[Entry::gate].get());\n"
+     "  }"),
+    ("iommu/device_table/entry.hpp",
+     "  e.words[Entry::gate] = detail::load_entry(at + Entry::gate);\n"
+     "  for (std::size_t i = 0; i != Entry::word_count; ++i) {\n"
+     "    if (i != Entry::gate) e.words[i] = detail::load_entry_relaxed(at + i);\n"
+     "  }",
+     "  bool late = @device table: the gate is read first@;\n"
+     "  if (!late) e.words[Entry::gate] = detail::load_entry(at + Entry::gate);\n"
+     "  for (std::size_t i = 0; i != Entry::word_count; ++i) {\n"
+     "    if (i != Entry::gate) e.words[i] = detail::load_entry_relaxed(at + i);\n"
+     "  }\n"
+     "  if (late) e.words[Entry::gate] = detail::load_entry(at + Entry::gate);"),
+    ("iommu/fault/fault_queue.hpp",
+     "    if (ring_.full(producer_, consumer_, Format::turns_flip)) {",
+     "    if (ring_.full(producer_, consumer_, Format::turns_flip) &&\n"
+     "        !@fault queue: one place stays free@) {"),
     # -- page tables --
     ("iommu/page_table/table_word.hpp",
      "[[nodiscard]] inline bool exchange_entry_relaxed(table_word* word, std::uint64_t& expected,\n"

@@ -20,6 +20,7 @@
 #include <model/page_tables.hpp>
 #include <model/pending_commands.hpp>
 #include <model/shadow_pair.hpp>
+#include <model/shared_state.hpp>
 #include <model/threaded_medias.hpp>
 #include <model/virtqueues.hpp>
 #include <weaknesses.hpp>
@@ -437,6 +438,34 @@ TEST_CASE("media with threads without a lock, a wake-up or a step") {
   }
   caught("threaded media: no more operations than the capacity", threaded_reads(1, 3, 1, false),
          all_of_them, larger);
+}
+
+TEST_CASE("shared state without a second look, or with two steps turned around") {
+  const options larger{.most_executions = 100'000, .arena_bytes = 65536};
+  caught("interrupt: pending before the look at sleepers", signalled(1, 1));
+  caught("interrupt: wakes under the lock", signalled(1, 1));
+  caught("interrupt: a sleeper is counted before it looks again", signalled(1, 1));
+  caught("ticket lock: a ticket is taken once", ticket_locked(2, false));
+  caught("queue: second look at the generation", short_way_of_an_old_generation());
+  caught("queue: a controller that is gone stays gone", namespaces_change(true));
+  caught("DSA: status before the record", completion_records<device>());
+  for (const char* const name :
+       {"reactor: message before the wake-up", "reactor: second look at the mailbox"}) {
+    caught(name, posted_and_stopped(true), all_of_them, larger);
+  }
+  for (const char* const name :
+       {"reactor: fence of a poster", "reactor: fence before it sleeps"}) {
+    caught(name, woken_for_work(), all_of_them, larger);
+  }
+  caught("reactor: second look at the stop", posted_and_stopped(false), all_of_them, larger);
+  for (const char* const name :
+       {"device table: the gate is closed first",
+        "device table: no walker is left when the words change"}) {
+    caught(name, vtd_entry_is_changed());
+  }
+  caught("device table: words before the open gate", vtd_entry_is_made());
+  caught("device table: the gate is read first", vtd_entry_is_made());
+  caught("fault queue: one place stays free", faults_are_read(3));
 }
 
 TEST_CASE("page tables without an exchange, or with the steps of a write in halves changed") {

@@ -115,6 +115,15 @@ struct thread_order {
     __atomic_store(&mine, &value, __ATOMIC_RELEASE);
 #endif
   }
+  // Orders nothing: for a word that hands over nothing but itself.
+  template <SharedWord T>
+  static void store_relaxed(T& mine, std::type_identity_t<T> value) noexcept {
+#if defined(__riscv) && !defined(__clang__)
+    detail::volatile_store(&mine, std::bit_cast<detail::word_of<sizeof(T)>>(value));
+#else
+    __atomic_store(&mine, &value, __ATOMIC_RELAXED);
+#endif
+  }
   static void full() noexcept { detail::arch::thread_full(); }
 };
 static_assert(RingOrder<thread_order>);

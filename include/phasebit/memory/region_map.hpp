@@ -56,7 +56,7 @@ class region_map {
   {
     table_ = other.table_;
     count_ = other.count_;
-    thread_order::store(last_hit_, 0);
+    thread_order::store_relaxed(last_hit_, 0);
     return *this;
   }
 
@@ -111,12 +111,12 @@ class region_map {
     }
     --count_;
     for (std::size_t i = at; i != count_; ++i) table_[i] = table_[i + 1];
-    thread_order::store(last_hit_, 0);
+    thread_order::store_relaxed(last_hit_, 0);
     return {};
   }
   void clear() noexcept {
     count_ = 0;
-    thread_order::store(last_hit_, 0);
+    thread_order::store_relaxed(last_hit_, 0);
   }
 
   [[nodiscard]] result<segment<local_space>> translate(address<Space> a, std::uint64_t bytes,
@@ -144,13 +144,13 @@ class region_map {
     return a - r.begin < r.bytes;
   }
   [[nodiscard]] const region* find(address<Space> a) const noexcept {
-    const std::uint32_t hint = thread_order::load(last_hit_);
+    const std::uint32_t hint = thread_order::load_relaxed(last_hit_);
     if (hint < count_ && holds(table_[hint], a)) [[likely]] {
       return &table_[hint];
     }
     const std::size_t at = first_ending_after(a);
     if (at == count_ || !holds(table_[at], a)) return nullptr;
-    thread_order::store(last_hit_, static_cast<std::uint32_t>(at));
+    thread_order::store_relaxed(last_hit_, static_cast<std::uint32_t>(at));
     return &table_[at];
   }
   // The region that holds `a`, or the next one above it, or count_.

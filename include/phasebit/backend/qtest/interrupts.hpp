@@ -98,9 +98,9 @@ class interrupts {
   [[nodiscard]] bool poll(unsigned vector) noexcept {
     const std::atomic_ref<std::uint32_t> pending{word(vector)};
     if (pending.load(std::memory_order_relaxed) == 0) return false;
-    // Taken before the ring is looked at: an event after this is another event. The exchange is a
-    // full barrier, for "clear the flag, then look" must not be turned around.
-    return pending.exchange(0, std::memory_order_seq_cst) != 0;
+    // Taken before the ring is looked at: an event after this is another event. The exchange takes the last
+    // message, and acquires what was written before it: "clear the flag, then look" is not turned around.
+    return pending.exchange(0, std::memory_order_acquire) != 0;
   }
   [[nodiscard]] bool wait(unsigned vector, std::uint64_t nanoseconds) noexcept {
     posix::steady_clock clock;

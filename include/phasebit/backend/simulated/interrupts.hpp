@@ -25,15 +25,17 @@ class alignas(cache_line) interrupt_event {
   // wait().
   void signal() noexcept {
     // An exchange, not a store: what an earlier signaller did stays visible through a later one.
-    pending_.exchange(true, std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst) != 0) {
+    // Where it comes behind a sleeper's exchange it acquires that the sleeper is counted; else the sleeper
+    // finds it pending.
+    pending_.exchange(true, std::memory_order_acq_rel);
+    if (sleepers_.load(std::memory_order_relaxed) != 0) {
       const std::lock_guard guard{mutex_};
       wake_.notify_all();
     }
   }
   [[nodiscard]] bool poll() noexcept {
     return pending_.load(std::memory_order_relaxed) &&
-           pending_.exchange(false, std::memory_order_acq_rel);
+           pending_.exchange(false, std::memory_order_acquire);
   }
   // Sleeps until there is an event (-> true) or the time has passed (-> false).
   [[nodiscard]] bool wait(std::uint64_t nanoseconds) noexcept {
@@ -44,9 +46,9 @@ class alignas(cache_line) interrupt_event {
         std::chrono::steady_clock::now() + std::chrono::nanoseconds{static_cast<std::int64_t>(
                                                nanoseconds < longest ? nanoseconds : longest)};
     std::unique_lock guard{mutex_};
-    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    sleepers_.fetch_add(1, std::memory_order_relaxed);
     const bool woken = wake_.wait_until(guard, deadline, [this]() noexcept {
-      return pending_.exchange(false, std::memory_order_seq_cst);
+      return pending_.exchange(false, std::memory_order_acq_rel);
     });
     sleepers_.fetch_sub(1, std::memory_order_relaxed);
     return woken;

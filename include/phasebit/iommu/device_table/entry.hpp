@@ -127,7 +127,7 @@ void replace_entry(table_word* at, const Entry& next, Forget&& forget) noexcept 
     return;
   }
   if (open) {
-    detail::store_entry(at + Entry::gate, Entry::closed);
+    detail::store_entry_relaxed(at + Entry::gate, Entry::closed);  // the invalidation orders it
     forget();
   }
   for (std::size_t i = 0; i != Entry::word_count; ++i) {

@@ -79,7 +79,8 @@ class fault_queue {
       return;
     }
     for (std::size_t i = 0; i != record_type::word_count; ++i) {
-      detail::store_entry(words + i, r.words[i].get());
+      // The index that is published behind it orders the record.
+      detail::store_entry_relaxed(words + i, r.words[i].get());
     }
     producer_ = (producer_ + 1) & ring_.index_mask(Format::turns_flip);
     event_ = true;

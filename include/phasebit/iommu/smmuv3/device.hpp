@@ -262,7 +262,8 @@ class device final
       if (words != nullptr) {
         const auto record = page_request_record::of(request);
         for (std::size_t i = 0; i != record.word_count; ++i) {
-          iommu::detail::store_entry(words + i, record.words[i].get());
+          // The index that is published behind it orders the record.
+          iommu::detail::store_entry_relaxed(words + i, record.words[i].get());
         }
         this->memory_.write_back();
         priq_prod_ = (priq_prod_ + 1) & ring.index_mask(true);

@@ -49,11 +49,21 @@ struct thread_order {
       const T& shared, std::source_location where = std::source_location::current()) noexcept {
     return detail::ordered_load(shared, strength::acquire, where);
   }
+  template <SharedWord T>
+  [[nodiscard]] static T load_relaxed(
+      const T& shared, std::source_location where = std::source_location::current()) noexcept {
+    return detail::ordered_load(shared, strength::relaxed, where);
+  }
   static void after_load() noexcept {}
   template <SharedWord T>
   static void store(T& mine, std::type_identity_t<T> value,
                     std::source_location where = std::source_location::current()) noexcept {
     detail::ordered_store(mine, value, barrier::none, strength::release, operation::store, where);
+  }
+  template <SharedWord T>
+  static void store_relaxed(T& mine, std::type_identity_t<T> value,
+                            std::source_location where = std::source_location::current()) noexcept {
+    detail::ordered_store(mine, value, barrier::none, strength::relaxed, operation::store, where);
   }
   static void full(std::source_location where = std::source_location::current()) noexcept {
     detail::ordered_fence(barrier::full, operation::full, where);

@@ -176,9 +176,9 @@ class queue_link {
     return thread_order::load_relaxed(short_way_blocks_);
   }
   void set_short_way(std::uint32_t blocks, std::uint32_t generation) noexcept {
-    thread_order::store(short_way_blocks_, blocks);
+    thread_order::store_relaxed(short_way_blocks_, blocks);
     thread_order::full();
-    if (namespaces() != generation) thread_order::store(short_way_blocks_, 0U);
+    if (namespaces() != generation) thread_order::store_relaxed(short_way_blocks_, 0U);
   }
   void set_end(queue_end why) noexcept { end_ = why; }
 
@@ -202,16 +202,22 @@ class queue_link {
   // These two may be called while another thread uses the queue.
   void note_namespaces(std::uint32_t generation) noexcept {
     if (gone()) return;
-    thread_order::store(namespaces_, generation);
-    thread_order::store(short_way_blocks_, 0U);
+    end_short_way(generation);
   }
   void note_gone() noexcept {
-    thread_order::store(namespaces_, no_controller);
-    thread_order::store(short_way_blocks_, 0U);
+    end_short_way(no_controller);
   }
 
  private:
   static constexpr std::uint32_t no_controller = ~0U;
+
+  // Against set_short_way(): either that sees the new generation, or its bound is overwritten here. C++ needs the
+  // barrier in both; the processors need the other's alone.
+  void end_short_way(std::uint32_t generation) noexcept {
+    thread_order::store(namespaces_, generation);
+    thread_order::full();
+    thread_order::store_relaxed(short_way_blocks_, 0U);
+  }
 
   queue_registry* registry_ = nullptr;
   queue_link* next_ = nullptr;
