@@ -21,6 +21,7 @@
 #include <phasebit/accel/rules.hpp>
 #include <phasebit/accel/sequence.hpp>
 #include <phasebit/accel/software_engine.hpp>
+#include <phasebit/accel/split.hpp>
 #include <phasebit/accel/step.hpp>
 #include <phasebit/accel/target.hpp>
 #include <phasebit/accel/value_rules.hpp>
@@ -216,7 +217,9 @@
 #include <phasebit/nvme/driver/disk.hpp>
 #include <phasebit/nvme/driver/entry_store.hpp>
 #include <phasebit/nvme/driver/handover.hpp>
+#include <phasebit/nvme/driver/interrupt_wait.hpp>
 #include <phasebit/nvme/driver/namespace_info.hpp>
+#include <phasebit/nvme/driver/procedures.hpp>
 #include <phasebit/nvme/driver/queue_media.hpp>
 #include <phasebit/nvme/driver/queue_memory.hpp>
 #include <phasebit/nvme/driver/queue_pair.hpp>
@@ -268,6 +271,7 @@
 #include <phasebit/nvme/spec/submission.hpp>
 #include <phasebit/nvme/spec/wide.hpp>
 #include <phasebit/nvme/spec/zoned.hpp>
+#include <phasebit/nvme/spec/zoned_commands.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/device/capability_emitter.hpp>
 #include <phasebit/pcie/device/config_space.hpp>
@@ -330,6 +334,12 @@
 #include <phasebit/sriov/shared_function.hpp>
 #include <phasebit/sriov/token_bucket.hpp>
 #include <phasebit/sriov/vf_config.hpp>
+#include <phasebit/systems/ipu/function_view.hpp>
+#include <phasebit/systems/ipu/media_sink.hpp>
+#include <phasebit/systems/ipu/stream_protocol.hpp>
+#include <phasebit/systems/ipu/stream_sink.hpp>
+#include <phasebit/systems/ipu/stream_store.hpp>
+#include <phasebit/systems/ipu_target.hpp>
 #include <phasebit/systems/mediated/guest_memory.hpp>
 #include <phasebit/systems/mediated/identify.hpp>
 #include <phasebit/systems/mediated/io_command.hpp>
