@@ -271,7 +271,6 @@
 #include <phasebit/nvme/spec/submission.hpp>
 #include <phasebit/nvme/spec/wide.hpp>
 #include <phasebit/nvme/spec/zoned.hpp>
-#include <phasebit/nvme/spec/zoned_commands.hpp>
 #include <phasebit/pcie/concepts.hpp>
 #include <phasebit/pcie/device/capability_emitter.hpp>
 #include <phasebit/pcie/device/config_space.hpp>

@@ -4,7 +4,7 @@
 #include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/nvme/driver/controller.hpp>
 #include <phasebit/nvme/driver/wait.hpp>
-#include <phasebit/nvme/spec/zoned_commands.hpp>
+#include <phasebit/nvme/spec/zoned.hpp>
 
 #include <cstdlib>
 #include <cstring>
@@ -41,13 +41,16 @@ std::vector<zone_descriptor> report(Queue& queue, const dma_region& data, std::u
                                     zone_filter which = zone_filter::all) {
   const auto bytes = static_cast<std::uint32_t>(data.size());
   std::memset(data.data(), 0xff, data.size());
-  const auto c =
-      finish(queue, queue.submit_unchecked(zoned::report(1, lba, bytes, which), data, 0U));
+  const auto c = finish(
+      queue, queue.submit_unchecked(
+                 zns::zone_management_receive(
+                     {.nsid = 1, .lba = lba, .bytes = bytes, .filter = which, .partial = true}),
+                 data, 0U));
   REQUIRE(c.ok());
-  const auto header = load_wire<zone_report_header>(data.bytes);
-  REQUIRE(header.nr_zones <= (bytes - 64) / 64);
+  const auto header = load_wire<zone_report>(data.bytes);
+  REQUIRE(header.zones <= (bytes - 64) / 64);
   std::vector<zone_descriptor> out;
-  for (std::size_t i = 0; i != header.nr_zones; ++i) {
+  for (std::size_t i = 0; i != header.zones; ++i) {
     out.push_back(load_wire<zone_descriptor>(data.bytes.subspan(64 + 64 * i)));
   }
   return out;
@@ -80,7 +83,7 @@ TEST_CASE("QEMU's zoned namespace is reported, appended to, finished and reset")
   zoned_identify_namespace id;
   REQUIRE(host->identify({.cns = cns::command_set_namespace, .nsid = 1, .csi = command_set::zoned},
                          writable_wire_bytes(id)));
-  CHECK(id.lbafe[0].zsze == zone_blocks);
+  CHECK(id.lbafe[0].zone_blocks == zone_blocks);
   CHECK(id.mor == 3);
   CHECK(id.mar == 5);
 
@@ -94,10 +97,10 @@ TEST_CASE("QEMU's zoned namespace is reported, appended to, finished and reset")
   auto all = report(*queue, *list, 0);
   REQUIRE(all.size() == zones);
   for (std::size_t i = 0; i != zones; ++i) {
-    CHECK(all[i].zslba == i * zone_blocks);
-    CHECK(all[i].wp == i * zone_blocks);
-    CHECK(all[i].zcap == 120);
-    CHECK(all[i].zone() == zone_state::empty);
+    CHECK(all[i].start == i * zone_blocks);
+    CHECK(all[i].write_pointer == i * zone_blocks);
+    CHECK(all[i].capacity == 120);
+    CHECK(all[i].state() == zone_state::empty);
   }
   CHECK(report(*queue, *list, 5 * zone_blocks).size() == zones - 5);
 
@@ -107,9 +110,9 @@ TEST_CASE("QEMU's zoned namespace is reported, appended to, finished and reset")
     std::memset(data->data(), static_cast<int>(0x41 + i), data->size());
     const auto c = finish(
         *queue,
-        queue->submit_unchecked(zoned::append({.nsid = 1, .lba = zone, .blocks = 8}), *data, i));
+        queue->submit_unchecked(zns::zone_append({.nsid = 1, .lba = zone, .blocks = 8}), *data, i));
     REQUIRE(c.ok());
-    CHECK(zoned::appended_at(c) == zone + 8 * i);
+    CHECK(zns::appended_at(c) == zone + 8 * i);
   }
   for (unsigned i = 0; i != 2; ++i) {
     CHECK(finish(*queue, queue->read({.lba = zone + 8 * i, .blocks = 8}, *data, 0U)).ok());
@@ -117,8 +120,8 @@ TEST_CASE("QEMU's zoned namespace is reported, appended to, finished and reset")
   }
   const auto opened = report(*queue, *list, 0, zone_filter::implicitly_opened);
   REQUIRE(opened.size() == 1);
-  CHECK(opened[0].zslba == zone);
-  CHECK(opened[0].wp == zone + 16);
+  CHECK(opened[0].start == zone);
+  CHECK(opened[0].write_pointer == zone + 16);
 
   // A write elsewhere than at the write pointer, and an append that does not fit.
   CHECK(finish(*queue, queue->write({.lba = zone, .blocks = 8}, *data, 0U)).status() ==
@@ -126,24 +129,32 @@ TEST_CASE("QEMU's zoned namespace is reported, appended to, finished and reset")
   CHECK(finish(*queue, queue->write({.lba = zone + 16, .blocks = 8}, *data, 0U)).ok());
   for (unsigned i = 0; i != 12; ++i) {
     REQUIRE(finish(*queue, queue->submit_unchecked(
-                               zoned::append({.nsid = 1, .lba = zone, .blocks = 8}), *data, 0U))
+                               zns::zone_append({.nsid = 1, .lba = zone, .blocks = 8}), *data, 0U))
                 .ok());
   }
-  CHECK(finish(*queue, queue->submit_unchecked(zoned::append({.nsid = 1, .lba = zone, .blocks = 8}),
-                                               *data, 0U))
+  CHECK(finish(*queue, queue->submit_unchecked(
+                           zns::zone_append({.nsid = 1, .lba = zone, .blocks = 8}), *data, 0U))
             .status() == status_code::zone_is_full);
 
-  CHECK(finish(*queue, queue->submit(zoned::send(1, 0, zone_action::open), 0U)).ok());
-  CHECK(report(*queue, *list, 0)[0].zone() == zone_state::explicitly_opened);
-  CHECK(finish(*queue, queue->submit(zoned::send(1, 0, zone_action::close), 0U)).ok());
-  CHECK(finish(*queue, queue->submit(zoned::finish(1, zone_blocks), 0U)).ok());
+  CHECK(finish(*queue, queue->submit(zns::zone_management_send(1, zone_send_action::open, 0), 0U))
+            .ok());
+  CHECK(report(*queue, *list, 0)[0].state() == zone_state::explicitly_opened);
+  CHECK(finish(*queue, queue->submit(zns::zone_management_send(1, zone_send_action::close, 0), 0U))
+            .ok());
+  CHECK(finish(*queue, queue->submit(
+                           zns::zone_management_send(1, zone_send_action::finish, zone_blocks), 0U))
+            .ok());
   all = report(*queue, *list, 0);
-  CHECK(all[1].zone() == zone_state::full);
-  CHECK(all[3].zone() == zone_state::full);
-  CHECK(finish(*queue, queue->submit(zoned::reset(1, zone), 0U)).ok());
+  CHECK(all[1].state() == zone_state::full);
+  CHECK(all[3].state() == zone_state::full);
+  CHECK(
+      finish(*queue, queue->submit(zns::zone_management_send(1, zone_send_action::reset, zone), 0U))
+          .ok());
   all = report(*queue, *list, 0);
-  CHECK(all[3].zone() == zone_state::empty);
-  CHECK(all[3].wp == zone);
-  CHECK(finish(*queue, queue->submit(zoned::send_all(1, zone_action::reset), 0U)).ok());
-  for (const auto& z : report(*queue, *list, 0)) CHECK(z.zone() == zone_state::empty);
+  CHECK(all[3].state() == zone_state::empty);
+  CHECK(all[3].write_pointer == zone);
+  CHECK(finish(*queue,
+               queue->submit(zns::zone_management_send(1, zone_send_action::reset, 0, true), 0U))
+            .ok());
+  for (const auto& z : report(*queue, *list, 0)) CHECK(z.state() == zone_state::empty);
 }

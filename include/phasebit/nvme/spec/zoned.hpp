@@ -202,9 +202,13 @@ struct zone_report_options {
   return e;
 }
 
-// `range.lba` is the first block of the zone. The completion's DW0 and DW1 say where the data went.
+// `range.lba` is the first block of the zone. The completion holds the first block that was written: appended_at().
 [[nodiscard]] constexpr submission_entry zone_append(const block_range& range) noexcept {
   return nvme::detail::block_command_of(nvm_opcode::zone_append, range);
+}
+template <class Completion>
+[[nodiscard]] constexpr std::uint64_t appended_at(const Completion& c) noexcept {
+  return c.dw0() | std::uint64_t{c.dw1()} << 32;
 }
 
 }  // namespace zns
