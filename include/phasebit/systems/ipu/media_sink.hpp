@@ -3,6 +3,7 @@
 #pragma once
 
 #include <phasebit/block/async_media.hpp>
+#include <phasebit/core/int_cast.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/memory/dma_region.hpp>
 
@@ -52,7 +53,7 @@ class media_sink {
   template <class Sink>
   std::size_t poll(Sink&& sink) noexcept {
     return media_->poll([&sink](block::media_tag tag, block::media_status status) noexcept {
-      sink(static_cast<std::size_t>(tag), status);
+      sink(int_cast<std::size_t>(tag), status);
     });
   }
 
@@ -69,9 +70,8 @@ class media_sink {
   [[nodiscard]] block::media_answer ask(block::media_operation op, std::size_t slot,
                                         std::uint64_t block, std::size_t bytes) noexcept {
     const bool local = domain_ == memory_domain::local;
-    const std::uint64_t at = local
-                                 ? reinterpret_cast<std::uintptr_t>(buffer(slot).data())
-                                 : buffers_.bus.value() + static_cast<std::uint64_t>(slot) * each();
+    const std::uint64_t at = local ? reinterpret_cast<std::uintptr_t>(buffer(slot).data())
+                                   : buffers_.bus.value() + std::uint64_t{slot} * each();
     segments_[slot] = {at, static_cast<std::uint32_t>(bytes), domain_, 0};
     return media_->submit({.operation = op,
                            .lba = block * per_block_,
