@@ -88,8 +88,8 @@ command random_command(random_type& random) {
   return c;
 }
 
-// Whether an invalidation that was read names all that `asked` names. An IOMMU whose caches do not distinguish
-// what a field says invalidates more.
+// Whether a decoded invalidation names all that `asked` names. It may name more: not every cache distinguishes
+// every field.
 bool names_all(const command& read, const command& asked) {
   if (read.kind == kind::invalidate_everything) return true;
   if (read.by_domain && (!asked.by_domain || read.domain != asked.domain)) return false;
@@ -121,7 +121,7 @@ bool is_one_page(const command& c, unsigned granule, unsigned step) {
 
 }  // namespace
 
-TEST_CASE("VT-d: what is encoded names at least what was asked, the rest is refused") {
+TEST_CASE("VT-d: an encoded command covers the request; what cannot be encoded is refused") {
   random_type random(1);
   unsigned accepted = 0;
   std::set<kind> seen;
@@ -220,7 +220,7 @@ TEST_CASE("VT-d: what is encoded names at least what was asked, the rest is refu
   CHECK(seen.size() == 7);
 }
 
-TEST_CASE("AMD: what is encoded names at least what was asked, the rest is refused") {
+TEST_CASE("AMD: an encoded command covers the request; what cannot be encoded is refused") {
   random_type random(2);
   unsigned accepted = 0;
   std::set<kind> seen;
@@ -292,7 +292,7 @@ TEST_CASE("AMD: what is encoded names at least what was asked, the rest is refus
       if (c.kind != kind::invalidate_translations) asked.tables = false;
       if (c.kind == kind::invalidate_device_tlb) REQUIRE(read.queue_depth == c.queue_depth);
       REQUIRE(names_all(read, asked));
-      // What is longer than 2^52 bytes is all addresses: INVALIDATE pages of that size are not defined.
+      // Blocks of 2^52 bytes and more are not defined: all addresses are invalidated instead.
       if (c.by_range && read.by_range) REQUIRE(((read.last - read.first) >> 52) == 0);
     }
   }
@@ -300,7 +300,7 @@ TEST_CASE("AMD: what is encoded names at least what was asked, the rest is refus
   CHECK(seen.size() == 7);
 }
 
-TEST_CASE("SMMUv3: what is encoded names at least what was asked, the rest is refused") {
+TEST_CASE("SMMUv3: an encoded command covers the request; what cannot be encoded is refused") {
   random_type random(3);
   unsigned accepted = 0;
   std::set<kind> seen;
@@ -424,7 +424,7 @@ TEST_CASE("SMMUv3: what is encoded names at least what was asked, the rest is re
   CHECK(seen.size() == 7);
 }
 
-TEST_CASE("RISC-V: what is encoded names at least what was asked, the rest is refused") {
+TEST_CASE("RISC-V: an encoded command covers the request; what cannot be encoded is refused") {
   random_type random(4);
   unsigned accepted = 0;
   std::set<kind> seen;
