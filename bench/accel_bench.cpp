@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What planning costs: build, optimize and hand over, with no data moved; and what a plan saves end to
-// end with the same engine. Sizes and addresses come from a table: random, or the same each time.
+// The cost of planning: build, optimize and submit, without moving data; and the saving of a plan
+// end to end with the same engine. Sizes and addresses come from a table: random, or the same each
+// time.
 #include "support/cycles.hpp"
 
 #include <phasebit/accel/execution.hpp>

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the engine of systems/mediated_nvme adds to an I/O: doorbell sweep, fetch, checks, PRP translation,
-// forwarding, and the way back. "raw" is the drive's queue pair used directly; "mediated" is the same drive
-// behind the engine, with one active function among so many. The drive is a loop in memory that completes
-// whatever was posted. The hosts wrote their rings once and only move doorbells. "random" draws block, page
-// and offset of each command. The difference of "mediated" and "raw" is what is asked for.
+// The cost that the engine of systems/mediated_nvme adds to an I/O: doorbell sweep, fetch, checks,
+// PRP translation, forwarding, and the completion. "raw" is the drive's queue pair used directly;
+// "mediated" is the same drive behind the engine, with one active function among many. The drive is
+// a loop in memory that completes every posted command. The hosts wrote their rings once and only
+// move doorbells. "random" draws block, page and offset of each command. The result is the
+// difference of "mediated" and "raw".
 #include <phasebit/nvme/spec/nvm_commands.hpp>
 #include <phasebit/systems/mediated_nvme.hpp>
 

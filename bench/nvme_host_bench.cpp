@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the driver itself costs per I/O: take a request, build the command, describe its buffer, post,
-// ring, poll, check the status and the command id, ring the completion queue, give the id back. The
-// controller lives in the same memory and the same thread; what it costs by itself is measured in the
-// same round and subtracted. Beside it, in the same run: a memcpy of the same size, and a
-// Boost.Lockfree queue that hands over as many pointers there and back.
+// The driver's own cost per I/O: take a request, build the command, describe its buffer, post,
+// ring, poll, check the status and the command id, ring the completion queue, release the id. The
+// controller lives in the same memory and the same thread; its own cost is measured in the same
+// round and subtracted. Beside it, in the same run: a memcpy of the same size, and a Boost.Lockfree
+// queue that passes as many pointers in both directions.
 #include <phasebit/core/ordering.hpp>
 #include <phasebit/nvme/driver/entry_store.hpp>
 #include <phasebit/nvme/driver/queue_pair.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What changes and walks of page tables cost, by format, by range length and by page size.
+// The cost of changes and walks of page tables, by format, by range length and by page size.
 #include <phasebit/iommu/page_table/formats.hpp>
 #include <phasebit/iommu/page_table/page_table.hpp>
 #include <phasebit/iommu/page_table/table_arena.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What PRPs cost: building them for a buffer, and translating those of a command, by size.
+// The cost of PRPs: building them for a buffer, and translating those of a command, by size.
 #include <phasebit/memory/region_map.hpp>
 #include <phasebit/memory/translators.hpp>
 #include <phasebit/nvme/prp.hpp>

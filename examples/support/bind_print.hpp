@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What `bind` shows: for people a few lines for each function, for programs JSON.
+// The output of `bind`: a few lines for each function, or JSON for programs.
 #pragma once
 
 #include "support/bind_functions.hpp"

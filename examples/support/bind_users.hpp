@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Who would miss a PCI function: its disks and what is mounted of them, its network interfaces, and
-// the processes that have it open.
+// The users of a PCI function: its disks and their mounts, its network interfaces, and the
+// processes that have it open.
 #pragma once
 
 #include "support/bind_sysfs.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What --fault lets a simulated disk do.
+// The faults that --fault injects into a simulated disk.
 #pragma once
 
 #include <phasebit/backend/simulated.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the FPGA does, in software: the device's side of both rings, over memory that the host sees as
-// a BAR. It is written as hardware has to be: what the host wrote is read once, checked, then used.
+// The FPGA in software: the device's side of both rings, over memory that the host sees as a BAR.
+// It is written as hardware has to be: the host's writes are read once, checked, then used.
 #pragma once
 
 #include "fpga_registers.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the block engine is kept busy with, and what has to come of it.
+// The workload of the block engine, and the check of its results.
 #pragma once
 
 #include "support/fpga_engine.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What one queue pair is kept busy with.
+// The workload of one queue pair.
 #pragma once
 
 #include "support/latency.hpp"

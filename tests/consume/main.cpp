@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a user's first program may look like; every way of consuming the library builds this one.
+// A user's first program; every way of consuming the library builds this one.
 #include <phasebit/phasebit.hpp>
 
 #include <cstdio>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the snippets of docs/errors.md take for granted.
+// Declarations for the snippets of docs/errors.md.
 #pragma once
 
 #include <phasebit/core/result.hpp>

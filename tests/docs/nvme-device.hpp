@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the snippets of docs/nvme-device.md stand in.
+// Declarations for the snippets of docs/nvme-device.md.
 #include <phasebit/block/bounce_pool.hpp>
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/block/planned_media.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the snippets of docs/vfio_user.md take for granted.
+// Declarations for the snippets of docs/vfio_user.md.
 #pragma once
 
 #include <phasebit/block/memory_media.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the snippets of docs/virtio.md take for granted.
+// Declarations for the snippets of docs/virtio.md.
 #pragma once
 
 #include <phasebit/phasebit.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the identify example prints of values that few controllers have.
+// The output of the identify example for values that few controllers have.
 #include "support/identify_fields.hpp"
 
 #include <doctest/doctest.h>

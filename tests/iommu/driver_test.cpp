@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What drivers make an IOMMU forget, and when: shown on emulated IOMMUs, whose caches keep what is not
-// invalidated, and on the commands that lie in the ring.
+// The invalidations of drivers, and their times: tested on emulated IOMMUs, whose caches keep
+// everything that is not invalidated, and on the commands in the ring.
 #include <array>
 #include <bit>
 #include <cstddef>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What must hold of every format alike.
+// Properties of every page-table format.
 #include "page_table_harness.hpp"
 
 #include <algorithm>

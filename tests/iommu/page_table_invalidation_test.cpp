@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What changes of page tables ask hardware to forget, and when.
+// The invalidations that changes of page tables require, and their times.
 #include "page_table_harness.hpp"
 
 #include <phasebit/iommu/page_table/formats/amdv1.hpp>

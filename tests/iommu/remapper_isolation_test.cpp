@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What keeps devices, processes and interrupt files apart.
+// The isolation of devices, processes and interrupt files.
 #include <phasebit/iommu/command_queue/consumer.hpp>
 #include <phasebit/iommu/page_table/formats/x86.hpp>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the models of rings share: where a device finds the memory of its driver, and how a report is
-// judged.
+// Shared by the models of rings: the device's access to the memory of its driver, and the checks of
+// a report.
 #pragma once
 
 #include <phasebit/core/address.hpp>

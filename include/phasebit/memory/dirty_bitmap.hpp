@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which pages were written to, as a bitmap: the layout of iommufd (IOMMU_HWPT_GET_DIRTY_BITMAP) and of the dirty
-// logs of vhost-user and vfio-user on little-endian machines.
+// The written pages, as a bitmap: the layout of iommufd (IOMMU_HWPT_GET_DIRTY_BITMAP) and of the
+// dirty logs of vhost-user and vfio-user on little-endian machines.
 #pragma once
 
 #include <phasebit/core/address.hpp>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which function is served next: shares in proportion to weights, whatever the size of each request.
+// Selects the function to serve next: shares in proportion to weights, whatever the size of each
+// request.
 #pragma once
 
 #include <phasebit/core/expects.hpp>

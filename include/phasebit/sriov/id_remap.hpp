@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which root has which virtual function, and under which requester ids: the device's own hierarchy
-// (master) on one side, the hierarchies of the roots that share it (slaves) on the other.
+// Maps virtual functions to roots and requester ids: the device's own hierarchy (master) on one
+// side, the hierarchies of the roots that share it (slaves) on the other.
 #pragma once
 
 #include <phasebit/core/result.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a host's writes to the configuration space of a physical function mean for its virtual ones.
-// PCIe 5.0, 9.3.3 and 9.3.7.
+// The effect of a host's writes to the configuration space of a physical function on its virtual
+// functions. PCIe 5.0, 9.3.3 and 9.3.7.
 #pragma once
 
 #include <phasebit/core/result.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What firmware does, with memory of this process in the place of a device's registers.
+// The steps of firmware, with memory of this process in the place of a device's registers.
 #include <phasebit/backend/mmio.hpp>
 #include <phasebit/pcie/device/config_space.hpp>
 #include <phasebit/pcie/device/emitter.hpp>

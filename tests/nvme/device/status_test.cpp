@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a controller answers to each kind of bad input. The expected statuses are those of the
-// specification; an independent controller gives the same in nearly all of them.
+// The status for each kind of bad input. The expected statuses are those of the specification; an
+// independent controller gives the same in nearly all of them.
 #include <phasebit/nvme/device/controller.hpp>
 #include <phasebit/nvme/spec/range_commands.hpp>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What NVMe 2.0 asks of every controller beyond commands: CRTO, the NVM subsystem reset, the lists of
-// Identify, Host Behavior Support, and log pages 12h and 13h.
+// Requirements of NVMe 2.0 on every controller beyond commands: CRTO, the NVM subsystem reset, the
+// lists of Identify, Host Behavior Support, and log pages 12h and 13h.
 #include <phasebit/nvme/device/identify.hpp>
 
 #include <doctest/doctest.h>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What real controllers were reported to do against the specification, and what the driver makes of it.
+// Reported deviations of real controllers from the specification, and the driver's handling of
+// them.
 #include <phasebit/nvme/driver/disk.hpp>
 #include <phasebit/nvme/driver/request_queue.hpp>
 #include <phasebit/testing/nvme_quirks.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a server answers to a client that keeps the protocol: information, interrupts, resets, memory that is
-// in use while it is unmapped, DMA by messages, and clients that leave.
+// The server's responses to a client that keeps the protocol: information, interrupts, resets,
+// memory that is in use while it is unmapped, DMA by messages, and clients that leave.
 #include <phasebit/nvme/spec/admin_commands.hpp>
 #include <phasebit/nvme/spec/nvm_commands.hpp>
 #include <phasebit/nvme/spec/registers.hpp>

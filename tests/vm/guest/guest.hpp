@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the programs inside the test guests share: their command line, and an end with a sentence.
+// Shared by the programs inside the test guests: their command line, and their final message.
 #pragma once
 
 #include <phasebit/backend/vfio.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What runs inside the test guests: one small command per case, driven by the guest's script.
+// The program inside the test guests: one small command per case, driven by the guest's script.
 #define DOCTEST_CONFIG_IMPLEMENT
 #include "guest.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which physical addresses the pages of this process have: /proc/self/pagemap.
+// The physical addresses of this process's pages: /proc/self/pagemap.
 #pragma once
 
 #include <phasebit/backend/mmio_linux/device_mapping.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What answers at a physical address of the simulated machine: its memory, or a BAR.
+// Resolves physical addresses of the simulated machine: its memory, or a BAR.
 #pragma once
 
 #include <phasebit/backend/simulated/detail/bus_node.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the fabric asks of the model inside a function.
+// The concept of a model inside a function of the fabric.
 #pragma once
 
 #include <concepts>

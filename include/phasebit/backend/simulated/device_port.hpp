@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a device model is given to reach the machine that it sits in.
+// A device model's access to its machine: DMA, interrupts, words and faults.
 #pragma once
 
 #include <phasebit/backend/simulated/detail/function_node.hpp>

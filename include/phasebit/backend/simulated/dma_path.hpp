@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What lies between a function's DMA and memory: nothing, or an IOMMU.
+// The path between a function's DMA and memory: direct, or through an IOMMU.
 #pragma once
 
 #include <phasebit/backend/simulated/address_map.hpp>

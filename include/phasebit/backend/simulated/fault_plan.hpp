@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What shall go wrong, and when. For tests of drivers: every fault that a device, a cable or an
+// Faults to inject, and their times. For tests of drivers: every fault that a device, a cable or an
 // IOMMU produces, at the same place in every run.
 #pragma once
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a simulated function looks like from outside.
+// The description of a simulated function: configuration space, BARs and plain words.
 #pragma once
 
 #include <phasebit/pcie/device/description.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What distinguishes one architecture's command ring from another. Producer and consumer are
-// written once, against this.
+// The concept of an architecture's command encoding. Producer and consumer are written once, over
+// it.
 #pragma once
 
 #include <phasebit/iommu/command_queue/command.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What an emulated IOMMU is given, besides a DMA port (memory/dma_port.hpp) and an interrupt sink
-// (pcie/device/interrupt_sink.hpp).
+// The clock and the link to functions of an emulated IOMMU. It also takes a DMA port
+// (memory/dma_port.hpp) and an interrupt sink (pcie/device/interrupt_sink.hpp).
 #pragma once
 
 #include <phasebit/iommu/ats/messages.hpp>

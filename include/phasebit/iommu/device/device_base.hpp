@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the emulated IOMMUs of all architectures share: tables, caches, a command queue and fault
-// records in system memory, and the IOMMU's side of ATS. Registers are each architecture's own.
+// The common part of the emulated IOMMUs of all architectures: tables, caches, a command queue and
+// fault records in system memory, and the IOMMU's side of ATS. Registers are each architecture's
+// own.
 #pragma once
 
 #include <phasebit/core/ordering.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the directories from a requester id to its entry are to those who walk and write them. The
-// architectures' own are in layouts/*.hpp.
+// The concept of the directories from a requester id to its entry, for walking and writing them.
+// The architectures' layouts are in layouts/*.hpp.
 #pragma once
 
 #include <phasebit/iommu/device_table/entry.hpp>

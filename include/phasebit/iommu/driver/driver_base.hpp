@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the drivers of all four kinds of IOMMUs have in common: a device table, a command ring, and
-// how entries change while the IOMMU looks.
+// The common part of the drivers of all four kinds of IOMMUs: a device table, a command ring, and
+// changes of entries while the IOMMU reads them.
 #pragma once
 
 #include <phasebit/core/clock.hpp>

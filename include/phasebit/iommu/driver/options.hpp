@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What drivers of IOMMUs ask of the machine they run on, and what they let be chosen.
+// The host concept of IOMMU drivers, and their options.
 #pragma once
 
 #include <phasebit/core/clock.hpp>

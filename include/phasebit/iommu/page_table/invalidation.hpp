@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a change of page tables leaves behind in caches of hardware: address ranges to invalidate,
-// and tables that may still be walked until that is done.
+// The result of changing page tables: address ranges to invalidate in hardware's caches, and tables
+// that may still be walked until that is done.
 #pragma once
 
 #include <phasebit/core/address.hpp>

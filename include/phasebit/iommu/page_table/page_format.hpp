@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What distinguishes one page-table format from another. The algorithm of page_table.hpp is
-// written once, against this.
+// The concept of a page-table format. The algorithm of page_table.hpp is written once, over it.
 #pragma once
 
 #include <phasebit/memory/translate.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a walk through tables answers.
+// The result of a walk through page tables.
 #pragma once
 
 #include <phasebit/core/address.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// That there are views of page tables: for headers which take one and do not look into it.
+// Forward declarations of page-table views.
 #pragma once
 
 #include <phasebit/iommu/page_table/page_format.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the remapper (remapper.hpp) asks an IOMMU architecture.
+// The concept of an IOMMU architecture, as the remapper (remapper.hpp) uses it.
 #pragma once
 
 #include <phasebit/iommu/fault/fault.hpp>

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which submission queue is served next, and for how many commands: NVMe Base 2.0, section 3.4.4.
+// Selects the submission queue to serve next, and the number of commands: NVMe Base 2.0, section
+// 3.4.4.
 #pragma once
 
 #include <phasebit/nvme/spec/admin_commands.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a controller asks of the program that it runs in.
+// The requirements of a controller on the program that it runs in.
 #pragma once
 
 #include <phasebit/block/async_media.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a controller records, as Get Log Page reports it: NVMe Base 2.0, section 5.16.
+// The log pages of a controller, as Get Log Page reports them: NVMe Base 2.0, section 5.16.
 #pragma once
 
 #include <phasebit/nvme/device/command_result.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Which media a controller shows, under which numbers.
+// The media of a controller and their namespace identifiers.
 #pragma once
 
 #include <phasebit/block/null_media.hpp>

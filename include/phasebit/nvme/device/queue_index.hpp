@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What both kinds of queue share: the effect of a doorbell write on an index.
+// Shared by both kinds of queue: the effect of a doorbell write on an index.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What kind of controller it is: chosen once when it is built, reported in registers and Identify.
+// The settings of a controller: chosen once when it is built, reported in registers and Identify.
 #pragma once
 
 #include <phasebit/nvme/device/arbitration.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a function is, in words: the input of the emitter. Aggregates with defaults, to be written
+// The description of a function: the input of the emitter. Aggregates with defaults, to be written
 // with designated initialisers.
 #pragma once
 

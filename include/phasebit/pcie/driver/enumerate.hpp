@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: BSL-1.0
-// What firmware does before an operating system starts: finds every function, numbers the buses,
-// places BARs and bridge windows, and switches the functions on. For machines that ran none: bare
-// metal, an FPGA behind a root port, a simulated fabric.
+// Enumeration as firmware does it before an operating system starts: finds every function, numbers
+// the buses, places BARs and bridge windows, and switches the functions on. For machines without
+// firmware: bare metal, an FPGA behind a root port, a simulated fabric.
 #pragma once
 
 #include <phasebit/core/result.hpp>

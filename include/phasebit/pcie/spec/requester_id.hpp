@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Who speaks on the bus: bus, device, function. PCIe 5.0, 2.2.4.2 and 7.5.1.
+// Requester IDs: bus, device, function. PCIe 5.0, 2.2.4.2 and 7.5.1.
 #pragma once
 
 #include <phasebit/core/error.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the engine keeps of one function: registers, queues, features, limits.
+// The engine's state of one function: registers, queues, features, limits.
 #pragma once
 
 #include <phasebit/nvme/device/completion_queue.hpp>

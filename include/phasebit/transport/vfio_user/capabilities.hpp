@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the two sides of a vfio-user connection can do: the JSON text of a VERSION message.
+// The capabilities of the two sides of a vfio-user connection: the JSON text of a VERSION message.
 #pragma once
 
 #include <phasebit/core/result.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the client of a vfio-user server allows the device to reach by DMA.
+// The memory that the client of a vfio-user server allows the device to reach by DMA.
 #pragma once
 
 #include <phasebit/core/address.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a block device offers: features and configuration space, made from its media and options.
+// Features and configuration space of a block device, made from its media and options.
 #pragma once
 
 #include <phasebit/block/async_media.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a driver can do wrong with a virtqueue. The device side names it and stops serving the queue.
+// Errors of a driver in a virtqueue. The device side reports the error and stops serving the queue.
 #pragma once
 
 #include <phasebit/core/error.hpp>

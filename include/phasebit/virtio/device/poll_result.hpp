@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What one round of a device's queue did.
+// The result of one round of a device's queue.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a driver-side queue needs before it runs: its areas in memory that the device reaches, its
-// size, what was negotiated, and memory of its own.
+// The setup of a driver-side queue: its areas in memory that the device reaches, its size, the
+// negotiated features, and memory of its own.
 #pragma once
 
 #include <phasebit/core/align.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the queues of a SCSI host share: the logical units of its one target, and the sizes that the driver
-// has chosen. Virtio 1.3, section 5.6.
+// The state that the queues of a SCSI host share: the logical units of its one target, and the
+// sizes that the driver has chosen. Virtio 1.3, section 5.6.
 #pragma once
 
 #include <phasebit/core/expects.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What has a configuration space on a simulated bus, and the root ports between buses.
+// The nodes of a simulated bus with a configuration space, and the root ports between buses.
 #pragma once
 
 #include <phasebit/backend/simulated/detail/ticket_lock.hpp>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the functions of one fabric share.
+// The state that the functions of one fabric share.
 #pragma once
 
 #include <phasebit/backend/simulated/address_map.hpp>

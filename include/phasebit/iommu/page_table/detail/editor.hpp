@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What every change of a page table is made of: entering, emptying and retiring tables.
+// The steps common to all changes of a page table: entering, emptying and retiring tables.
 #pragma once
 
 #include <phasebit/iommu/page_table/invalidation.hpp>

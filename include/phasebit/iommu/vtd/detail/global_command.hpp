@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the VT-d drivers of both modes do with the registers.
+// The register sequences of the VT-d drivers of both modes.
 #pragma once
 
 #include <phasebit/core/result.hpp>

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What a thread may rely on after each of its events: happens-before of C++, or the order that a
-// processor keeps, as vector clocks.
+// The order that a thread may rely on after each of its events: happens-before of C++, or the order
+// that a processor keeps, as vector clocks.
 #pragma once
 
 #include <phasebit/testing/explorer/detail/graph.hpp>

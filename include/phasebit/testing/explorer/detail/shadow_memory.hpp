@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// What is known of each byte that threads share: whether it was ever written, and who accessed it
-// last, so that two accesses without an order between them are found.
+// The state of each byte that threads share: whether it was ever written, and its last accesses, so
+// that two accesses without an order between them are found.
 #pragma once
 
 #include <phasebit/testing/explorer/detail/graph.hpp>
