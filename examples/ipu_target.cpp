@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
 // Blocks on their way from a host to a wire, as firmware of an infrastructure processor sees them: encrypted
-// and protected by layers that know nothing of each other, in one movement. Prints what the layers asked for
+// and protected by layers that are independent of each other, in one movement. Prints what the layers asked for
 // and what was done, with fusion and without. Everything is simulated in one process.
 // Usage: ipu_target
 #include <phasebit/accel/software_engine.hpp>

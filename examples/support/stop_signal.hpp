@@ -27,7 +27,7 @@ inline void handle_stop_signals() noexcept {
 }
 [[nodiscard]] inline bool stop_requested() noexcept { return detail::stop_requested; }
 
-// What a program returns that was stopped before its work was complete.
+// The error of a program that was stopped before its work was complete.
 [[nodiscard]] inline phasebit::error stopped_by_signal(const char* consequence) {
   return phasebit::failure(phasebit::errc::cancelled, consequence).of("stopped by a signal");
 }

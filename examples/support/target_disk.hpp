@@ -131,7 +131,7 @@ class target_disk {
 
   // An NVMe disk, or null; the other members are for other disks.
   [[nodiscard]] phasebit::hosted::any_disk* nvme() noexcept { return nvme_ ? &*nvme_ : nullptr; }
-  // What another process needs to open the same disk; -1 for an NVMe disk, which cannot be handed over.
+  // The descriptor by which another process opens the same disk; -1 for an NVMe disk, which cannot be handed over.
   [[nodiscard]] int own_fd() const noexcept { return own_.get(); }
   // Of a file.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }

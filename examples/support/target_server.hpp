@@ -64,7 +64,7 @@ struct target_statistics {
 };
 
 // The server on the reactor's thread. After `spin_us` without work it sleeps: until a message arrives, and at
-// most `sleep_ms` where doorbells are shared memory, which announces nothing.
+// most `sleep_ms` where doorbells are shared memory, which wakes no descriptor.
 class target_server : public phasebit::hosted::poller {
  public:
   using channel = phasebit::transport::vfio_user::message_channel;
@@ -79,7 +79,7 @@ class target_server : public phasebit::hosted::poller {
   // When it is not served any more. False: a disk could not be flushed.
   [[nodiscard]] virtual bool flush() noexcept = 0;
 
-  // Stops between two commands, without the client's noticing; ready_to_hand_over() says when. Then
+  // Stops between two commands, without the client's noticing; ready_to_hand_over() reports when. Then
   // everything is sent to another process, or it goes on.
   virtual void begin_hand_over() noexcept = 0;
   [[nodiscard]] virtual bool ready_to_hand_over() const noexcept = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What the snippets of docs/recovery.md take for granted.
+// Declarations for the snippets of docs/recovery.md.
 #pragma once
 
 #include <phasebit/backend/simulated.hpp>

@@ -33,7 +33,7 @@ namespace {
 constexpr std::uint64_t blocks = 2048;
 constexpr std::size_t block_bytes = 512;
 
-// Every word of a block says which block and which version it is.
+// Every word of a block names the block and its version.
 void stamp(std::span<std::byte> block, std::uint64_t lba, std::uint64_t version) {
   for (std::size_t at = 0; at != block_bytes; at += 8) {
     const std::uint64_t word = version << 32 | lba << 8 | at / 8;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: BSL-1.0
 // Streams of admin and I/O commands for a controller with everything: managed namespaces with metadata and
 // reservations, zones, maintenance commands, fused pairs, over media that complete later, in any order, and
-// fail. The host rewrites lists and data while they are in use. Memory outside of the host's little piece is
-// not there. Whatever the host does, work per round is bounded, and a reset drains.
+// fail. The host rewrites lists and data while they are in use. Memory outside of the host's small region is
+// absent. Whatever the host does, work per round is bounded, and a reset drains.
 #include <phasebit/block/bounce_pool.hpp>
 #include <phasebit/block/memory_media.hpp>
 #include <phasebit/block/planned_media.hpp>
@@ -76,7 +76,7 @@ class input {
   std::span<const std::uint8_t> rest_;
 };
 
-// What becomes of the next operations of the media.
+// The outcomes of the next operations of the media.
 struct chosen_plan {
   block::media_fate fate{};
   block::media_fate operator()(const block::media_request&, std::uint64_t) noexcept { return fate; }

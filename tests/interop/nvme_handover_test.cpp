@@ -36,7 +36,7 @@ constexpr unsigned areas = 24;
 constexpr std::uint32_t area_blocks = 48;  // 24 KiB: with PRP lists
 constexpr std::size_t area_bytes = area_blocks * 512;
 
-// What is known of the load, as it is passed on.
+// The state of the load, as it is passed on.
 struct area_state {
   std::uint64_t bus;
   std::uint32_t version;  // of what is stored

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What threads share outside of rings: tables of devices, fault queues, bitmaps, locks, lists, interrupts, the words
+// State that threads share outside of rings: tables of devices, fault queues, bitmaps, locks, lists, interrupts, the words
 // between a controller and its queues, a reactor that sleeps. Included where the copies of weaken.py are.
 #pragma once
 
@@ -381,7 +381,7 @@ struct fault_registers {
   };
 }
 
-// What a device wrote before it signalled is seen by the driver that waited for it, also behind another's signal.
+// The driver that waited for a signal sees everything that the device wrote before it, also behind another's signal.
 [[nodiscard]] inline auto signalled_with_data() {
   return [](program& p) {
     auto& event = p.make<simulated::interrupt_event>();
@@ -441,7 +441,7 @@ struct linked_queue : phasebit::nvme::driver::detail::queue_link {
     });
   };
 }
-// A queue that knows generation 0 for certain.
+// A queue whose generation is 0 for certain.
 [[nodiscard]] inline auto short_way_of_an_old_generation() {
   return [](program& p) {
     auto& queue = p.make<linked_queue>();
@@ -549,7 +549,7 @@ struct reactor_access {
   };
 }
 
-// Work that no descriptor announces: a word, as a ring's index is.
+// Work that no descriptor reports: a word, as a ring's index is.
 class word_poller final : public phasebit::hosted::poller {
  public:
   word_poller(explorer::word<std::uint32_t>& work, explorer::word<std::uint32_t>& done) noexcept

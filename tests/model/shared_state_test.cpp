@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What threads share outside of rings, explored, and with each ordering weakened.
+// State that threads share outside of rings, explored, and with each ordering weakened.
 #include <doctest/doctest.h>
 #include <model/mutants.hpp>
 #include <model/shared_state.hpp>

@@ -39,7 +39,7 @@ struct model_condition {
       lock.lock();
     }
   }
-  // Whose time does not pass: a wake-up that is missed is missed for ever.
+  // Its time does not pass: a wake-up that is missed is missed for ever.
   template <class Lock, class Time, class Until>
   bool wait_until(Lock& lock, Time, Until until) {
     wait(lock, until);

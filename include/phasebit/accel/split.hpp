@@ -148,7 +148,7 @@ class splitter {
     return most;
   }
 
-  // Leaves the head in step `i` and inserts the rest after it.
+  // Leaves the head in step `i` and inserts the remainder after it.
   constexpr result<> cut(std::size_t i) noexcept {
     Sequence& s = f_.sequence();
     grain g = grain_of(s[i]);

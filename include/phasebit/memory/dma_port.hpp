@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSL-1.0
-// How a device model reaches the memory of its host: it maps a range where loads and stores reach
-// the memory, and copies through the port where they do not.
+// A device model's access to the memory of its host: it maps a range if loads and stores reach the
+// memory, and copies through the port if they do not.
 #pragma once
 
 #include <phasebit/core/result.hpp>
@@ -29,9 +29,9 @@ struct mapped_range {
   friend constexpr bool operator==(const mapped_range&, const mapped_range&) noexcept = default;
 };
 
-// map(at, bytes, access)  where the range begins, in which domain, and how far that holds
+// map(at, bytes, access)  begin, domain and length of the first contiguous part of the range
 // read(at, to)            copies from the host's memory; returns when it is done
-// write(at, from)         copies to it; the host sees writes in the order of the calls
+// write(at, from)         copies to it; writes become visible in the order of the calls
 // Errors: not_mapped, access_denied and those of the path to the host; error::value is the address.
 // `Space` is the space of the addresses that the model uses: bus addresses for a PCIe function,
 // physical addresses for an IOMMU. A mapping is valid until the model has drained; revoking it waits
@@ -49,7 +49,7 @@ using dma_tag = std::uint64_t;
 
 // The result of beginning a transfer at a port.
 struct dma_started {
-  std::uint64_t bytes = 0;  // 1 to the bytes asked for; the caller goes on behind them
+  std::uint64_t bytes = 0;  // 1 to the bytes asked for; the caller continues behind them
   bool pending = false;     // delivered by poll(); else it is done
 
   friend constexpr bool operator==(const dma_started&, const dma_started&) noexcept = default;
@@ -59,8 +59,8 @@ struct dma_started {
 // start_read(at, to, tag)     like read() and write(), of as much as one operation takes. The local
 // start_write(at, from, tag)  bytes stay as they are until the operation is delivered.
 // poll(sink)                  calls sink(tag, bool good) for each operation that has ended. Then nothing
-//                             touches its bytes any more, and what was written is seen by the host
-//                             before any write that is begun afterwards. Returns how many were delivered.
+//                             touches its bytes any more, and its writes are visible to the host
+//                             before any write that begins afterwards. Returns the number delivered.
 // Every operation is delivered once, also when the path to the host is lost. Operations may end in any
 // order. Error of start: nothing was begun. One thread at a time.
 template <class T, class Space = bus_space>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// Command identifiers of 16 bits: which are in flight, and what the driver keeps for each.
+// Command identifiers of 16 bits: those in flight, and the driver's token and age of each.
 #pragma once
 
 #include <phasebit/core/expects.hpp>
@@ -85,7 +85,7 @@ class tag_pool {
   [[nodiscard]] unsigned in_flight() const noexcept { return count_ - free_count_; }
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool full() const noexcept { return free_count_ == 0; }
 
-  // The id that take() takes; the pool must not be full. Asking does not take it.
+  // The id that take() will take; the pool must not be full. Does not take it.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE std::uint16_t next() noexcept {
     while (unusable(next_)) [[unlikely]] {
       ++next_;
@@ -96,7 +96,7 @@ class tag_pool {
   PHASEBIT_ALWAYS_INLINE void take(const Token& token, std::uint32_t tick) noexcept {
     take(tick) = token;
   }
-  // The same, with the token to be filled in by the caller: it is what an earlier id left there.
+  // The same, with the token to be filled in by the caller: it contains an earlier id's token.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE Token& take(std::uint32_t tick) noexcept {
     const std::uint32_t number = next_;
     next_ = number + 1;
@@ -107,7 +107,7 @@ class tag_pool {
     return s.token;
   }
 
-  // Whether `id`, as the other side wrote it, was taken and not given back.
+  // Returns whether `id`, as received from the other side, is in flight.
   [[nodiscard]] PHASEBIT_ALWAYS_INLINE bool is_in_flight(std::uint16_t id) const noexcept {
     return static_cast<std::uint16_t>(slots_[id & mask_].number) == id;
   }

@@ -46,7 +46,7 @@ concept StoredBlockSink =
       { sink.flush(slot) } noexcept -> std::same_as<block::media_answer>;
     };
 
-// What happens to a block between the host and the sink.
+// The layers between the host and the sink.
 struct ipu_layers {
   bool encrypts = true;
   bool protects = true;
@@ -225,7 +225,7 @@ class ipu_pipeline {
     end(s, status);
   }
 
-  // What the layers append for a request; each as if it were alone.
+  // Appends the steps of every layer for a request; each layer as if it were alone.
   [[nodiscard]] result<> compose(const slot& s, std::span<std::byte> wire) noexcept {
     const std::size_t plain = int_cast<std::size_t>(s.request.blocks) * block_;
     std::array<domain_segment, Segments> host;

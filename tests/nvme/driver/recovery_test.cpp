@@ -69,7 +69,7 @@ struct machine {
   std::uint16_t command = 0;
 };
 
-// What the program under test submits by: the same load for tokens, callbacks and request_queue.
+// The interface that the program under test submits by: the same load for tokens, callbacks and request_queue.
 constexpr unsigned areas = 24;
 constexpr unsigned area_blocks = 24;  // 12 KiB: with PRP lists
 constexpr std::size_t area_bytes = area_blocks * 512;

@@ -193,7 +193,7 @@ run_wide(const schedule& s, unsigned rounds, block& tweak, const std::byte*& in,
   }
   return q;
 }
-// What each half of each lane of the last 256 bytes is multiplied by: x to the power of the bits after
+// The factors of each half of each lane of the last 256 bytes: x to the power of the bits after
 // it, and 16 more, which a CRC appends.
 [[nodiscard]] consteval std::array<long long, 32> t10dif_places() noexcept {
   std::array<long long, 32> all{};

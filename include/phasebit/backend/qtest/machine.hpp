@@ -98,7 +98,7 @@ class machine {
     m.state_->functions.assign(functions.begin(), functions.end());
     return m;
   }
-  // What join() takes in another process. Posted writes have been answered; no register is accessed here any more.
+  // The descriptor that join() takes in another process. Posted writes have been answered; no register is accessed here any more.
   [[nodiscard]] int socket_fd() const noexcept {
     (void)state_->link.flush();
     return state_->link.fd();

@@ -17,8 +17,8 @@
 
 namespace phasebit::nvme::device {
 
-// Collects the segments of a command's data that the media reaches as they are, from `skip` bytes on,
-// and stops at the first that it does not reach, or when the array is full.
+// Collects the segments of a command's data that the media can reach, starting after `skip` bytes,
+// and stops at the first that it cannot reach, or when the array is full.
 template <class Dma, class Media>
 class segment_collector {
  public:
@@ -162,7 +162,7 @@ class pending_io {
     return delivered;
   }
 
-  // Asks every command that `picks(const pending_command&)` accepts to end early: with `status`, or
+  // Requests every command that `picks(const pending_command&)` accepts to end early: with `status`, or
   // without a completion where that is success. Commands that wait end now; operations at the media
   // end when the media delivers them, copies when the DMA port does. Returns whether there was any.
   template <class Picks>
@@ -206,8 +206,8 @@ class pending_io {
   // Whether commands can have blocks to themselves.
   static constexpr bool zoned = ZonedNamespaces<namespaces_type>;
   static constexpr bool exclusive = formatted || zoned || State::policy::fused_commands;
-  // Whether copies between bounce buffers and the host complete later. Lists, metadata and what Compare
-  // looks at are read at once.
+  // Whether copies between bounce buffers and the host complete later. Lists, metadata and the data
+  // of Compare are read at once.
   static constexpr bool moves_later = AsyncDmaPort<typename State::dma_type>;
   static_assert(!moves_later || State::poll_groups == 1,
                 "a DMA port that completes later is polled by one poll group");
@@ -284,7 +284,7 @@ class pending_io {
     if (p.cancelled) return end(at, p.cancel_status);
     if (sent || submit(at, p)) advance(at);
   }
-  // Takes what start_to_host or start_from_host answered. False: the command waits.
+  // Handles the result of start_to_host or start_from_host. False: the command waits.
   [[nodiscard]] bool moved(pending_command& p, status_code status, std::uint32_t pending) noexcept {
     p.result = status;
     p.moves = pending;
@@ -669,7 +669,7 @@ class pending_io {
     return left < most ? static_cast<std::uint32_t>(left) : most;
   }
 
-  // Straight between host and media where the media reaches the host's memory, else by a buffer.
+  // Directly between host and media if the media reaches the host's memory, else through a buffer.
   [[nodiscard]] next_step prepare_transfer(std::uint32_t at, pending_command& p,
                                            block::media_operation operation) noexcept {
     const bool reading = operation == block::media_operation::read;

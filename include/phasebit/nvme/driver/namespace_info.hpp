@@ -54,7 +54,7 @@ struct namespace_info {
 
 namespace detail {
 
-// What a handle is made of: the fields of Identify Namespace that matter to commands, each read once, and the extended
+// The parts of a handle: the fields of Identify Namespace that matter to commands, each read once, and the extended
 // format of the NVM command set (0 where it is not known).
 struct namespace_fields {
   std::uint64_t nsze = 0;

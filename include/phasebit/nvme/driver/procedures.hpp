@@ -19,7 +19,7 @@
 
 namespace phasebit::nvme::driver {
 
-// What a firmware that was committed still needs before it runs.
+// The reset that committed firmware still needs before it runs.
 enum class firmware_needs : std::uint8_t {
   nothing,
   controller_reset,
@@ -201,7 +201,7 @@ template <class Controller>
       controller, which, nsid, [](std::uint8_t) noexcept {}, options);
 }
 
-// What an asynchronous event asks of the program.
+// The action that an asynchronous event asks of the program.
 enum class event_advice : std::uint8_t {
   note,              // nothing: for the record
   driver_fault,      // this driver rang a wrong doorbell

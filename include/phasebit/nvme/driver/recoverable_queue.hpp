@@ -26,7 +26,7 @@ namespace phasebit::nvme::driver {
 // can be posted again: the command, its buffer and its token are copied (about 250 bytes, and 16 for each of
 // MaxSegments); the buffers themselves stay the caller's until the command has ended. Commands may be executed in
 // another order than they were submitted in, as NVMe allows. Command ids are the queue pair's of the moment: take
-// tokens to tell commands apart.
+// tokens to distinguish commands.
 //
 // A command that cannot be posted at once, since its queue pair is being made again, is `queued`. Where recovery ends
 // with `removed` or `failed`, commands end with Command Aborted By Host and submit() answers `closed`. All ends are
@@ -214,7 +214,7 @@ class recoverable_queue : public detail::supervised_queue {
 
  private:
   enum class kept_kind : std::uint8_t { entry, checked, unchecked, segments, read, write };
-  // What it takes to post a command again.
+  // Everything that is needed to post a command again.
   struct kept {
     Token token{};
     submission_entry command{};
@@ -302,7 +302,7 @@ class recoverable_queue : public detail::supervised_queue {
                           : pair_.write(k.range, k.data, index);
   }
 
-  // What the pair has handed out: an answer of the device, or, of a pair that has ended, none. True: the command has
+  // An answer of the device that the pair has handed out, or, of a pair that has ended, none. True: the command has
   // ended, and its outcome is kept.
   [[nodiscard]] bool answer(std::uint16_t index, completion c) noexcept {
     detail::kept_command& k = commands_of_this_[index];

@@ -22,7 +22,7 @@ struct recovery_options {
   std::uint8_t max_retries = 5;             // of each command, over its whole life
 };
 
-// What recovery does next, or has found.
+// The next step of recovery, or its outcome.
 enum class recovery_step : std::uint8_t {
   abort,             // an Abort command for one command of the queue `qid`
   queue_deletion,    // the queue pair `qid` is deleted and made again

@@ -26,7 +26,7 @@ enum class zone_state : std::uint8_t {
   offline = 0xf,
 };
 
-// What Zone Management Send does: figure 27, CDW13 bits 7:0.
+// Actions of Zone Management Send: figure 27, CDW13 bits 7:0.
 enum class zone_send_action : std::uint8_t {
   close = 0x01,
   finish = 0x02,
@@ -42,10 +42,10 @@ struct zone_send_command {
   static constexpr field<8> select_all{};                        // CDW13
 };
 
-// What Zone Management Receive returns: figure 32, CDW13 bits 7:0.
+// Actions of Zone Management Receive: figure 32, CDW13 bits 7:0.
 enum class zone_receive_action : std::uint8_t { report = 0x00, extended_report = 0x01 };
 
-// Which zones a report lists: figure 33, CDW13 bits 15:8.
+// The zones that a report lists: figure 33, CDW13 bits 15:8.
 enum class zone_filter : std::uint8_t {
   all = 0,
   empty = 1,

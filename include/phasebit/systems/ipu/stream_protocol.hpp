@@ -42,7 +42,7 @@ static_assert(sizeof(stored_frame) == 24 && offsetof(stored_frame, block) == 8 &
 // A frame on its way, in as many calls as the stream needs.
 class frame_position {
  public:
-  // Moves the rest of header and payload. Returns whether all of it has been moved.
+  // Moves the remainder of header and payload. Returns whether all of it has been moved.
   template <class Move>
   [[nodiscard]] result<bool> advance(std::span<std::byte> header, std::span<std::byte> payload,
                                      Move&& move) noexcept {

@@ -13,7 +13,7 @@
 namespace phasebit::systems {
 
 // A StoredBlockSink. Each slot's buffer is part of `memory`; a payload is sent from it and received into it.
-// What the peer sends is checked: after a frame that does not fit what was asked, or when the stream ends, every
+// Everything that the peer sends is checked: after a frame that does not fit the request, or when the stream ends, every
 // operation ends with an error, and so does each later one. One thread.
 template <ByteStream Stream, std::size_t Slots = 8>
 class stream_sink {

@@ -28,7 +28,7 @@ class ticket_lock {
   }
   // Fails where the lock is held or waited for.
   [[nodiscard]] bool try_lock() noexcept {
-    // What the last holder did is ordered by the load: only unlock() stores there.
+    // The load orders everything that the last holder did: only unlock() stores there.
     std::uint32_t free = serving_->load(std::memory_order_acquire);
     return next_->compare_exchange_strong(free, free + 1, std::memory_order_relaxed);
   }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSL-1.0
-// What recovery.hpp and recoverable_queue.hpp share: the state of each command that a recoverable queue keeps, and the
+// Shared by recovery.hpp and recoverable_queue.hpp: the state of each command that a recoverable queue keeps, and the
 // operations that the recovery procedure asks of a queue of any type.
 #pragma once
 
