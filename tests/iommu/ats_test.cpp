@@ -271,6 +271,46 @@ TEST_CASE("an invalidation without a time limit does not expire as it begins") {
   }
 }
 
+TEST_CASE("an ITag that is used again counts its completions anew") {
+  ats_invalidations<1> under_way{100};
+  const address_block page{0x1000, 12};
+  REQUIRE(under_way.begin(nvme, page, 1, 0)->itag == 0);
+  CHECK(under_way.complete({nvme, 1, 2}));
+  CHECK(under_way.complete({nvme, 1, 2}));
+  CHECK(under_way.idle());
+  // One completion this time, and three the next: neither the number expected nor the number received is kept.
+  REQUIRE(under_way.begin(nvme, page, 1, 0)->itag == 0);
+  CHECK(under_way.complete({nvme, 1, 1}));
+  CHECK(under_way.idle());
+  REQUIRE(under_way.begin(nvme, page, 1, 0)->itag == 0);
+  for (int n = 0; n != 3; ++n) {
+    CHECK_FALSE(under_way.idle());
+    CHECK(under_way.complete({nvme, 1, 3}));
+  }
+  CHECK(under_way.idle());
+}
+
+TEST_CASE("an invalidation is for all address spaces only where it names one") {
+  ats_invalidations<1> under_way{100};
+  for (const bool with_pasid : {false, true}) {
+    command c = command::device_tlb(nvme.raw(), 0x1000, 0x1fff);
+    c.global = true;
+    c.by_pasid = with_pasid;
+    c.pasid = with_pasid ? 7 : 0;
+    unsigned sent = 0;
+    CHECK(carry_out_for_devices(
+              under_way, c, 0,
+              [&](const ats_invalidate& message) noexcept {
+                ++sent;
+                CHECK(message.with_pasid == with_pasid);
+                CHECK(message.body[ats_invalidate_body::global] == with_pasid);
+              },
+              [](pcie::requester_id) noexcept {}) == command_outcome::done);
+    CHECK(sent == 1);
+    under_way.forget(nvme);
+  }
+}
+
 TEST_CASE("invalidations in flight: limits, copies, unexpected completions, time-outs") {
   ats_invalidations<2> under_way{100};
   const pcie::requester_id other{2, 0, 0};

@@ -347,6 +347,42 @@ TEST_CASE("the head alone shows the end of SMMUv3's and RISC-V's waits") {
   follow(riscv);
 }
 
+TEST_CASE_TEMPLATE(
+    "a doorbell is rung for new commands only, and nothing is replaced in an idle ring", Codec,
+    vtd::command_codec, amd::command_codec, smmuv3::command_codec, riscv::command_codec) {
+  rig<Codec> r{8};
+  r.producer.submit();
+  CHECK(r.rings == 0);
+  CHECK_FALSE(r.producer.replace_refused());
+  REQUIRE(r.producer.post(command::one_device(5)) == posted::posted);
+  CHECK(r.rings == 0);
+  r.producer.submit();
+  r.producer.submit();
+  CHECK(r.rings == 1);
+  CHECK(r.poll() == 1);
+  CHECK_FALSE(r.producer.replace_refused());
+}
+
+TEST_CASE_TEMPLATE("ranges of a device that do not fit the ring are not posted at all", Codec,
+                   vtd::command_codec, amd::command_codec, smmuv3::command_codec,
+                   riscv::command_codec) {
+  rig<Codec> r{4};
+  const std::uint32_t capacity = r.producer.ring().capacity();
+  std::vector<invalidation_range<bus_space>> ranges(capacity);
+  for (std::size_t i = 0; i != ranges.size(); ++i) {
+    ranges[i].first = bus_addr{i << 13};
+    ranges[i].last = bus_addr{(i << 13) + 0xfff};
+  }
+  REQUIRE(r.producer.post(command::one_device(5)) == posted::posted);
+  const std::span<const invalidation_range<bus_space>> all{ranges};
+  CHECK(r.producer.invalidate_device(5, all) == posted::full);
+  r.producer.submit();
+  CHECK(r.poll() == 1);
+  CHECK(r.producer.invalidate_device(5, all) == posted::posted);
+  r.producer.submit();
+  CHECK(r.poll() == capacity);
+}
+
 TEST_CASE_TEMPLATE("an impossible head register value is ignored", Codec, vtd::command_codec,
                    amd::command_codec, smmuv3::command_codec, riscv::command_codec) {
   rig<Codec> r{8};

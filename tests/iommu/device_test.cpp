@@ -325,6 +325,18 @@ TEST_CASE("memory that a port does not map is copied, and written back where it 
   CHECK(m.bytes[128] == std::byte{1});
   CHECK(m.bytes[132] == std::byte{0x77});
 
+  // A range that is written without having been read is written whole, whatever the copy held before.
+  std::memset(m.bytes + 192, 0x22, 16);
+  for (int n = 0; n != 4; ++n) {
+    const auto range = memory.translate(host_phys{base + 192}, 16, phasebit::access::write);
+    REQUIRE(range);
+    std::memset(pointer_of(range->begin), 0, 16);
+    memory.write_back();
+    CHECK(m.bytes[192] == std::byte{0});
+    CHECK(m.bytes[207] == std::byte{0});
+    std::memset(m.bytes + 192, 0x22, 16);
+  }
+
   CHECK(memory.find(host_phys{base + 4}, 8) == nullptr);
   CHECK(memory.find(host_phys{base}, 128) == nullptr);
   CHECK(memory.find(host_phys{base + memory_bytes - 8}, 16) == nullptr);

@@ -109,6 +109,14 @@ TEST_CASE("records of the other three are read back; reasons that share an event
     CHECK(s.requester == disk);
     CHECK(s.code == static_cast<unsigned>(smmuv3::code_of(f.reason)));
     CHECK(smmuv3::code_of(s.reason) == smmuv3::code_of(f.reason));
+    if (f.reason == fault_reason::no_read || f.reason == fault_reason::no_write) {
+      auto g = f;
+      g.wanted =
+          f.reason == fault_reason::no_read ? phasebit::access::read : phasebit::access::write;
+      const auto t = smmuv3::event_queue_format::decode(smmuv3::event_queue_format::encode(g));
+      CHECK(t.reason == f.reason);
+      CHECK(t.wanted == g.wanted);
+    }
     const auto r = riscv::fault_queue_format::decode(riscv::fault_queue_format::encode(f));
     CHECK(r.requester == disk);
     CHECK(r.code == static_cast<unsigned>(riscv::code_of(f)));
@@ -142,6 +150,16 @@ TEST_CASE("words of AMD, SMMUv3 and RISC-V records are laid out as the specifica
   CHECK(r.words[0].get() == (std::uint64_t{disk.raw()} << 40 | std::uint64_t{2} << 34 |
                              std::uint64_t{1} << 32 | 0x12345 << 12 | 21));
   CHECK(r.words[2].get() == 0x1234'5000);
+  CHECK(r.words[3].get() == 0x1234'5000);
+  // A write without a PASID: PV and PID are 0, whatever the field holds.
+  f = fault_of(fault_reason::no_write);
+  f.pasid = 0x12345;
+  const auto w = riscv::fault_queue_format::encode(f);
+  CHECK(w.words[0].get() == (std::uint64_t{disk.raw()} << 40 | std::uint64_t{3} << 34 | 23));
+  CHECK(w.words[3].get() == 0x1234'5000);
+  // Not a guest page fault: the second value is 0.
+  CHECK(riscv::fault_queue_format::encode(fault_of(fault_reason::entry_absent)).words[3].get() ==
+        0);
 }
 
 TEST_CASE("fault registers fill in turn, overflow, and go on when software has cleared them") {
@@ -181,6 +199,8 @@ TEST_CASE("fault registers fill in turn, overflow, and go on when software has c
   CHECK(registers.status()[fsts::fri] == 1);
   fault(6);
   CHECK((registers.read32(12) >> 31) == 0);
+  registers.write_status(fsts{});  // zeros clear nothing
+  CHECK(registers.status()[fsts::pfo]);
   registers.write_status(fsts{}.with(fsts::pfo, true));
   CHECK_FALSE(registers.status()[fsts::pfo]);
   fault(7);
@@ -190,8 +210,9 @@ TEST_CASE("fault registers fill in turn, overflow, and go on when software has c
   CHECK(registers.status().raw == 0);
   // Only F can be written, and only in existing records.
   fault(8);
-  registers.write32(16, 0xffff'ffff);
+  for (const std::uint32_t other : {0U, 4U, 8U}) registers.write32(16 + other, 0xffff'ffff);
   registers.write32(64 + 12, 0xffff'ffff);
+  CHECK(registers.status()[fsts::ppf]);
   CHECK(registers.read32(16) == 0x8000);
   CHECK(registers.read32(64) == 0);
   // An event whose cause is gone is not sent.

@@ -93,4 +93,24 @@ TEST_CASE("a guest's own page table type works behind its translation") {
   CHECK(guest->translate(bus_addr{0x5010}, 1, access::read)->begin == guest_addr{0x7010});
 }
 
+TEST_CASE("a table that the second stage does not map as one range is not found") {
+  // A stage that maps the first 4 KiB of anything, and pages that are always there.
+  struct short_stage {
+    using from = guest_space;
+    using to = host_space;
+    [[nodiscard]] result<segment<host_space>> translate(guest_addr a, std::uint64_t bytes,
+                                                        access) noexcept {
+      return segment<host_space>{host_phys{a.value()}, bytes < 4096 ? bytes : 4096};
+    }
+  } stage;
+  struct always {
+    using space = host_space;
+    table_word word{};
+    [[nodiscard]] table_word* find(host_phys, std::size_t) noexcept { return &word; }
+  } pages;
+  const translated_tables<short_stage, always> tables{stage, pages};
+  CHECK(tables.find(guest_addr{0x1000}, 4096) == &pages.word);
+  CHECK(tables.find(guest_addr{0x10000}, 0x10000) == nullptr);
+}
+
 }  // namespace phasebit::page_table_harness
