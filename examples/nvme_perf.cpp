@@ -8,6 +8,8 @@
 
 #include <phasebit/nvme/driver/controller.hpp>
 
+#include <algorithm>
+#include <ctime>
 #include <memory>
 #include <thread>
 
@@ -143,8 +145,11 @@ class measurement {
       if (stop_requested()) return stopped_by_signal("nothing was measured");
     }
     const stop_watch watch;
+    const double cpu = cpu_seconds();
     if (const auto measured = drive(phase::measure, o_.rw); !measured) return measured;
-    seconds_ = watch.seconds();
+    cpu_seconds_ = cpu_seconds() - cpu;
+    whole_seconds_ = watch.seconds();
+    seconds_ = std::max(whole_seconds_ - o_.work.ramp, 1e-9);
     // The results so far are good; only what was to be verified afterwards is left out.
     if (stop_requested() && !(o_.work.verify && o_.work.writes)) return {};
     if (o_.work.verify && o_.work.writes) {
@@ -228,10 +233,14 @@ class measurement {
       disk_.function.release(w->buffers());
       total_.reads += w->result().reads;
       total_.writes += w->result().writes;
-      total_.latency.merge(w->result().latency);
+      total_.read_latency.merge(w->result().read_latency);
+      total_.write_latency.merge(w->result().write_latency);
       verified_ += w->verified();
+      each_.push_back(w->result().reads + w->result().writes);
     }
     // The figures are printed whether or not the controller answers.
+    latency_.merge(total_.read_latency);
+    latency_.merge(total_.write_latency);
     if (const auto down = host_->shut_down(); !down) {
       fmt::print(stderr, "nvme_perf: warning: {}\n", down.error());
     }
@@ -240,7 +249,7 @@ class measurement {
 
   void print_text() const {
     const auto& id = host_->identity();
-    const auto& l = total_.latency;
+    const auto& l = latency_;
     fmt::print("{}\n", disk_.about);
     fmt::print("{}, serial {}, firmware {}; namespace {}: {} in blocks of {} bytes\n",
                nvme::text_of(id.mn), nvme::text_of(id.sn), nvme::text_of(id.fr), ns_.nsid,
@@ -255,9 +264,24 @@ class measurement {
     };
     if (o_.work.reads) line("reads", total_.reads);
     if (o_.work.writes) line("writes", total_.writes);
-    fmt::print("latency  p50 {}  p90 {}  p99 {}  p99.9 {}  max {}\n", time_text(l.percentile(50)),
-               time_text(l.percentile(90)), time_text(l.percentile(99)),
-               time_text(l.percentile(99.9)), time_text(l.most()));
+    const auto percentiles = [](const char* name, const latency_histogram& h) {
+      fmt::print("{}  p50 {}  p90 {}  p99 {}  p99.9 {}  max {}\n", name,
+                 time_text(h.percentile(50)), time_text(h.percentile(90)),
+                 time_text(h.percentile(99)), time_text(h.percentile(99.9)), time_text(h.most()));
+    };
+    percentiles("latency", l);
+    if (o_.work.reads && o_.work.writes) {
+      percentiles(" reads ", total_.read_latency);
+      percentiles(" writes", total_.write_latency);
+    }
+    if (each_.size() > 1) {
+      fmt::print("queues  ");
+      for (const std::uint64_t n : each_) {
+        fmt::print(" {}", count_text(static_cast<double>(n) / seconds_));
+      }
+      fmt::print(" IOPS\n");
+    }
+    fmt::print("CPU      {} of this process for each command\n", time_text(cpu_ns_per_command()));
     fmt::print("{}", l.text());
     if (o_.work.verify) {
       fmt::print("verified {} reads: each byte is what was written\n", verified_);
@@ -266,7 +290,7 @@ class measurement {
 
   void print_json() const {
     const auto& id = host_->identity();
-    const auto& l = total_.latency;
+    const auto& l = latency_;
     const auto total = static_cast<double>(total_.reads + total_.writes);
     nlohmann::ordered_json out;
     out["backend"] = o_.disk.backend;
@@ -289,11 +313,34 @@ class measurement {
                          {"p50", l.percentile(50)}, {"p90", l.percentile(90)},
                          {"p99", l.percentile(99)}, {"p99.9", l.percentile(99.9)},
                          {"max", l.most()}};
+    const auto some = [](const latency_histogram& h) {
+      return nlohmann::ordered_json{{"mean", h.mean()},
+                                    {"p50", h.percentile(50)},
+                                    {"p99", h.percentile(99)},
+                                    {"p99.9", h.percentile(99.9)},
+                                    {"max", h.most()}};
+    };
+    if (total_.reads != 0) out["read_latency_ns"] = some(total_.read_latency);
+    if (total_.writes != 0) out["write_latency_ns"] = some(total_.write_latency);
+    for (const std::uint64_t n : each_) {
+      out["queue_iops"].push_back(static_cast<double>(n) / seconds_);
+    }
+    out["cpu_ns_per_command"] = cpu_ns_per_command();
     for (const auto& b : l.bars()) {
       out["histogram"].push_back({{"from_ns", b.from_ns}, {"to_ns", b.to_ns}, {"count", b.count}});
     }
     out["verified"] = o_.work.verify ? nlohmann::ordered_json(verified_) : nullptr;
     fmt::print("{}\n", out.dump(2, ' ', true, nlohmann::ordered_json::error_handler_t::replace));
+  }
+
+  // Of all threads, those of a simulated device included.
+  [[nodiscard]] static double cpu_seconds() noexcept {
+    return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+  }
+  // Over the whole phase: commands of the ramp are taken to be as frequent as those that count.
+  [[nodiscard]] double cpu_ns_per_command() const noexcept {
+    const auto total = static_cast<double>(total_.reads + total_.writes);
+    return total == 0 ? 0 : cpu_seconds_ * 1e9 * (seconds_ / whole_seconds_) / total;
   }
 
   opened<Backend> disk_;
@@ -303,14 +350,18 @@ class measurement {
   std::vector<std::unique_ptr<workload_type>> workloads_;
   std::atomic<bool> stop_{false};
   progress_line progress_;
-  double seconds_ = 0;
+  double seconds_ = 0;        // that count
+  double whole_seconds_ = 0;  // with the ramp
+  double cpu_seconds_ = 0;
   tally total_;
+  latency_histogram latency_;        // of all commands
+  std::vector<std::uint64_t> each_;  // commands of each queue
   std::uint64_t verified_ = 0;
 };
 
 void add_options(CLI::App& app, perf_options& o) {
   add_backend_options(app, o.disk);
-  add_choice(app, "--rw", o.rw, "Operation; rw and randrw do half and half",
+  add_choice(app, "--rw", o.rw, "Operation; rw and randrw do both, see --mix",
              {"read", "write", "randread", "randwrite", "rw", "randrw"});
   add_size_option(app, "--bs", o.block_bytes, "Bytes of each command, such as 512, 4k, 128k", 512,
                   std::uint64_t{32} << 20)
@@ -327,6 +378,14 @@ void add_options(CLI::App& app, perf_options& o) {
       ->check(CLI::Range(0.01, 86'400.0).description(""))
       ->type_name("S")
       ->capture_default_str();
+  app.add_option("--ramp", o.work.ramp, "Seconds before those, which do not count")
+      ->check(CLI::Range(0.0, 3'600.0).description(""))
+      ->type_name("S");
+  app.add_option("--mix", o.work.read_percent, "Percentage of reads of rw and randrw")
+      ->check(CLI::Range(0U, 100U).description(""))
+      ->type_name("PERCENT")
+      ->capture_default_str();
+  app.add_option("--rate", o.work.rate, "Commands a second at most, in each queue")->type_name("N");
   app.add_option("--count", o.work.commands, "Stop after so many commands in each queue")
       ->type_name("N");
   app.add_option("--nsid", o.nsid, "Namespace")->type_name("N")->capture_default_str();

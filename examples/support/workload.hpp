@@ -28,6 +28,9 @@ struct job {
   bool verify = false;
   std::uint64_t seed = 1;
   double seconds = 5;
+  double ramp = 0;             // seconds before those, which do not count
+  unsigned read_percent = 50;  // where there are both
+  std::uint64_t rate = 0;      // commands a second, of each queue; 0: as many as there can be
   std::uint64_t commands = 0;  // of each queue; 0: as many as the time allows
   double timeout = 10;         // seconds for one command
 };
@@ -43,7 +46,8 @@ enum class phase { fill, measure, check };
 struct tally {
   std::uint64_t reads = 0;
   std::uint64_t writes = 0;
-  latency_histogram latency;
+  latency_histogram read_latency;
+  latency_histogram write_latency;
 };
 
 // Keeps job.depth commands in flight, each with a buffer of its own. One thread at a time.
@@ -75,13 +79,16 @@ class workload {
     finishing_.store(false, std::memory_order_relaxed);
     next_ = issued_ = 0;
     now_ = begun_ = ticked_ = clock::now();
+    counted_from_ =
+        begun_ + std::chrono::duration_cast<clock::duration>(
+                     std::chrono::duration<double>{p == phase::measure ? job_.ramp : 0.0});
   }
   // Submits as many commands as fit and handles those that have ended. False when the phase is
   // over, or has failed.
   [[nodiscard]] bool turn() noexcept {
     now_ = clock::now();
     keep_time();
-    while (!idle_.empty() && !failed_ && wants_more()) issue();
+    while (!idle_.empty() && !failed_ && wants_more() && is_due()) issue();
     queue_.ring();
     if (take() == 0) rest_ = true;
     return !failed_ && (queue_.in_flight() != 0 || wants_more());
@@ -114,7 +121,13 @@ class workload {
     if (finishing_.load(std::memory_order_relaxed)) return false;
     if (phase_ != phase::measure) return next_ != where_.extents;
     if (job_.commands != 0 && issued_ == job_.commands) return false;
-    return now_ - begun_ < std::chrono::duration<double>{job_.seconds};
+    return now_ - counted_from_ < std::chrono::duration<double>{job_.seconds};
+  }
+  // Whether the rate allows another command now.
+  [[nodiscard]] bool is_due() const noexcept {
+    if (phase_ != phase::measure || job_.rate == 0) return true;
+    const std::chrono::duration<double> passed = now_ - begun_;
+    return static_cast<double>(issued_) <= passed.count() * static_cast<double>(job_.rate);
   }
 
   // Commands that the device never answers are found by their age, for others may go on meanwhile.
@@ -147,7 +160,7 @@ class workload {
   }
   [[nodiscard]] bool choose_write() noexcept {
     if (phase_ != phase::measure) return phase_ == phase::fill;
-    return job_.writes && (!job_.reads || (random_() & 1) != 0);
+    return job_.writes && (!job_.reads || random_() % 100 >= job_.read_percent);
   }
   [[nodiscard]] std::uint64_t place(std::uint64_t extent) const noexcept {
     return (where_.first + extent) * job_.bytes;
@@ -206,10 +219,11 @@ class workload {
       written_[s.extent] &= static_cast<std::uint8_t>(~busy);
       if (!s.is_write && !as_expected(which)) return;
     }
-    if (phase_ != phase::measure) return;
+    if (phase_ != phase::measure || now_ < counted_from_) return;
     (s.is_write ? tally_.writes : tally_.reads) += 1;
-    tally_.latency.add(static_cast<std::uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(now_ - s.since).count()));
+    (s.is_write ? tally_.write_latency : tally_.read_latency)
+        .add(static_cast<std::uint64_t>(
+            std::chrono::duration_cast<std::chrono::nanoseconds>(now_ - s.since).count()));
     done_.store(tally_.reads + tally_.writes, std::memory_order_relaxed);
   }
 
@@ -243,6 +257,7 @@ class workload {
   std::vector<std::uint32_t> idle_;
   std::vector<std::uint8_t> written_;  // by extent: number of writes, modulo 127, and `busy`
   clock::time_point begun_{};
+  clock::time_point counted_from_{};
   clock::time_point now_{};
   clock::time_point ticked_{};
   bool rest_ = false;
