@@ -4,6 +4,7 @@
 //
 //   accel_explain                      a remote write: copy, encrypt, DIF, copy
 //   accel_explain --case parity        parity over two buffers of which one is zeros
+//   accel_explain --case reorder       what only the search for the cheapest plan finds
 //   accel_explain --svg plan.svg       the same as a picture
 #include <phasebit/accel/plan.hpp>
 #include <phasebit/accel/software_engine.hpp>
@@ -113,6 +114,10 @@ bool build(seq& s, std::string_view which) {
     return s.zero(b) && s.exclusive_or(t, sources) && s.crc32c(t) &&
            s.copy(domain_segment{0x20000, 4096, local_domain}, t);
   }
+  if (which == "reorder") {
+    // No rule alone sees that b holds what a held: the search over values does.
+    return s.zero(a) && s.zero(b) && s.encrypt(a, a, {});
+  }
   return false;
 }
 
@@ -122,13 +127,13 @@ int main(int argc, char** argv) {
   std::string which = "write";
   std::string svg;
   CLI::App app{"Shows what the accel optimizer does to a sequence"};
-  app.add_option("--case", which, "write or parity");
+  app.add_option("--case", which, "write, parity or reorder");
   app.add_option("--svg", svg, "also write a picture to this file");
   CLI11_PARSE(app, argc, argv);
 
   seq s;
   if (!build(s, which)) {
-    fmt::print(stderr, "no such case: {}; there are write and parity\n", which);
+    fmt::print(stderr, "no such case: {}; there are write, parity and reorder\n", which);
     return 2;
   }
   if (const auto ok = s.check_scratch(); !ok) {
@@ -145,6 +150,9 @@ int main(int argc, char** argv) {
   const std::uint64_t scratch_before = assign_scratch(unplanned);
   const std::size_t steps_before = s.size();
   optimize(s, where, explainer{&pictures});
+  if (search_plan(s, where)) {
+    pictures.push_back({"search_plan", lines_of(s), bytes_moved(s)});
+  }
   fuse(s, where, explainer{&pictures});
   const std::uint64_t scratch = assign_scratch(s);
   for (const auto& p : pictures) {
