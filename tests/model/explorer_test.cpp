@@ -203,6 +203,36 @@ TEST_CASE("a spin lock holds, and two critical sections do not overlap") {
   CHECK(explore({}, locked(strength::relaxed)).failure);
 }
 
+TEST_CASE("a loop whose word no store changes any more is a livelock") {
+  const report r = explore({}, [](program& p) {
+    auto& words = p.make<std::array<word<unsigned>, 2>>();
+    p.name(words[0], "first");
+    p.name(words[1], "second");
+    // Each goes round its loop until the other has given way; none does.
+    for (std::size_t i = 0; i != 2; ++i) {
+      p.thread(i == 0 ? "left" : "right", [&words, i] {
+        words[i].store(1, strength::sequential);
+        while (words[1 - i].load(strength::sequential) != 0) spin();
+        words[i].store(0, strength::sequential);
+      });
+    }
+  });
+  INFO(r.text());
+  REQUIRE(r.failure);
+  CHECK(r.failure->kind == failure_kind::blocked);
+}
+
+TEST_CASE("a report says when it has seen no plain access") {
+  const report without = explore({}, [](program& p) {
+    auto& flag = p.make<word<unsigned>>();
+    p.thread("writer", [&flag] { flag.store(1); });
+  });
+  CHECK(without.text() == "1 executions, 0 discarded, at most 1 events; no plain access was seen");
+  const report with = explore({}, message_passing(strength::release, strength::acquire));
+  CHECK(with.plain_accesses);
+  CHECK_FALSE(contains(with, "no plain access"));
+}
+
 TEST_CASE("choices are all taken") {
   unsigned sum = 0;
   const report r = explore(

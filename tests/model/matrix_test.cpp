@@ -55,35 +55,39 @@ TEST_CASE("matrix: NVMe queue pairs, and with shadow doorbells") {
   plain.row(1, 2, 6, nvme_pair<device>({2, 6, 1}));
   plain.row(2, 2, 6, nvme_pair<device>({3, 6, 2}));
   plain.row(3, 2, 8, nvme_pair<device>({4, 8, 3}));
-  plain.row(4, 2, 8, nvme_pair<device>({5, 8, 4}));
+  plain.row(4, 2, 10, nvme_pair<device>({5, 10, 4}));
   plain.covers({1, 2, 3, 4});
   matrix shadow{"shadow doorbells, asleep"};
   shadow.row(1, 2, 4, shadow_pair<device>({2, 4, 1}));
-  shadow.row(2, 2, 4, shadow_pair<device>({3, 4, 2}));
-  shadow.row(3, 2, 6, shadow_pair<device>({4, 6, 3}));
-  shadow.row(4, 2, 8, shadow_pair<device>({5, 8, 4}));
+  shadow.row(2, 2, 6, shadow_pair<device>({3, 6, 2}));
+  shadow.row(3, 2, 8, shadow_pair<device>({4, 8, 3}));
+  shadow.row(4, 2, 10, shadow_pair<device>({5, 10, 4}));
   shadow.covers({1, 2, 3, 4});
 }
 
-// The whole controller with a table of pending commands, whose media complete on a third thread. The table's capacity;
-// the queues are as deep or deeper.
-TEST_CASE("matrix: NVMe queue pairs with three threads") {
-  matrix table{"table of pending commands"};
-  table.row(1, 3, 2, pending_commands<device>({.commands = 2, .media_capacity = 1, .table = 1}));
-  table.row(1, 3, 3,
-            pending_commands<device>(
-                {.commands = 3, .completions = 2, .media_capacity = 1, .table = 1}));
-  table.row(2, 3, 4,
-            pending_commands<device>(
-                {.commands = 4, .completions = 4, .media_capacity = 2, .table = 2, .laps = true}));
-  table.covers({1, 2});
-  matrix reset{"the same, with a reset at any moment"};
-  reset.row(1, 3, 2,
-            pending_commands<device>({then_does::reset, 2, 4, 1, 1}));
+// The whole controller with its table of pending commands, whose media complete on a third thread, one operation at a
+// time. With more than one place, the next commands are submitted when those before have completed.
+TEST_CASE("matrix: NVMe controllers with three threads") {
+  const auto setup = [](then_does what, std::uint32_t capacity, std::uint32_t commands) {
+    return pending_commands<device>({.what = what,
+                                     .commands = commands,
+                                     .completions = capacity + 1,
+                                     .media_capacity = 1,
+                                     .table = capacity,
+                                     .queue = capacity + 1,
+                                     .in_flight = capacity,
+                                     .batches = capacity > 1});
+  };
+  matrix table{"NVMe controller, table of pending commands"};
+  table.row(1, 3, 4, setup(then_does::nothing, 1, 4));
+  table.row(2, 3, 4, setup(then_does::nothing, 2, 4));
+  table.row(3, 3, 6, setup(then_does::nothing, 3, 6));
+  table.covers({1, 2, 3});
+  matrix reset{"the same, then a reset"};
+  reset.row(1, 3, 2, setup(then_does::reset, 1, 2));
   reset.covers({1});
-  matrix abort{"the same, with an Abort"};
-  abort.row(1, 3, 2,
-            pending_commands<device>({then_does::abort_first, 2, 4, 1, 1}));
+  matrix abort{"the same, then an Abort"};
+  abort.row(1, 3, 2, setup(then_does::abort_first, 1, 2));
   abort.covers({1});
 }
 

@@ -69,7 +69,7 @@ struct nvme_memory {
 }
 
 template <class Order>
-using nvme_queue = nvme::driver::queue_pair<Order, explorer::register_doorbell, std::uint32_t, 4>;
+using nvme_queue = nvme::driver::queue_pair<Order, explorer::register_doorbell, std::uint32_t, 8>;
 
 template <class Order>
 [[nodiscard]] nvme_queue<Order> make_queue(const nvme_memory& memory) {

@@ -33,7 +33,7 @@ namespace block = phasebit::block;
 struct media_words {
   enum : std::uint32_t { queued, begun, done, cancelled };
 
-  static constexpr std::size_t operations = 4;
+  static constexpr std::size_t operations = 10;
   explorer::word<std::uint32_t> submitted;
   std::array<explorer::word<std::uint32_t>, operations> state;
   std::array<explorer::plain<std::uint64_t>, operations> address;
@@ -127,7 +127,7 @@ struct paged_memory {
   using from = phasebit::bus_space;
   using to = phasebit::local_space;
 
-  std::array<std::span<std::byte>, 9> pages{};
+  std::array<std::span<std::byte>, 10> pages{};
 
   [[nodiscard]] phasebit::result<phasebit::segment<to>> translate(phasebit::bus_addr a,
                                                                   std::uint64_t bytes,
@@ -153,9 +153,12 @@ struct pending_setup {
   std::size_t media_capacity = 2;
   std::size_t table = 2;  // entries of the table of pending commands
   bool one_at_a_time = false;
-  bool twice = false;      // the media deliver an operation again, after the next was submitted
-  bool shadow = false;     // shadow doorbells
-  bool ring_each = false;  // one doorbell a command
+  bool twice = false;       // the media deliver an operation again, after the next was submitted
+  bool shadow = false;      // shadow doorbells
+  bool ring_each = false;   // one doorbell a command
+  std::uint32_t queue = 4;  // entries of the submission queue
+  std::uint32_t in_flight = 0;  // commands at a time; 0: all
+  bool batches = false;         // the next commands are submitted when all of them have completed
 };
 
 struct pending_policy : nvme::device::default_policy {
@@ -168,13 +171,13 @@ struct pending_policy : nvme::device::default_policy {
 // hand over as a program does whose register accesses come from another thread.
 struct host_memory {
   static constexpr std::uint32_t admin_depth = 4;
-  static constexpr std::uint32_t depth = 4;
+  static constexpr std::uint32_t depth = 5;
 
   std::array<nvme::submission_entry, admin_depth> admin_sq{};
   std::array<nvme::completion_entry, admin_depth> admin_cq{};
   std::array<nvme::submission_entry, depth> sq{};
   std::array<nvme::completion_entry, depth> cq{};
-  std::array<std::array<std::byte, 512>, 3> buffers{};
+  std::array<std::array<std::byte, 512>, 4> buffers{};
   std::array<std::uint32_t, 4> doorbells{};
   std::array<phasebit::le<std::uint32_t>, 4> shadow{};
   std::array<phasebit::le<std::uint32_t>, 4> events{};
@@ -231,11 +234,11 @@ class pending_machine {
     host.admin_sq[0] = r::admin::create_io_cq(
         {.qid = 1, .entries = setup.completions, .memory = paged_memory::at(3), .vector = 0});
     host.admin_sq[1] = r::admin::create_io_sq(
-        {.qid = 1, .entries = host_memory::depth, .memory = paged_memory::at(2), .cqid = 1});
+        {.qid = 1, .entries = setup.queue, .memory = paged_memory::at(2), .cqid = 1});
     std::uint32_t created = 2;
     if (setup.shadow) {
       host.admin_sq[created++] =
-          r::admin::doorbell_buffer_config(paged_memory::at(7), paged_memory::at(8));
+          r::admin::doorbell_buffer_config(paged_memory::at(8), paged_memory::at(9));
     }
     host.doorbells[0] = created;
     controller_.poll();
@@ -277,8 +280,8 @@ class pending_machine {
     auto bytes = [](auto& array) { return std::as_writable_bytes(std::span{array}); };
     dma_.pages = {bytes(host.admin_sq), bytes(host.admin_cq), bytes(host.sq), bytes(host.cq)};
     for (std::size_t i = 0; i != host.buffers.size(); ++i) dma_.pages[4 + i] = host.buffers[i];
-    dma_.pages[7] = bytes(host.shadow);
-    dma_.pages[8] = bytes(host.events);
+    dma_.pages[8] = bytes(host.shadow);
+    dma_.pages[9] = bytes(host.events);
     return dma_;
   }
   [[nodiscard]] static nvme::device::settings settings_of() {
@@ -333,10 +336,12 @@ auto pending_commands(pending_setup setup) {
     p.thread("driver", [=, &host] {
       using doorbell = explorer::register_doorbell;
       using io_doorbell = either_doorbell<Order>;
-      nvme::driver::submission_queue sq{std::span{host.sq}, io_doorbell{host, 2, setup.shadow}};
+      nvme::driver::submission_queue sq{std::span{host.sq}.first(setup.queue),
+                                        io_doorbell{host, 2, setup.shadow}};
       nvme::driver::completion_queue<Order, io_doorbell> cq{
           std::span{host.cq}.first(setup.completions), io_doorbell{host, 3, setup.shadow}};
-      std::array<nvme::status_code, 3> codes{};
+      std::array<nvme::status_code, 10> codes{};
+      std::uint32_t completed = 0;
       unsigned seen = 0;
       auto take = [&] {
         nvme::completion_entry entry;
@@ -346,17 +351,25 @@ auto pending_commands(pending_setup setup) {
           check(id < setup.commands && (seen & (1U << id)) == 0, "a command completes once");
           seen |= 1U << id;
           codes[id] = entry.status().code();
+          ++completed;
           // The buffer is the driver's again.
-          explorer::writes(host.buffers[id].data(), host.buffers[id].size());
+          auto& buffer = host.buffers[id % host.buffers.size()];
+          explorer::writes(buffer.data(), buffer.size());
           any = true;
         }
         cq.ring();
         return any;
       };
       for (std::uint32_t i = 0; i != setup.commands; ++i) {
+        if (setup.in_flight != 0 && i - completed == setup.in_flight) {
+          sq.ring();
+          do {
+            await([&] { return take(); });
+          } while (setup.batches && completed != i);
+        }
         auto command = nvme::nvm::read({.nsid = 1, .lba = i, .blocks = 1});
         command.set_command_id(static_cast<std::uint16_t>(i));
-        command.prp1 = paged_memory::at(4 + i).value();
+        command.prp1 = paged_memory::at(4 + i % host.buffers.size()).value();
         sq.push(command);
         if (setup.ring_each) sq.ring();
         if (!setup.one_at_a_time) continue;

@@ -26,8 +26,7 @@ struct descriptor {
         [] { return count->load(phasebit::testing::explorer::strength::acquire) != 0; });
   }
   static void read() {
-    static_cast<void>(
-        count->exchange(0, phasebit::testing::explorer::strength::acquire_release));
+    static_cast<void>(count->exchange(0, phasebit::testing::explorer::strength::acquire_release));
   }
 };
 

@@ -19,7 +19,7 @@ template <class Order>
 using shadow_sink = phasebit::ring::shadow_doorbell<explorer::register_doorbell, Order>;
 
 template <class Order>
-using shadow_queue = nvme::driver::queue_pair<Order, shadow_sink<Order>, std::uint32_t, 4>;
+using shadow_queue = nvme::driver::queue_pair<Order, shadow_sink<Order>, std::uint32_t, 8>;
 
 // Steps of the protocol that are no orderings, left out.
 enum class without : std::uint8_t { nothing, second_look, taking_the_kick_first };

@@ -136,9 +136,8 @@ struct fault_registers {
     p.thread("driver", [=, &registers, &tables] {
       iommu::fault_queue_reader<format, few_tables> reader{tables, ring};
       for (std::uint32_t i = 0; i != records; ++i) {
-        await([&] {
-          return registers.tail.load(explorer::strength::acquire) != reader.consumer();
-        });
+        await(
+            [&] { return registers.tail.load(explorer::strength::acquire) != reader.consumer(); });
         const auto seen = reader.next(registers.tail.load(explorer::strength::acquire));
         check(seen && seen->address == 0x1000U * (i + 1), "records arrive once and in order");
         registers.head.store(reader.consumer(), explorer::strength::release);
@@ -163,14 +162,17 @@ struct fault_registers {
     p.name(memory, "the page");
     p.name(arena, "the arena");
     for (unsigned t = 0; t != threads; ++t) {
-      p.thread(t == 0 ? "first" : t == 1 ? "second" : "third", [&arena, threads] {
-        for (unsigned i = 0; i != (threads == 2 ? 2U : 1U); ++i) {
-          const auto mine = arena.allocate(64);
-          if (!mine) continue;
-          explorer::writes(mine->words, 64);
-          arena.release(*mine, 64);
-        }
-      });
+      p.thread(t == 0   ? "first"
+               : t == 1 ? "second"
+                        : "third",
+               [&arena, threads] {
+                 for (unsigned i = 0; i != (threads == 2 ? 2U : 1U); ++i) {
+                   const auto mine = arena.allocate(64);
+                   if (!mine) continue;
+                   explorer::writes(mine->words, 64);
+                   arena.release(*mine, 64);
+                 }
+               });
     }
     p.finally([&arena] { check(arena.used() == 0, "every page is back"); });
   };
@@ -262,19 +264,22 @@ struct fault_registers {
     p.name(lock, "the lock");
     p.name(count, "the count");
     for (unsigned t = 0; t != threads; ++t) {
-      p.thread(t == 0 ? "first" : t == 1 ? "second" : "third", [=, &lock, &count, &entered] {
-        const bool only_tries = tries && t == 0;
-        for (int i = 0; i != 2; ++i) {
-          if (only_tries) {
-            if (!lock.try_lock()) continue;
-          } else {
-            lock.lock();
-          }
-          count.write(count.read() + 1);
-          ++entered[t];
-          lock.unlock();
-        }
-      });
+      p.thread(t == 0   ? "first"
+               : t == 1 ? "second"
+                        : "third",
+               [=, &lock, &count, &entered] {
+                 const bool only_tries = tries && t == 0;
+                 for (int i = 0; i != 2; ++i) {
+                   if (only_tries) {
+                     if (!lock.try_lock()) continue;
+                   } else {
+                     lock.lock();
+                   }
+                   count.write(count.read() + 1);
+                   ++entered[t];
+                   lock.unlock();
+                 }
+               });
     }
     p.finally([&count, &entered] {
       check(count.read() == entered[0] + entered[1] + entered[2], "one thread at a time");
@@ -328,7 +333,8 @@ struct fault_registers {
     auto take = [&queue, &taken] {
       const auto m = queue.take();
       if (!m) return;
-      check(std::get<phasebit::iommu::pri_response>(*m).group == taken, "messages keep their order");
+      check(std::get<phasebit::iommu::pri_response>(*m).group == taken,
+            "messages keep their order");
       taken = taken + 1;
     };
     p.thread("device", [take] {

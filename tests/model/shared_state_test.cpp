@@ -47,9 +47,7 @@ TEST_CASE("no dirty bit is lost, and the page is read behind it") {
   weakened("dirty bitmap: test()", operation::atomic_load, effect::unordered, all_but_x86,
            dirty_pages());
 }
-TEST_CASE("look-ups in a region map by two threads") {
-  holds("two threads", region_hint());
-}
+TEST_CASE("look-ups in a region map by two threads") { holds("two threads", region_hint()); }
 TEST_CASE("a register of configuration space orders memory") {
   holds("driver and device", configuration_register(), larger);
   weakened("configuration space: store", operation::atomic_store, effect::unordered, all_but_x86,

@@ -586,10 +586,10 @@ FAULTS = [
     # -- queue objects and the controller that made them --
     ("nvme/driver/detail/queue_link.hpp",
      "#include <phasebit/core/ordering.hpp>\n",
-     "#include <phasebit/core/ordering.hpp>\n#include <phasebit/testing/explorer/order.hpp>\n"),
+     "#include <phasebit/core/ordering.hpp>\n#include <model/shared_order.hpp>\n"),
     ("nvme/driver/detail/queue_link.hpp",
      "namespace phasebit::nvme::driver {\n",
-     "namespace phasebit::nvme::driver {\n\nusing phasebit::testing::explorer::thread_order;\n"),
+     "namespace phasebit::nvme::driver {\n\nusing thread_order = ::model::shared_order;\n"),
     ("nvme/driver/detail/queue_link.hpp",
      "    if (namespaces() != generation) thread_order::store_relaxed(short_way_blocks_, 0U);",
      "    if (namespaces() != generation && !@queue: second look at the generation@) {\n"

@@ -453,14 +453,12 @@ TEST_CASE("shared state without a second look, or with two steps turned around")
        {"reactor: message before the wake-up", "reactor: second look at the mailbox"}) {
     caught(name, posted_and_stopped(true), all_of_them, larger);
   }
-  for (const char* const name :
-       {"reactor: fence of a poster", "reactor: fence before it sleeps"}) {
+  for (const char* const name : {"reactor: fence of a poster", "reactor: fence before it sleeps"}) {
     caught(name, woken_for_work(), all_of_them, larger);
   }
   caught("reactor: second look at the stop", posted_and_stopped(false), all_of_them, larger);
-  for (const char* const name :
-       {"device table: the gate is closed first",
-        "device table: no walker is left when the words change"}) {
+  for (const char* const name : {"device table: the gate is closed first",
+                                 "device table: no walker is left when the words change"}) {
     caught(name, vtd_entry_is_changed());
   }
   caught("device table: words before the open gate", vtd_entry_is_made());

@@ -135,6 +135,7 @@ struct report {
   std::uint64_t discarded = 0;   // that ended in a wait which a retry would have ended
   int longest = 0;               // events of the longest execution
   bool complete = false;         // every execution was visited; false with a failure
+  bool plain_accesses = false;   // some were seen; without any, no race can be found
   std::string truncated;         // why not, where a bound was reached
   std::optional<failure_report> failure;
   std::vector<call_site> sites;  // each once, in the order of appearance
@@ -147,6 +148,7 @@ struct report {
     }
     return std::to_string(executions) + " executions, " + std::to_string(discarded) +
            " discarded, at most " + std::to_string(longest) + " events" +
+           (plain_accesses ? "" : "; no plain access was seen") +
            (complete ? "" : "; not complete: " + truncated);
   }
 };

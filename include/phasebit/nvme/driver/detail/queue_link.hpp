@@ -204,9 +204,7 @@ class queue_link {
     if (gone()) return;
     end_short_way(generation);
   }
-  void note_gone() noexcept {
-    end_short_way(no_controller);
-  }
+  void note_gone() noexcept { end_short_way(no_controller); }
 
  private:
   static constexpr std::uint32_t no_controller = ~0U;

@@ -193,6 +193,7 @@ class engine {
       fail(failure_kind::misuse,
            "a word that is accessed atomically is written plainly: see program::atomic");
     }
+    report_.plain_accesses = true;
     const thread& t = self();
     if (recording_) recorder_.plain(offset, bytes, write, t.name);
     touch(offset, bytes, write ? access_kind::plain_write : access_kind::plain_read,
