@@ -17,7 +17,7 @@
 // firmware slots and reservations; --metadata and --pi give them metadata and protection information, kept in
 // IMAGE.metadata; --zone-size makes the last one zoned.
 //
-// SIGTERM and SIGINT end it when the disks are flushed. SIGHUP starts the program anew from its file, with
+// SIGTERM and SIGINT end it when the disks are flushed. With --hand-over, SIGHUP starts the program anew from its file, with
 // the same arguments, and hands connections, the clients' memory and the controllers over to it; the clients
 // notice a pause. When the new process cannot take over, this one goes on.
 #include <phasebit/hosted/format.hpp>
@@ -170,6 +170,9 @@ bool try_hand_over(servers_type& servers, hosted::reactor& reactor, const target
     fmt::print(stderr, "nvme_target: not handed over: {}\n", why);
     return false;
   };
+  if (!o.hand_over) {
+    return refuse(failure(errc::not_supported, "the program was started without --hand-over"));
+  }
   if (o.managed) {
     return refuse(failure(errc::not_supported, "managed namespaces cannot be handed over"));
   }
@@ -338,6 +341,9 @@ int main(int argc, char** argv) {
   app.add_option("--zone-size", o.zone_bytes,
                  "bytes of a zone, a power of two: the last namespace is zoned; implies --managed")
       ->transform(CLI::AsSizeValue(false));
+  app.add_flag(
+      "--hand-over", o.hand_over,
+      "SIGHUP hands over to a new process; not yet for Linux guests, whose memory it damages");
   app.add_option("--take-over", o.take_over, "a socket to a process that hands over")->group("");
   app.add_flag("--trap-doorbells", o.trap_doorbells,
                "doorbells are messages, not shared memory: slower, and no polling while idle");

@@ -53,6 +53,7 @@ struct target_options {
   std::uint16_t metadata = 0;
   unsigned pi = 0;
   std::uint64_t zone_bytes = 0;
+  bool hand_over = false;
   int take_over = -1;
 };
 

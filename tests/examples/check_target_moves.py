@@ -21,7 +21,7 @@ def check(name, good, got=""):
 
 
 def start(program, path, image, *more):
-    server = subprocess.Popen([program, "--socket", str(path), "--disk", image, "--queues", "2", *more],
+    server = subprocess.Popen([program, "--socket", str(path), "--disk", image, "--queues", "2", "--hand-over", *more],
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1)
     line = server.stdout.readline()
     return server, line

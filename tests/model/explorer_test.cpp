@@ -222,7 +222,7 @@ TEST_CASE("a loop whose word no store changes any more is a livelock") {
   CHECK(r.failure->kind == failure_kind::blocked);
 }
 
-TEST_CASE("a report says when it has seen no plain access") {
+TEST_CASE("a report states that no plain access was seen") {
   const report without = explore({}, [](program& p) {
     auto& flag = p.make<word<unsigned>>();
     p.thread("writer", [&flag] { flag.store(1); });

@@ -130,6 +130,55 @@ TEST_CASE("vfio-user: 100 hand-overs with DMA by messages, on one socket and on 
   write_and_verify({}, {.share_memory = false, .twin_socket = true});
 }
 
+TEST_CASE("vfio-user: hand-overs of deep queues complete every command once") {
+  for (const bool shadowed : {false, true}) {
+    CAPTURE(shadowed);
+    moving_server served{{}};
+    auto function = vfu::client::connect(std::move(served.client));
+    REQUIRE(function);
+    auto controller = nvme::attach(*function);
+    REQUIRE(controller);
+    const auto drive = [&](auto& queue) {
+      constexpr std::size_t most = 30;
+      auto memory = allocate(*function, most * 8192);
+      REQUIRE(memory);
+      std::mt19937 random{3};
+      while (served.moves.load() < 110 && !served.failed.load()) {
+        unsigned begun = 0;
+        unsigned ended = 0;
+        const std::size_t count = 1 + random() % most;
+        for (std::size_t i = 0; i != count; ++i) {
+          const auto done = [&ended](nvme::completion c) noexcept {
+            CHECK(c.status().ok());
+            ++ended;
+          };
+          const nvme::block_range range{.lba = random() % 8000,
+                                        .blocks = 1 + static_cast<std::uint32_t>(random() % 16)};
+          const auto data = (*memory)->subregion(i * 8192, std::size_t{range.blocks} * 512);
+          const auto sent =
+              random() % 2 == 0 ? queue->read(range, data, done) : queue->write(range, data, done);
+          if (sent) ++begun;
+          if (random() % 4 == 0) queue->ring();
+        }
+        queue->ring();
+        while (begun != ended) REQUIRE(nvme::wait(*queue, 20'000));
+        REQUIRE(queue->unexpected_completions() == 0);
+      }
+    };
+    if (shadowed) {
+      REQUIRE(controller->enable_shadow_doorbells());
+      auto queue = controller->create_shadowed_queue_pair({.depth = 32});
+      REQUIRE(queue);
+      drive(queue);
+    } else {
+      auto queue = controller->create_queue_pair({.depth = 32});
+      REQUIRE(queue);
+      drive(queue);
+    }
+    CHECK(served.moves.load() >= 100);
+  }
+}
+
 TEST_CASE("vfio-user: a hand-over that breaks off leaves the first server as it was") {
   served_disk first;
   server_thread thread{first};
