@@ -158,6 +158,28 @@ TEST_CASE("a function that is held back is passed by, and with all held back the
   CHECK(turns_of_1 == 4);
 }
 
+TEST_CASE("credit that is not used is lost by idling and by being held back") {
+  fair_scheduler<2> idle{1000};
+  idle.activate(0);
+  REQUIRE(idle.next() == 0);
+  idle.deactivate(0);
+  idle.activate(0);
+  idle.activate(1);
+  REQUIRE(idle.next() == 0);
+  idle.charge(0, 1000);
+  CHECK(idle.next() == 1);
+
+  fair_scheduler<2> held{1000};
+  held.activate(0);
+  held.activate(1);
+  REQUIRE(held.next() == 0);
+  REQUIRE(held.next([](std::uint16_t f) noexcept { return f != 0; }) == 1);
+  held.charge(1, 1000);
+  REQUIRE(held.next() == 0);
+  held.charge(0, 1000);
+  CHECK(held.next() == 1);
+}
+
 TEST_CASE("a bucket lets through its burst and its rate, and not one token more") {
   std::mt19937_64 random{6};
   for (const token_rate limit :
