@@ -115,7 +115,18 @@ TEST_CASE("an assignment that collides is refused, and a removed one is gone fro
   CHECK(remap.assign(a));
 }
 
-TEST_CASE("addresses go through windows as a search of all windows finds, both ways") {
+TEST_CASE("removed assignments leave their places free") {
+  id_remap<4> ids;
+  for (std::uint16_t i = 0; i != 1000; ++i) {
+    REQUIRE(ids.assign({.root = static_cast<std::uint16_t>(i % 7),
+                        .vf = 0,
+                        .slave = phasebit::pcie::requester_id{i},
+                        .master = phasebit::pcie::requester_id{1}}));
+    REQUIRE(ids.remove(0));
+  }
+}
+
+TEST_CASE("addresses go through windows as a search of all windows says, both ways") {
   std::mt19937_64 random{9};
   constexpr std::uint16_t functions = 64;
   constexpr std::uint16_t roots = 5;
