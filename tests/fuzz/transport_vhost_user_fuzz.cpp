@@ -60,7 +60,7 @@ std::size_t open_descriptors() {
 
 // A word of a payload: small, an address or a size of the shared memory, a limit, or any bits.
 std::uint64_t word(std::uint8_t kind, std::uint64_t bits) {
-  switch (kind % 6) {
+  switch (kind % 7) {
     case 0:
       return bits % 4;
     case 1:
@@ -71,8 +71,10 @@ std::uint64_t word(std::uint8_t kind, std::uint64_t bits) {
       return std::uint64_t{1} << (bits % 64);
     case 4:
       return ~std::uint64_t{0} - bits % 64;
-    default:
+    case 5:
       return bits;
+    default:
+      return std::uint64_t{1} << 32 | bits;
   }
 }
 
