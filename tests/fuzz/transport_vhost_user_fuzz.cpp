@@ -37,7 +37,7 @@ constexpr std::uint64_t memory_base = 0x4000'0000;
 using media_type = block::planned_media<block::memory_media, block::random_media_plan>;
 using device_type = vhost::blk_device<media_type>;
 
-// What the front end passes to the back end, made once.
+// The files that the front end passes to the back end, made once.
 struct shared_files {
   int memory = ::memfd_create("guest", MFD_CLOEXEC);
   int event = ::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

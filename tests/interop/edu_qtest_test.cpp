@@ -136,7 +136,8 @@ TEST_CASE("a transfer that edu does not check is refused before it reaches the d
 }
 
 TEST_CASE(
-    "both engines signal their end by an interrupt, whose cause stays set until it is acknowledged") {
+    "both engines signal their end by an interrupt, whose cause stays set until it is "
+    "acknowledged") {
   auto m = machine_with_edu::start();
   REQUIRE(m.function.interrupt_vectors() == 1);  // MSI, for edu has no MSI-X
   CHECK_FALSE(m.function.enable_interrupts(2));

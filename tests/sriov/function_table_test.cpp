@@ -443,7 +443,8 @@ TEST_CASE("status bits are each function's own, and a host clears them by writin
   CHECK(d.read({0, 1}, control) == 0);
 }
 
-TEST_CASE("a function-level reset is of one virtual function, and lasts until its owner calls ready()") {
+TEST_CASE(
+    "a function-level reset is of one virtual function, and lasts until its owner calls ready()") {
   auto d = four_functions<with_vectors>();
   d.enable(0, 4);
   const unsigned express =

@@ -126,7 +126,7 @@ TEST_CASE("removed assignments leave their places free") {
   }
 }
 
-TEST_CASE("addresses go through windows as a search of all windows says, both ways") {
+TEST_CASE("addresses go through windows as a search of all windows finds, both ways") {
   std::mt19937_64 random{9};
   constexpr std::uint16_t functions = 64;
   constexpr std::uint16_t roots = 5;

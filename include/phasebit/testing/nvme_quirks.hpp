@@ -69,13 +69,14 @@ struct nvme_quirk_plan {
   std::uint16_t list_alignment = 0;   // PRP lists elsewhere are refused with 0013h
   std::uint32_t duplicate_every = 0;  // every n-th I/O completion is posted twice
   std::uint32_t duplicate_delay = 0;  // ... that many I/O completions later
-  std::uint32_t unknown_id_every = 0;    // every n-th I/O completion is followed by one of a random id
-  bool completes_unrung = false;      // fetches entries beyond the doorbell
-  bool hold = false;                  // I/O commands wait
-  bool reorder = false;               // I/O commands wait for a random time, and end in any order
-  std::uint32_t fail_every = 0;       // every n-th I/O command ends with 0006h and does nothing
-  bool silent_admin = false;          // admin commands are never completed
-  std::uint8_t silent_opcode = 0;     // ... those of this opcode, if silent_one
+  std::uint32_t unknown_id_every =
+      0;                           // every n-th I/O completion is followed by one of a random id
+  bool completes_unrung = false;   // fetches entries beyond the doorbell
+  bool hold = false;               // I/O commands wait
+  bool reorder = false;            // I/O commands wait for a random time, and end in any order
+  std::uint32_t fail_every = 0;    // every n-th I/O command ends with 0006h and does nothing
+  bool silent_admin = false;       // admin commands are never completed
+  std::uint8_t silent_opcode = 0;  // ... those of this opcode, if silent_one
   bool silent_one = false;
   std::uint8_t refuse_opcode = 0;  // admin commands of this opcode end with 0006h, so many times
   std::uint32_t refuse_times = 0;

@@ -216,8 +216,9 @@ TEST_CASE_TEMPLATE_DEFINE("pages of every size lead where they should, up to the
   CHECK(r.faults().empty());
 }
 
-TEST_CASE_TEMPLATE_DEFINE("an access that a page does not permit has no effect, and the log has the reason",
-                          Machine, iommu_permissions) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "an access that a page does not permit has no effect, and the log has the reason", Machine,
+    iommu_permissions) {
   rig<Machine> r;
   must(r.unit().enable());
   domain<Machine> d{r, 7};
