@@ -6,6 +6,7 @@
 #include <phasebit/memory/dma_buffer.hpp>
 #include <phasebit/nvme/driver.hpp>
 
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <vector>
@@ -18,7 +19,7 @@ namespace simulated = backend::simulated;
 
 result<> hello(std::uint64_t lba) {
   std::vector<std::byte> bytes(16_MiB);
-  block::memory_media media{bytes};                    // what the disk keeps its blocks in
+  block::memory_media media{bytes};                    // storage of the disk's blocks
   simulated::fabric bus;                               // a PCIe bus in this process
   auto device = simulated::add_nvme_disk(bus, media);  // an NVMe controller on it
   if (!device) return device.error();
@@ -44,7 +45,8 @@ result<> hello(std::uint64_t lba) {
   if (auto r = finish(queue->write({.lba = lba, .blocks = 1}, *block, done)); !r) return r;
   std::memset(block->data(), 0, block->size());
   if (auto r = finish(queue->read({.lba = lba, .blocks = 1}, *block, done)); !r) return r;
-  fmt::print("block {} contains: {}\n", lba, reinterpret_cast<const char*>(block->data()));
+  std::printf("block %llu contains: %s\n", static_cast<unsigned long long>(lba),
+              reinterpret_cast<const char*>(block->data()));
   return {};
 }
 
