@@ -471,6 +471,7 @@ class mediated_nvme {
       return true;
     }
     const std::uint32_t raw = Order::load(doorbells_[id][2 * q + 1]);
+    Order::after_load();  // the driver has read the places that become free
     if (cq.set_head(le<std::uint32_t>::from_wire(raw)) == nvme::device::doorbell_update::invalid) {
       ++counters_.invalid_doorbells;
     }
