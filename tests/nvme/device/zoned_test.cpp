@@ -2,6 +2,9 @@
 // The zoned namespace command set over media that are done at once and media that complete later.
 #include <phasebit/nvme/device/zoned_namespaces.hpp>
 
+#include <algorithm>
+#include <vector>
+
 #include <doctest/doctest.h>
 #include <nvme/device/async_host.hpp>
 #include <nvme/zoned_cases.hpp>
