@@ -268,9 +268,9 @@ TEST_CASE("dependencies are what a step reads and writes, results and gates") {
 }
 
 TEST_CASE("a check that strips and the decryption in place after it become one step") {
-  constexpr std::array table{fusion{operation::dif_strip, operation::decrypt}};
+  constexpr std::array strip_and_decrypt{fusion{operation::dif_strip, operation::decrypt}};
   target where;
-  where.fusions = table;
+  where.fusions = strip_and_decrypt;
   sequence<> s;
   const auto t = *s.scratch(512);
   const domain_segment from{0, 520, local_domain};

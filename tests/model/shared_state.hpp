@@ -487,6 +487,7 @@ template <class Order>
                                   .then_id = 0,
                                   .gate = false,
                                   .seed_from = accel::step::no_seed,
+                                  .part = false,
                                   .source = {},
                                   .destination = {},
                                   .with = {},
