@@ -132,7 +132,7 @@ struct cases {
     auto log = admin::get_log_page(
         {.lid = log_page_id::commands_supported, .bytes = 4096, .csi = command_set::zoned});
     REQUIRE(h.admin(h.data(log)).status().ok());
-    for (const std::size_t opcode : {0x01, 0x02, 0x79, 0x7a, 0x7d}) {
+    for (const std::size_t opcode : {0x01U, 0x02U, 0x79U, 0x7aU, 0x7dU}) {
       CAPTURE(opcode);
       CHECK((load_wire<le<std::uint32_t>>(h.buffer().subspan((256 + opcode) * 4)) & 1U) == 1);
     }

@@ -34,7 +34,7 @@ class doorbell_words {
     return words_.size() >> (stride_ + 1U);
   }
   [[nodiscard]] std::uint32_t load(std::size_t qid, ring_side side) const noexcept {
-    const std::uint32_t value = peek(qid, side);
+    const std::uint32_t value = le<std::uint32_t>::from_wire(Order::load(words_[at(qid, side)]));
     Order::after_load();
     return value;
   }
