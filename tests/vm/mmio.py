@@ -45,7 +45,7 @@ echo "PB linux: $(sha256sum < /dev/nvme0n1 | cut -d' ' -f1)"
 OFF = BEGIN + r"""
 expect kernels-own "($(driver)): a driver of the kernel's uses the function" identify $DISK
 expect no-device "no such PCI function" identify --backend mmio --device 0000:77:00.0
-expect no-name "which function: --device" identify --backend mmio
+expect no-name "requires a function: --device" identify --backend mmio
 """ + WORKS + r"""
 give_to none
 echo "PB none: $(driver)"

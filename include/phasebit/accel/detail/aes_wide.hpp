@@ -150,7 +150,10 @@ group_wide(wide& b, wide& t, const schedule& s, unsigned rounds, const std::byte
 // The first tweaks of up to four data units, which are numbered from `first` on.
 [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,vaes,vpclmulqdq,aes,pclmul,sse4.1")]] inline void
 tweaks_wide(const schedule& s, unsigned rounds, std::uint64_t first, block (&out)[4]) noexcept {
-  const auto n = [first](std::uint64_t k) noexcept { return static_cast<long long>(first + k); };
+  const auto n = [first](std::uint64_t k) noexcept {
+    const std::uint64_t number = first + k;
+    return static_cast<long long>(number);
+  };
   v8di b{n(0), 0, n(1), 0, n(2), 0, n(3), 0};
   v8di key;
   broadcast(key, s.keys[0].data());
@@ -197,8 +200,8 @@ run_wide(const schedule& s, unsigned rounds, block& tweak, const std::byte*& in,
 // it, and 16 more, which a CRC appends.
 [[nodiscard]] consteval std::array<long long, 32> t10dif_places() noexcept {
   std::array<long long, 32> all{};
-  for (unsigned lane = 0; lane != 16; ++lane) {
-    const unsigned after = 128 * (15 - lane) + 16;
+  unsigned after = 128 * 15 + 16;
+  for (std::size_t lane = 0; lane != 16; ++lane, after -= 128) {
     all[2 * lane] = static_cast<long long>(t10dif_power(after));
     all[2 * lane + 1] = static_cast<long long>(t10dif_power(after + 64));
   }
