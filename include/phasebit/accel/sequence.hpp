@@ -268,7 +268,10 @@ class sequence {
       ++step_begin_;
       --step_count_;
     }
-    if (step_count_ == 0) step_begin_ = 0;
+    if (step_count_ == 0) {
+      step_begin_ = 0;
+      return;
+    }
     if ((which & ((std::uint64_t{2} << (step_count_ - 1U)) - 1)) == 0) return;
     std::size_t kept = 0;
     for (std::size_t k = 0; k != step_count_; ++k) {
