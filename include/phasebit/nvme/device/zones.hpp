@@ -3,6 +3,8 @@
 // Zoned Namespace Command Set 1.1, section 2.1.
 #pragma once
 
+#include <phasebit/core/align.hpp>
+#include <phasebit/core/bit_scan.hpp>
 #include <phasebit/core/expects.hpp>
 #include <phasebit/core/int_cast.hpp>
 #include <phasebit/nvme/spec/status.hpp>
@@ -44,11 +46,10 @@ class zone_table {
   // Takes the zones as they are, so that a program can restore them. Open zones are closed, as after a reset
   // of the NVM subsystem; a state that no zone has is Offline.
   zone_table(std::span<zone> zones, const zone_options& o) noexcept
-      : zones_(zones), options_(o), shift_(shift_of(o.zone_blocks)) {
+      : zones_(zones), options_(o), shift_(bit_width(o.zone_blocks) - 1) {
     if (options_.capacity_blocks == 0) options_.capacity_blocks = o.zone_blocks;
     PHASEBIT_EXPECTS(!zones.empty() && o.zone_blocks != 0, "a zoned namespace has zones");
-    PHASEBIT_EXPECTS(std::uint64_t{1} << shift_ == o.zone_blocks,
-                     "the size of a zone is a power of two");
+    PHASEBIT_EXPECTS(is_power_of_two(o.zone_blocks), "the size of a zone is a power of two");
     PHASEBIT_EXPECTS(options_.capacity_blocks <= o.zone_blocks,
                      "the capacity of a zone is at most its size");
     PHASEBIT_EXPECTS(o.max_open == 0 || o.max_active == 0 || o.max_open <= o.max_active,
@@ -278,11 +279,6 @@ class zone_table {
   }
 
  private:
-  [[nodiscard]] static constexpr unsigned shift_of(std::uint64_t blocks) noexcept {
-    unsigned shift = 0;
-    while (shift != 63 && std::uint64_t{1} << shift < blocks) ++shift;
-    return shift;
-  }
   [[nodiscard]] static constexpr bool is_open(zone_state s) noexcept {
     return s == zone_state::implicitly_opened || s == zone_state::explicitly_opened;
   }

@@ -5,6 +5,7 @@
 #include <phasebit/core/clock.hpp>
 #include <phasebit/core/result.hpp>
 #include <phasebit/nvme/driver/queue_pair.hpp>
+#include <phasebit/nvme/driver/wait.hpp>
 #include <phasebit/pcie/concepts.hpp>
 
 #include <concepts>
@@ -25,19 +26,7 @@ template <class Queue, class Source, class Done>
                                                  std::uint64_t milliseconds, Done&& done,
                                                  std::uint64_t look_ms = 1000) noexcept {
   static_assert(InterruptSource<Source>, "the backend has no interrupts: use wait()");
-  if (queue.closed()) {
-    (void)queue.poll(done);
-    return failure(errc::removed, text(queue.end_reason())).at(queue.qid());
-  }
-  if (queue.in_flight() == 0) {
-    return failure(errc::invalid_argument, "no command is in flight: there is nothing to wait for")
-        .at(queue.qid());
-  }
-  if (queue.in_flight() == queue.unrung()) {
-    return failure(errc::not_ready,
-                   "commands were posted, but the device was not notified: call ring() first")
-        .at(queue.qid());
-  }
+  if (const auto ready = detail::check_before_wait(queue, done); !ready) return ready.error();
   auto&& clock = source.clock();
   const std::uint64_t begin = clock.now();
   const std::uint64_t limit = to_nanoseconds(milliseconds);
@@ -63,10 +52,7 @@ template <class Queue, class Source, class Done>
   if (queue.closed()) {
     return failure(errc::removed, text(queue.end_reason())).at(queue.qid());
   }
-  if (const auto healthy = queue.health(); !healthy) return healthy.error();
-  return failure(errc::timed_out, "no command has ended in time; still in flight",
-                 queue.in_flight())
-      .at(queue.qid());
+  return detail::none_ended(queue);
 }
 
 }  // namespace phasebit::nvme::driver

@@ -12,19 +12,12 @@
 
 namespace phasebit::nvme::driver {
 
-// Polls until at least one command of the queue has ended, at most `milliseconds`; returns how many. By the
-// clock of the queue's controller; looks at the controller's registers now and then, and once when the time is
-// over. Errors:
-//   invalid_argument  nothing is in flight, or the queue has no controller and with it no clock
-//   not_ready         commands were posted, and ring() was not called: the wait would not end
-//   removed           the queue has ended, or its controller is gone; what was in flight was returned
-//   protocol          CSTS.CFS, or the device completed what is not in flight
-//   timed_out         none of these: the commands are still in flight
-// The queue's thread, which may not be another one than the controller's where the controller is not idle.
+namespace detail {
+
+// The errors that keep a wait from ending, found before it begins. Of a queue that has ended, the commands that were
+// in flight are handed out.
 template <class Queue, class Done>
-  requires std::invocable<Done&, typename Queue::token_type&, completion>
-[[nodiscard]] result<unsigned> wait(Queue& queue, std::uint64_t milliseconds,
-                                    Done&& done) noexcept {
+[[nodiscard]] result<> check_before_wait(Queue& queue, Done& done) noexcept {
   if (queue.closed()) {
     (void)queue.poll(done);
     return failure(errc::removed, text(queue.end_reason())).at(queue.qid());
@@ -38,6 +31,34 @@ template <class Queue, class Done>
                    "commands were posted, but the device was not notified: call ring() first")
         .at(queue.qid());
   }
+  return {};
+}
+
+// The error of a wait in which no command has ended.
+template <class Queue>
+[[nodiscard]] error none_ended(const Queue& queue) noexcept {
+  if (const auto healthy = queue.health(); !healthy) return healthy.error();
+  return failure(errc::timed_out, "no command has ended in time; still in flight",
+                 queue.in_flight())
+      .at(queue.qid());
+}
+
+}  // namespace detail
+
+// Polls until at least one command of the queue has ended, at most `milliseconds`; returns how many. By the
+// clock of the queue's controller; looks at the controller's registers now and then, and once when the time is
+// over. Errors:
+//   invalid_argument  nothing is in flight, or the queue has no controller and with it no clock
+//   not_ready         commands were posted, and ring() was not called: the wait would not end
+//   removed           the queue has ended, or its controller is gone; what was in flight was returned
+//   protocol          CSTS.CFS, or the device completed what is not in flight
+//   timed_out         none of these: the commands are still in flight
+// The queue's thread, which may not be another one than the controller's where the controller is not idle.
+template <class Queue, class Done>
+  requires std::invocable<Done&, typename Queue::token_type&, completion>
+[[nodiscard]] result<unsigned> wait(Queue& queue, std::uint64_t milliseconds,
+                                    Done&& done) noexcept {
+  if (const auto ready = detail::check_before_wait(queue, done); !ready) return ready.error();
   if (!queue.attached()) {
     return failure(errc::invalid_argument, "the queue has no controller to wait with");
   }
@@ -59,10 +80,7 @@ template <class Queue, class Done>
   }
   if (ended != 0 && !queue.closed()) return ended;
   if (!well) return well.error();
-  if (const auto healthy = queue.health(); !healthy) return healthy.error();
-  return failure(errc::timed_out, "no command has ended in time; still in flight",
-                 queue.in_flight())
-      .at(queue.qid());
+  return detail::none_ended(queue);
 }
 template <class Queue>
   requires std::invocable<typename Queue::token_type&, completion>
