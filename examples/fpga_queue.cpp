@@ -7,14 +7,13 @@
 #include "support/fpga_memory.hpp"
 #include "support/option_kinds.hpp"
 #include "support/run_main.hpp"
+#include "support/stop_signal.hpp"
 
 #include <phasebit/backend/mmio_linux.hpp>
 #include <phasebit/backend/qtest.hpp>
 #include <phasebit/backend/vfio.hpp>
 
-#include <atomic>
 #include <chrono>
-#include <csignal>
 #include <ctime>
 #include <map>
 #include <memory>
@@ -71,14 +70,10 @@ std::vector<std::string> fault_words() {
   return words;
 }
 
-std::atomic<bool> told_to_end{false};
-static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it");
-
 [[nodiscard]] result<> run_engine(const engine_options& o) {
   auto memory = fpga::shared_memory::create(o.memory, o.bytes);
   if (!memory) return memory.error();
-  std::signal(SIGTERM, [](int) { told_to_end = true; });
-  std::signal(SIGINT, [](int) { told_to_end = true; });
+  handle_stop_signals(second_signal::ignored);
   fpga::engine<> engine{memory->bytes(), faults().at(o.fault), o.after};
   fmt::print("engine: {} with {} of DRAM, played by process {}\n", o.memory,
              size_text(memory->bytes().size() - fpga::register_bytes), ::getpid());
@@ -87,7 +82,7 @@ static_assert(std::atomic<bool>::is_always_lock_free, "a signal handler sets it"
   using clock = std::chrono::steady_clock;
   const auto begun = clock::now();
   unsigned idle = 0;
-  while (!told_to_end && !engine.stopped()) {
+  while (!stop_requested() && !engine.stopped()) {
     idle = engine.poll() == 0 ? idle + 1 : 0;
     if (idle != 0) posix::steady_clock::relax();
     // No work: sleep, because hardware would not use the host's processor either.

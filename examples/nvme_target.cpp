@@ -36,6 +36,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <spawn.h>
+#include <support/stop_signal.hpp>
 #include <support/target_server.hpp>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -49,9 +50,7 @@ using example::target_options;
 using example::target_server;
 using servers_type = std::vector<std::unique_ptr<target_server>>;
 
-volatile std::sig_atomic_t stop = 0;
 volatile std::sig_atomic_t hand_over_wanted = 0;
-void on_signal(int which) { (which == SIGHUP ? hand_over_wanted : stop) = 1; }
 
 int fail(const error& why) {
   fmt::print(stderr, "nvme_target: {}\n", why);
@@ -255,7 +254,7 @@ int run(const target_options& o, const std::vector<std::string>& arguments) {
     return s;
   };
   std::uint64_t next = posix::steady_clock::now();
-  while (stop == 0) {
+  while (!example::stop_requested()) {
     std::this_thread::sleep_for(std::chrono::milliseconds{hand_over_wanted != 0 ? 0 : 20});
     if (hand_over_wanted != 0) {
       hand_over_wanted = 0;
@@ -372,9 +371,8 @@ int main(int argc, char** argv) {
     }
     arguments.emplace_back(argv[i]);
   }
-  std::signal(SIGTERM, on_signal);
-  std::signal(SIGHUP, on_signal);
-  std::signal(SIGINT, on_signal);
+  example::handle_stop_signals(example::second_signal::ignored);
+  std::signal(SIGHUP, [](int) { hand_over_wanted = 1; });
   std::signal(SIGPIPE, SIG_IGN);
   return run(o, arguments);
 }

@@ -20,6 +20,7 @@
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 #include <poll.h>
+#include <support/stop_signal.hpp>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -38,8 +39,6 @@ struct vhost_options {
   bool once = false;
   bool verbose = false;
 };
-
-inline volatile std::sig_atomic_t stop_requested = 0;
 
 inline void add_vhost_options(CLI::App& app, vhost_options& o) {
   app.add_option("--socket", o.socket, "path of the socket, which is created")->required();
@@ -75,7 +74,7 @@ void sleep_until_work(vhost::back_end<Device>& connection, int finished) {
 template <class Device>
 void serve(vhost::back_end<Device>& connection, const vhost_options& o, int finished) {
   std::uint32_t idle = 0;
-  while (stop_requested == 0 && connection.state() == vhost::connection_state::open) {
+  while (!stop_requested() && connection.state() == vhost::connection_state::open) {
     if (connection.poll() != 0) {
       idle = 0;
       continue;
@@ -92,8 +91,7 @@ void serve(vhost::back_end<Device>& connection, const vhost_options& o, int fini
 // Serves one front end after the other until a signal.
 template <class Device>
 int serve_socket(Device& device, const vhost_options& o, int finished, const std::string& what) {
-  std::signal(SIGTERM, [](int) { stop_requested = 1; });
-  std::signal(SIGINT, [](int) { stop_requested = 1; });
+  handle_stop_signals(second_signal::ignored);
   std::signal(SIGPIPE, SIG_IGN);
   ::unlink(o.socket.c_str());
   const auto listener = phasebit::posix::listen_unix(o.socket);
@@ -121,7 +119,7 @@ int serve_socket(Device& device, const vhost_options& o, int finished, const std
     }
     if (o.verbose) fmt::print("front end left\n");
     if (o.once) break;
-  } while (stop_requested == 0);
+  } while (!stop_requested());
   ::unlink(o.socket.c_str());
   return 0;
 }
