@@ -12,8 +12,8 @@
 
 namespace model {
 
-// What the device may reach: one piece of memory, below 2^63, and the addresses at the end of 64 bits, which a
-// translator may know.
+// The memory that the device may reach: one region below 2^63, and the addresses at the end of 64 bits, which a
+// translator may accept.
 struct lenient_memory {
   using from = phasebit::guest_space;
   using to = phasebit::local_space;
@@ -32,7 +32,7 @@ template <class Format, class Order>
 auto hostile_chains() {
   using virtio::device::fault_code;
   namespace flag = virtio::descriptor_flag;
-  // Which way, for both threads.
+  // The chosen variant, for both threads.
   return [chosen = std::make_shared<unsigned>(0U)](program& p) {
     struct part {
       std::uint64_t addr;

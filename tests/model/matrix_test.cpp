@@ -20,7 +20,7 @@ namespace {
 
 using device = explorer::device_order;
 
-// What was explored of one ring.
+// The explored sizes of one ring.
 class matrix {
  public:
   explicit matrix(std::string ring) : ring_(std::move(ring)) {}

@@ -28,7 +28,7 @@ namespace model {
 namespace nvme = phasebit::nvme;
 namespace block = phasebit::block;
 
-// What the controller's thread and the media's threads share. Operations are numbered; each is queued, and
+// State that the controller's thread and the media's threads share. Operations are numbered; each is queued, and
 // then begun by a worker or cancelled by the controller.
 struct media_words {
   enum : std::uint32_t { queued, begun, done, cancelled };
@@ -408,11 +408,11 @@ auto pending_commands(pending_setup setup) {
         static_cast<void>(take());
         if (aborted) {
           check((seen & 1U) != 0 && codes[0] == nvme::status_code::abort_requested,
-                "Abort says that the command was aborted when it was");
+                "Abort reports that the command was aborted when it was");
         }
         while (seen != (1U << setup.commands) - 1) await([&] { return take(); });
         check(aborted == (codes[0] == nvme::status_code::abort_requested),
-              "Abort says whether the command was aborted");
+              "Abort reports whether the command was aborted");
         return;
       }
       while (seen != (1U << setup.commands) - 1) await([&] { return take(); });

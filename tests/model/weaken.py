@@ -92,7 +92,7 @@ FAULTS = [
     ("nvme/device/controller.hpp",
      "        result.dw0 = abort_command::not_aborted.of(!d.target_aborted);",
      "        result.dw0 = abort_command::not_aborted.of("
-     "!d.target_aborted && !@Abort: says what became of its command@);"),
+     "!d.target_aborted && !@Abort: reports the outcome of its command@);"),
     ("nvme/device/completion_queue.hpp",
      "    return used() + reserved >= entries - 1;",
      "    return used() + (@commands in flight: each has a place in the CQ@ ? 0 : reserved) >=\n"
@@ -109,7 +109,7 @@ FAULTS = [
     # -- identifiers --
     ("ring/tag_pool.hpp",
      "return static_cast<std::uint16_t>(slots_[id & mask_].number) == id;",
-     "return @tag pool: laps tell identifiers apart@\n"
+     "return @tag pool: laps distinguish identifiers@\n"
      "               ? is_taken(id & mask_)\n"
      "               : static_cast<std::uint16_t>(slots_[id & mask_].number) == id;"),
     ("ring/tag_pool.hpp",

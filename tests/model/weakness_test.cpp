@@ -106,7 +106,7 @@ auto hostile_doorbells() {
         controller.look_at_head();
         check(sq.tail < sq.entries && cq.head < cq.entries, "indices lie within their rings");
         check((sq.tail + sq.entries - sq.head) % sq.entries >= waiting,
-              "what was announced stays announced");
+              "a published entry stays published");
         check(cq.used() <= used, "no completion is read before it is posted");
       };
       await([&] {
@@ -270,14 +270,14 @@ TEST_CASE("commands in flight without a bound, or ended too early") {
          all_of_them, larger);
   caught("Abort: completes behind its command", pending_commands<device>(abort), all_of_them,
          larger);
-  caught("Abort: says what became of its command", pending_commands<device>(abort), all_of_them,
+  caught("Abort: reports the outcome of its command", pending_commands<device>(abort), all_of_them,
          larger);
 }
 
 TEST_CASE("identifiers without a bound") {
   caught("NVMe driver: an identifier is in flight", hostile_controller<device>());
   caught("NVMe driver: the command's doorbell was rung", completion_before_doorbell<device>());
-  caught("tag pool: laps tell identifiers apart", late_completion<device>());
+  caught("tag pool: laps distinguish identifiers", late_completion<device>());
   caught("tag pool: slots in use are passed over", kept_command<device>(5));
   caught("tag pool: a released identifier is free", hostile_controller<device>());
   caught("tag pool: FFFFh is passed over", identifiers_wrap<device>(4));

@@ -56,7 +56,7 @@ case_of no-ram vm_guest --mmio-no-ram $NVME
 case_of huge vm_guest --mmio-huge $NVME
 case_of write-combining vm_guest --mmio-write-combining 0000:00:05.0
 case_of two vm_guest --mmio-two $NVME
-expect not-root "no permission: run it as root" vm_guest --mmio-as-nobody $NVME
+expect not-root "no permission: run it as root" vm_guest --mmio-unprivileged $NVME
 """
 
 PASSTHROUGH = BEGIN + r"""

@@ -58,20 +58,20 @@ was=$(cat $LIMIT); echo 3 > $LIMIT
 case_of entry-limit vm_guest --entry-limit $NVME
 echo $was > $LIMIT
 group=/dev/vfio/$(basename $(readlink /sys/bus/pci/devices/$NVME/iommu_group))
-expect no-permission "$group: no permission for the IOMMU group" vm_guest --as-nobody $NVME
+expect no-permission "$group: no permission for the IOMMU group" vm_guest --unprivileged $NVME
 chown 65534 $group
-expect memory-lock "RLIMIT_MEMLOCK" vm_guest --as-nobody $NVME
+expect memory-lock "RLIMIT_MEMLOCK" vm_guest --unprivileged $NVME
 chown 0 $group
 """
 
 IOMMUFD = r"""[ -c /dev/iommu ] && echo "PB dev-iommu: ok"
 cdev=/dev/vfio/devices/$(ls /sys/bus/pci/devices/$NVME/vfio-dev)
 [ -c $cdev ] && echo "PB device-file: ok"
-expect no-permission "$cdev: no permission" vm_guest --as-nobody $NVME
+expect no-permission "$cdev: no permission" vm_guest --unprivileged $NVME
 chown 65534 $cdev
-expect no-permission-iommu "/dev/iommu: no permission" vm_guest --as-nobody $NVME
+expect no-permission-iommu "/dev/iommu: no permission" vm_guest --unprivileged $NVME
 chown 65534 /dev/iommu
-expect memory-lock "RLIMIT_MEMLOCK" vm_guest --as-nobody $NVME
+expect memory-lock "RLIMIT_MEMLOCK" vm_guest --unprivileged $NVME
 chown 0 $cdev /dev/iommu
 """
 

@@ -43,6 +43,6 @@ void make_virtual_functions();
 void use_virtual_function();
 
 // Of guest/mmio.cpp.
-void mmio_as_nobody();
+void mmio_unprivileged();
 
 }  // namespace phasebit_guest

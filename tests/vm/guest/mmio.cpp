@@ -159,8 +159,8 @@ TEST_CASE("mmio-two") {
 
 namespace phasebit_guest {
 
-// --mmio-as-nobody BDF: ends with the error of a user other than root.
-void mmio_as_nobody() {
+// --mmio-unprivileged BDF: ends with the error of a user other than root.
+void mmio_unprivileged() {
   if (::setgroups(0, nullptr) != 0 || ::setgid(65534) != 0 || ::setuid(65534) != 0) std::exit(2);
   (void)must(mmio::function::open(bdf));
 }

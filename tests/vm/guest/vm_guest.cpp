@@ -56,7 +56,7 @@ void fill() {
 }
 
 // A user other than root who may pin at most 1 MiB.
-void as_nobody() {
+void unprivileged() {
   const ::rlimit limit{1U << 20, 1U << 20};
   if (::setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || ::setgroups(0, nullptr) != 0 ||
       ::setgid(65534) != 0 || ::setuid(65534) != 0) {
@@ -287,10 +287,10 @@ int main(int argc, char** argv) {
   if (command == "--dump") return dump(), 0;
   if (command == "--fill") return fill(), 0;
   if (command == "--hold") return hold(), 0;
-  if (command == "--as-nobody") return as_nobody(), 0;
+  if (command == "--unprivileged") return unprivileged(), 0;
   if (command == "--make-vfs") return make_virtual_functions(), 0;
   if (command == "--use-vf") return use_virtual_function(), 0;
-  if (command == "--mmio-as-nobody") return mmio_as_nobody(), 0;
+  if (command == "--mmio-unprivileged") return mmio_unprivileged(), 0;
   if (!command.starts_with("--")) return 2;
   doctest::Context context;
   context.setOption("test-case", std::string{command.substr(2)}.c_str());
