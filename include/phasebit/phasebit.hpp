@@ -69,7 +69,7 @@
 #include <phasebit/transport/vfio_user/capabilities.hpp>
 #include <phasebit/transport/vfio_user/client.hpp>
 #include <phasebit/transport/vfio_user/dma_table.hpp>
-#include <phasebit/transport/vfio_user/hand_over.hpp>
+#include <phasebit/transport/vfio_user/handover.hpp>
 #include <phasebit/transport/vfio_user/host.hpp>
 #include <phasebit/transport/vfio_user/message_channel.hpp>
 #include <phasebit/transport/vfio_user/messages.hpp>

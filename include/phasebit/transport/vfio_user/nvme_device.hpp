@@ -13,7 +13,7 @@
 #include <phasebit/posix/os_error.hpp>
 #include <phasebit/posix/steady_clock.hpp>
 #include <phasebit/posix/unique_fd.hpp>
-#include <phasebit/transport/vfio_user/hand_over.hpp>
+#include <phasebit/transport/vfio_user/handover.hpp>
 #include <phasebit/transport/vfio_user/host.hpp>
 #include <phasebit/transport/vfio_user/server.hpp>
 

@@ -16,7 +16,7 @@
 #include <phasebit/posix/steady_clock.hpp>
 #include <phasebit/posix/unique_fd.hpp>
 #include <phasebit/transport/vfio_user/capabilities.hpp>
-#include <phasebit/transport/vfio_user/hand_over.hpp>
+#include <phasebit/transport/vfio_user/handover.hpp>
 #include <phasebit/transport/vfio_user/host.hpp>
 #include <phasebit/transport/vfio_user/message_channel.hpp>
 #include <phasebit/transport/vfio_user/messages.hpp>
