@@ -119,6 +119,22 @@ bool is_one_page(const command& c, unsigned granule, unsigned step) {
   return (c.first ^ c.last) >> shift == 0;
 }
 
+// The store of a wait, and all of the answer to a page request group.
+void require_same_store(const command& read, const command& asked) {
+  REQUIRE(read.store == asked.store);
+  if (!asked.store) return;
+  REQUIRE(read.store_address == asked.store_address);
+  REQUIRE(read.store_data ==
+          (asked.store_bytes == 4 ? asked.store_data & 0xffff'ffff : asked.store_data));
+}
+void require_same_response(const command& read, const command& asked) {
+  REQUIRE(read.device == asked.device);
+  REQUIRE(read.group == asked.group);
+  REQUIRE(read.response == asked.response);
+  REQUIRE(read.by_pasid == asked.by_pasid);
+  REQUIRE(read.pasid == asked.pasid);
+}
+
 }  // namespace
 
 TEST_CASE("VT-d: an encoded command covers the request; what cannot be encoded is refused") {
@@ -184,19 +200,11 @@ TEST_CASE("VT-d: an encoded command covers the request; what cannot be encoded i
       REQUIRE(read.drain_writes == (c.drain_writes && codec.drains_writes));
     }
     if (c.kind == kind::wait) {
-      REQUIRE(read.store == c.store);
+      require_same_store(read, c);
       REQUIRE(read.interrupt == c.interrupt);
       REQUIRE(read.fence == c.fence);
-      if (c.store) {
-        REQUIRE(read.store_address == c.store_address);
-        REQUIRE(read.store_data == (c.store_data & 0xffff'ffff));
-      }
     } else if (c.kind == kind::page_response) {
-      REQUIRE(read.device == c.device);
-      REQUIRE(read.group == c.group);
-      REQUIRE(read.response == c.response);
-      REQUIRE(read.by_pasid == c.by_pasid);
-      REQUIRE(read.pasid == c.pasid);
+      require_same_response(read, c);
     } else {
       command asked = c;
       // The context cache and the PASID cache are invalidated by device or by domain, with their tables.
@@ -274,19 +282,11 @@ TEST_CASE("AMD: an encoded command covers the request; what cannot be encoded is
     REQUIRE(read.kind != kind::illegal);
     if (c.kind == kind::wait) {
       REQUIRE(read.kind == kind::wait);
-      REQUIRE(read.store == c.store);
+      require_same_store(read, c);
       REQUIRE(read.interrupt == c.interrupt);
       REQUIRE(read.fence == c.fence);
-      if (c.store) {
-        REQUIRE(read.store_address == c.store_address);
-        REQUIRE(read.store_data == c.store_data);
-      }
     } else if (c.kind == kind::page_response) {
-      REQUIRE(read.device == c.device);
-      REQUIRE(read.group == c.group);
-      REQUIRE(read.response == c.response);
-      REQUIRE(read.by_pasid == c.by_pasid);
-      REQUIRE(read.pasid == c.pasid);
+      require_same_response(read, c);
     } else {
       command asked = c;
       if (c.kind != kind::invalidate_translations) asked.tables = false;
@@ -375,19 +375,10 @@ TEST_CASE("SMMUv3: an encoded command covers the request; what cannot be encoded
     const command read = codec.decode(words);
     REQUIRE(read.kind == c.kind);
     if (c.kind == kind::wait) {
-      REQUIRE(read.store == c.store);
-      if (c.store) {
-        REQUIRE(read.store_address == c.store_address);
-        REQUIRE(read.store_data == (c.store_data & 0xffff'ffff));
-      } else {
-        REQUIRE(read.interrupt == c.interrupt);
-      }
+      require_same_store(read, c);
+      if (!c.store) REQUIRE(read.interrupt == c.interrupt);
     } else if (c.kind == kind::page_response) {
-      REQUIRE(read.device == c.device);
-      REQUIRE(read.group == c.group);
-      REQUIRE(read.response == c.response);
-      REQUIRE(read.by_pasid == c.by_pasid);
-      REQUIRE(read.pasid == c.pasid);
+      require_same_response(read, c);
     } else if (c.kind == kind::resume) {
       REQUIRE(read.device == c.device);
       REQUIRE(read.by_range == c.by_range);
@@ -481,20 +472,12 @@ TEST_CASE("RISC-V: an encoded command covers the request; what cannot be encoded
     const command read = codec.decode(words);
     REQUIRE(read.kind == c.kind);
     if (c.kind == kind::wait) {
-      REQUIRE(read.store == c.store);
+      require_same_store(read, c);
       REQUIRE(read.interrupt == c.interrupt);
       REQUIRE(read.drain_reads == c.drain_reads);
       REQUIRE(read.drain_writes == c.drain_writes);
-      if (c.store) {
-        REQUIRE(read.store_address == c.store_address);
-        REQUIRE(read.store_data == (c.store_data & 0xffff'ffff));
-      }
     } else if (c.kind == kind::page_response) {
-      REQUIRE(read.device == c.device);
-      REQUIRE(read.group == c.group);
-      REQUIRE(read.response == c.response);
-      REQUIRE(read.by_pasid == c.by_pasid);
-      REQUIRE(read.pasid == c.pasid);
+      require_same_response(read, c);
     } else {
       command asked = c;
       if (c.kind != kind::invalidate_translations) {

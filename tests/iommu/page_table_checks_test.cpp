@@ -31,6 +31,20 @@ struct subject {
   explicit subject(const Format& f, const page_table_options& options = {})
       : format(f), table(*table_type::create(f, store.arena, options)) {}
 
+  // The entry of the page at `a`, found through the tables' memory, as hardware finds it.
+  table_word* leaf_word(std::uint64_t a) {
+    std::uint64_t at = table.root().value();
+    for (unsigned level = format.top_level();; --level) {
+      table_word* const words = store.arena.find(host_phys{at}, geometry::table_bytes);
+      REQUIRE(words != nullptr);
+      const std::uint64_t mask =
+          level == format.top_level() ? geometry::root_entries(format) - 1 : geometry::entries - 1;
+      table_word* const word = words + (a >> geometry::shift(level) & mask);
+      if (format.is_leaf(*word, level)) return word;
+      at = format.table_address(*word);
+    }
+  }
+
   Format format;
   store_type store;
   table_type table;
@@ -203,23 +217,8 @@ TEST_CASE("dirty in any entry of a page is dirty once, and is cleared in all of 
       unsigned items = 1;
       while (page.level == 0 && items * granule < size) items *= 2;
       for (unsigned item = 0; item < items; item = item * 2 + 1) {
-        // The hardware's write: found through the tables' memory, as the hardware would.
-        table_word* word = nullptr;
-        {
-          std::uint64_t at = s.table.root().value();
-          for (unsigned level = format.top_level();; --level) {
-            table_word* words = s.store.arena.find(host_phys{at}, granule);
-            REQUIRE(words != nullptr);
-            const std::uint64_t a = size + item * granule;
-            const std::uint64_t mask = level == format.top_level()
-                                           ? geometry::root_entries(format) - 1
-                                           : geometry::entries - 1;
-            word = words + (a >> geometry::shift(level) & mask);
-            const std::uint64_t e = *word;
-            if (format.is_leaf(e, level)) break;
-            at = format.table_address(e);
-          }
-        }
+        // The hardware's write.
+        table_word* const word = s.leaf_word(size + item * granule);
         *word = dirtied(format, *word);
         for (const unsigned expected : {1U, 0U}) {
           invalidations<bus_space> changes;
@@ -262,20 +261,10 @@ TEST_CASE("clearing dirty pages of two sizes names both sizes and everything bet
         s.table.map(bus_addr{large - granule}, host_phys{2 * large - granule}, granule, {}, made));
     REQUIRE(s.table.map(bus_addr{large}, host_phys{4 * large}, large, {}, made));
     REQUIRE(s.table.map(bus_addr{2 * large + granule}, host_phys{granule}, granule, {}, made));
-    const auto word_of = [&](std::uint64_t a) {
-      std::uint64_t at = s.table.root().value();
-      for (unsigned level = format.top_level();; --level) {
-        table_word* const words = s.store.arena.find(host_phys{at}, granule);
-        REQUIRE(words != nullptr);
-        const std::uint64_t mask = level == format.top_level() ? geometry::root_entries(format) - 1
-                                                               : geometry::entries - 1;
-        table_word* const word = words + (a >> geometry::shift(level) & mask);
-        if (format.is_leaf(*word, level)) return word;
-        at = format.table_address(*word);
-      }
-    };
-    for (const std::uint64_t a : {large - granule, large})
-      *word_of(a) = dirtied(format, *word_of(a));
+    for (const std::uint64_t a : {large - granule, large}) {
+      table_word* const word = s.leaf_word(a);
+      *word = dirtied(format, *word);
+    }
     invalidations<bus_space> changes;
     const auto taken = s.table.take_dirty(bus_addr{0}, 4 * large, changes, [](auto) noexcept {});
     REQUIRE(taken);
