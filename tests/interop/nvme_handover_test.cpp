@@ -19,6 +19,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/area_content.hpp>
 #include <support/skip.hpp>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -52,16 +53,6 @@ struct passed_on {
 };
 static_assert(std::is_trivially_copyable_v<passed_on>);
 static_assert(std::is_trivially_copyable_v<pcie::enumerated_function>);
-
-void fill(std::span<std::byte> out, unsigned area, std::uint32_t version) {
-  std::uint64_t x = area * 0x9e37'79b9'7f4a'7c15ULL + version * 0xbf58'476d'1ce4'e5b9ULL + 1;
-  for (std::size_t i = 0; i != out.size(); i += 8) {
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    std::memcpy(out.data() + i, &x, 8);
-  }
-}
 
 // One message: bytes and up to two descriptors.
 bool send_message(int to, const void* bytes, std::size_t size, std::span<const int> fds) {
@@ -185,7 +176,7 @@ struct machine_message {
       s.version = s.attempt;
       s.written = 1;
     } else {
-      fill(expected, a, s.version);
+      phasebit_test::fill_area(expected, a, s.version);
       NEEDS(std::memcmp(expected.data(), buffers[a].data(), area_bytes) == 0);
     }
   };
@@ -196,7 +187,7 @@ struct machine_message {
     s.writes = write;
     if (write) {
       s.attempt = ++state->versions;
-      fill(buffers[a].bytes, a, s.attempt);
+      phasebit_test::fill_area(buffers[a].bytes, a, s.attempt);
     } else {
       std::memset(buffers[a].data(), 0xee, area_bytes);
     }

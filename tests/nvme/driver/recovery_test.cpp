@@ -20,6 +20,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <support/area_content.hpp>
 
 namespace sim = phasebit::backend::simulated;
 using namespace phasebit;
@@ -81,16 +82,6 @@ submission_entry command_of(nvm_opcode op, std::uint64_t lba) {
   return op == nvm_opcode::write ? nvm::write(range) : nvm::read(range);
 }
 
-void fill(std::span<std::byte> out, unsigned area, std::uint32_t version) {
-  std::uint64_t x = area * 0x9e37'79b9'7f4a'7c15ULL + version * 0xbf58'476d'1ce4'e5b9ULL + 1;
-  for (std::size_t i = 0; i != out.size(); i += 8) {
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    std::memcpy(out.data() + i, &x, 8);
-  }
-}
-
 // One command per area at a time, a write or a read; what may be in the area is known at any time.
 template <class Front>
 class load {
@@ -115,7 +106,7 @@ class load {
       const bool write = s.never_written || random_() % 2 == 0;
       if (write) {
         s.attempt = ++versions_;
-        fill(s.buffer.bytes, a, s.attempt);
+        phasebit_test::fill_area(s.buffer.bytes, a, s.attempt);
       } else {
         std::memset(s.buffer.data(), 0xee, s.buffer.size());
       }
@@ -158,7 +149,7 @@ class load {
     for (std::size_t p = 0; p != parts; ++p) {
       const bool known =
           std::any_of(s.maybe[p].begin(), s.maybe[p].end(), [&](std::uint32_t version) {
-            fill(expected_, a, version);
+            phasebit_test::fill_area(expected_, a, version);
             if (std::memcmp(expected_.data() + p * part_bytes, s.buffer.data() + p * part_bytes,
                             part_bytes) != 0) {
               return false;
