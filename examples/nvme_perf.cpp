@@ -138,7 +138,8 @@ class measurement {
     return {};
   }
 
-  // `cancelled` where a signal has stopped it; nothing is in flight then.
+  // `cancelled` where a signal has stopped it before all was measured and verified; nothing is in flight then. A
+  // measurement that a signal has ended is a result like any other.
   [[nodiscard]] result<> run_phases() {
     if (o_.work.verify && o_.work.reads) {
       if (const auto filled = drive(phase::fill, "writing the pattern"); !filled) return filled;
@@ -150,8 +151,6 @@ class measurement {
     cpu_seconds_ = cpu_seconds() - cpu;
     whole_seconds_ = watch.seconds();
     seconds_ = std::max(whole_seconds_ - o_.work.ramp, 1e-9);
-    // The results so far are good; only what was to be verified afterwards is left out.
-    if (stop_requested() && !(o_.work.verify && o_.work.writes)) return {};
     if (o_.work.verify && o_.work.writes) {
       if (const auto right = drive(phase::check, "reading all back"); !right) return right;
       if (stop_requested()) return stopped_by_signal("what was written was not read back");

@@ -79,7 +79,8 @@ class ipu_pipeline {
  public:
   // `pool` is scratch memory for what cannot be fused: 3 * (block + 64 bytes) per block of a request suffice.
   // Errors: misaligned (a block is not 512 to 4096 bytes, or not what the protection can have),
-  // invalid_argument (fewer slots or shorter buffers in the sink than asked for).
+  // invalid_argument (the sink has fewer slots than the pipeline). Requests that are longer than the sink's buffers
+  // end with not_supported.
   [[nodiscard]] static result<> check(const Sink& sink, std::uint32_t block_bytes,
                                       const ipu_layers& layers) noexcept {
     if (!block::is_block_size(block_bytes)) {
@@ -288,7 +289,7 @@ class ipu_pipeline {
     slot& s = slots_[at];
     if (!compose(s, sink_->buffer(at))) return end(s, block::media_status::not_supported);
     const std::uint64_t composed = moving();
-    target where = accel::limited_to({}, engine_->capabilities());
+    const target where = accel::limited_to({}, engine_->capabilities());
     const auto planned = accel::plan(steps_, where);
     if (!planned) return end(s, block::media_status::not_supported);
     run_.emplace(steps_, *engine_, domains_);
